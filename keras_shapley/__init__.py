@@ -1,0 +1,18 @@
+"""Shapley activations and relevance propagation for Keras 3 (Li & Cui, arXiv 1909.06143)."""
+
+from keras_shapley.layers import (
+    SAConv1D,
+    SAConv2D,
+    SAConv3D,
+    SADense,
+    SADepthwiseConv2D,
+    SAEinsumDense,
+    ShapLUConv1D,
+    ShapLUConv2D,
+    ShapLUConv3D,
+    ShapLUDense,
+    ShapLUDepthwiseConv2D,
+    ShapLUEinsumDense,
+)
+
+from keras_shapley._version import __version__

@@ -1,0 +1,196 @@
+"""The linear map `L(x; W)` of a layer, by layer type.
+
+Everything here that is Shapley needs a layer only through this map, so a new layer type is one class below.
+"""
+
+import functools
+import re
+
+from keras import layers, ops
+
+
+class LinearMap:
+    """The sums `u = sum of w_i x_i` of a layer, without its bias and activation.
+
+    `map(x, kernel)` is linear in `x` and in `kernel`, and takes any kernel of the layer's geometry: its weights, their
+    squares, or `unit_kernel`.
+    """
+
+    def __init__(self, layer):
+        self.layer = layer
+
+    @property
+    def kernel(self):
+        return self.layer.kernel
+
+    @property
+    def bias(self):
+        """Bias, in a shape that broadcasts against the output, or None."""
+        return self.layer.bias
+
+    def __call__(self, x, kernel):
+        raise TypeError(f"{type(self).__name__} does not say how to apply itself.")
+
+    def unit_kernel(self, dtype):
+        """Kernel of ones that has one output for all the units that share their inputs."""
+        return ops.ones(self._unit_shape(), dtype)
+
+    def merge(self, y):
+        """Sums an output over the units that share their inputs: the output's shape under `unit_kernel`."""
+        return ops.sum(y, axis=-1, keepdims=True)
+
+    def fan_in(self, players):
+        """Number of inputs `n` behind each output, eq. (2): `L(1; 1)`, so taps on padding do not count.
+
+        Args:
+            players: ones of the input's shape, zero where an element is padding.
+
+        Returns:
+            The counts, in a shape that broadcasts against the output.
+        """
+        return self(players, self.unit_kernel(players.dtype))
+
+    def pool(self, x, kernel):
+        """Mean of `x` and sum of `kernel` over the input channels, tap by tap and within each group."""
+        return ops.mean(x, axis=-1, keepdims=True), ops.sum(kernel, axis=-2, keepdims=True)
+
+
+@functools.singledispatch
+def linear_map(layer):
+    """The `LinearMap` of a layer.
+
+    Raises:
+        ValueError: if no map is registered for the layer's type.
+    """
+    raise ValueError(
+        f"Layer '{layer.name}' ({type(layer).__name__}) has no linear map. Types with one: "
+        f"{', '.join(cls.__name__ for cls in LINEAR_TYPES)}."
+    )
+
+
+@linear_map.register(layers.Dense)
+class DenseMap(LinearMap):
+    def __call__(self, x, kernel):
+        return ops.matmul(x, kernel)
+
+    def _unit_shape(self):
+        return (self.kernel.shape[0], 1)
+
+
+@linear_map.register(layers.EinsumDense)
+class EinsumDenseMap(LinearMap):
+    def __init__(self, layer):
+        super().__init__(layer)
+        x, kernel, y = re.split(",|->", layer.equation.replace(" ", ""))
+        contracted = [label for label in kernel if label in x and label not in y]
+        new = [label for label in kernel if label not in x]
+        self.x_axes = _axes(x, contracted)
+        self.kernel_axes = _axes(kernel, contracted)
+        self.unit_axes = _axes(kernel, new)
+        self.y_axes = _axes(y, new)
+
+    def __call__(self, x, kernel):
+        return ops.einsum(self.layer.equation, x, kernel)
+
+    def _unit_shape(self):
+        return tuple(1 if axis in self.unit_axes else size for axis, size in enumerate(self.kernel.shape))
+
+    def merge(self, y):
+        return ops.sum(y, axis=self.y_axes, keepdims=True)
+
+    def pool(self, x, kernel):
+        return ops.mean(x, axis=self.x_axes, keepdims=True), ops.sum(kernel, axis=self.kernel_axes, keepdims=True)
+
+
+def _axes(spec, labels):
+    """Positions of `labels` in one term of an einsum equation, from the end where the term begins with `...`."""
+    letters = spec.replace("...", "")
+    shift = len(letters) if spec.startswith("...") else 0
+    return tuple(letters.index(label) - shift for label in labels)
+
+
+class _ConvMap(LinearMap):
+    """What Conv and DepthwiseConv share: a channel axis, and groups of channels that do not meet."""
+
+    @property
+    def bias(self):
+        bias = self.layer.bias
+        if bias is None or self.layer.data_format == "channels_last":
+            return bias
+        return ops.reshape(bias, (-1,) + (1,) * self.layer.rank)
+
+    @property
+    def channel_axis(self):
+        return self.layer.rank + 1 if self.layer.data_format == "channels_last" else 1
+
+    def merge(self, y):
+        return ops.sum(self._by_group(y), axis=self.channel_axis + 1)
+
+    def fan_in(self, players):
+        # the same for every group: one channel of it broadcasts
+        counts = super().fan_in(players)
+        return ops.take(counts, [0], axis=self.channel_axis)
+
+    def _by_group(self, x):
+        """Splits the channels: axes `(..., groups, channels of a group, ...)`."""
+        shape, axis = list(ops.shape(x)), self.channel_axis
+        return ops.reshape(x, shape[:axis] + [self.groups, shape[axis] // self.groups] + shape[axis + 1 :])
+
+
+@linear_map.register(layers.Conv1D)
+@linear_map.register(layers.Conv2D)
+@linear_map.register(layers.Conv3D)
+class ConvMap(_ConvMap):
+    @property
+    def groups(self):
+        return self.layer.groups
+
+    def __call__(self, x, kernel):
+        layer, padding = self.layer, self.layer.padding
+        if padding == "causal":
+            margins = [[0, 0]] * (layer.rank + 2)
+            margins[2 if self.channel_axis == 1 else 1] = [layer.dilation_rate[0] * (layer.kernel_size[0] - 1), 0]
+            x, padding = ops.pad(x, margins), "valid"
+        return ops.conv(
+            x,
+            kernel,
+            strides=list(layer.strides),
+            padding=padding,
+            dilation_rate=layer.dilation_rate,
+            data_format=layer.data_format,
+        )
+
+    def _unit_shape(self):
+        return (*self.kernel.shape[:-1], self.groups)
+
+    def pool(self, x, kernel):
+        return ops.mean(self._by_group(x), axis=self.channel_axis + 1), ops.sum(kernel, axis=-2, keepdims=True)
+
+
+@linear_map.register(layers.DepthwiseConv1D)
+@linear_map.register(layers.DepthwiseConv2D)
+class DepthwiseConvMap(_ConvMap):
+    @property
+    def groups(self):
+        return self.kernel.shape[-2]
+
+    def __call__(self, x, kernel):
+        layer = self.layer
+        return ops.depthwise_conv(
+            x,
+            kernel,
+            strides=layer.strides,
+            padding=layer.padding,
+            dilation_rate=layer.dilation_rate,
+            data_format=layer.data_format,
+        )
+
+    def _unit_shape(self):
+        return (*self.kernel.shape[:-1], 1)
+
+    def pool(self, x, kernel):
+        # one input channel a group: its mean is itself
+        return x, kernel
+
+
+LINEAR_TYPES = tuple(cls for cls in linear_map.registry if cls is not object)
