@@ -1,5 +1,7 @@
 """Shapley activations and relevance propagation for Keras 3 (Li & Cui, arXiv 1909.06143)."""
 
+from keras_shapley import rules
+
 from keras_shapley.layers import (
     SAConv1D,
     SAConv2D,
@@ -14,5 +16,7 @@ from keras_shapley.layers import (
     ShapLUDepthwiseConv2D,
     ShapLUEinsumDense,
 )
+from keras_shapley.lrp import LRP, Explanation
+from keras_shapley.shapley import neuron_shapley_values
 
 __version__ = "0.1.0"

@@ -1,0 +1,98 @@
+"""What Keras has no common word for: transposed maps and compiled functions. The only file that names a backend."""
+
+import functools
+
+import keras
+
+if keras.backend.backend() == "jax":
+    import jax
+
+    def vjp(fn, *primals):
+        """Value of `fn` and the function that carries a cotangent of it back to the primals.
+
+        Args:
+            fn: function of tensors that returns one tensor.
+            primals: float tensors.
+
+        Returns:
+            `(output, pullback)`; `pullback(cotangent)` is a tuple of tensors shaped as the primals.
+        """
+        return jax.vjp(fn, *primals)
+
+    def _compile(fn, variables):
+        @jax.jit
+        def stateless(values, *args):
+            with keras.StatelessScope(state_mapping=list(zip(variables, values))):
+                return fn(*args)
+
+        # the weights are arguments: a closure would keep those that it saw first
+        return lambda *args: stateless([variable.value for variable in variables], *args)
+
+elif keras.backend.backend() == "tensorflow":
+    import tensorflow as tf
+
+    def vjp(fn, *primals):
+        """As on JAX; `pullback` may be called more than once."""
+        primals = tuple(tf.convert_to_tensor(primal) for primal in primals)
+        with tf.GradientTape(persistent=True, watch_accessed_variables=False) as tape:
+            tape.watch(primals)
+            output = fn(*primals)
+
+        def pullback(cotangent):
+            return tuple(
+                tape.gradient(
+                    output,
+                    primals,
+                    output_gradients=cotangent,
+                    unconnected_gradients=tf.UnconnectedGradients.ZERO,
+                )
+            )
+
+        return output, pullback
+
+    def _compile(fn, variables):
+        return tf.function(_without_side_effects(fn), autograph=False)
+
+else:
+    import torch
+
+    def vjp(fn, *primals):
+        """As on JAX; `pullback` may be called more than once."""
+        with torch.enable_grad():
+            primals = tuple(primal.detach().requires_grad_() for primal in primals)
+            output = fn(*primals)
+
+        def pullback(cotangent):
+            gradients = torch.autograd.grad(output, primals, cotangent, retain_graph=True, allow_unused=True)
+            return tuple(
+                torch.zeros_like(primal) if gradient is None else gradient
+                for primal, gradient in zip(primals, gradients)
+            )
+
+        return output.detach(), pullback
+
+    def _compile(fn, variables):
+        return torch.no_grad()(_without_side_effects(fn))
+
+
+def _without_side_effects(fn):
+    @functools.wraps(fn)
+    def stateless(*args):
+        # updates of variables (seeds, statistics) and losses stay in the scope and go with it
+        with keras.StatelessScope():
+            return fn(*args)
+
+    return stateless
+
+
+def compiled(fn, variables):
+    """`fn` compiled as the backend does it, reading the present values of `variables` at every call.
+
+    Traced again for a new shape or dtype of an argument, never for new values of the variables. Nothing that `fn` does
+    to a variable remains.
+
+    Args:
+        fn: function of structures of tensors (None where an argument is absent) that returns a structure of tensors.
+        variables: the Keras variables that it reads.
+    """
+    return _compile(fn, list(variables))

@@ -1,0 +1,125 @@
+"""A built Keras model as a list of calls. The only file that knows private parts of Keras."""
+
+import collections
+import dataclasses
+
+import keras
+from keras import tree
+from keras.src.models.functional import Functional
+from keras.src.ops.numpy import Add as AddOperation
+
+__all__ = ["AddOperation", "Call", "Graph", "Value", "trace"]
+
+
+class Value:
+    """A tensor of the model: a place in the graph, whatever the data. `producer` is its `Call`, None for an input."""
+
+    def __init__(self, producer=None):
+        self.producer = producer
+
+
+@dataclasses.dataclass(eq=False)
+class Call:
+    """One use of a layer or operation.
+
+    Attributes:
+        name: `name`, `name:1` for the second use of a shared layer, `outer/inner` inside a nested model.
+        op: the layer or operation.
+        arguments: its `(args, kwargs)`, with a `Value` wherever a tensor goes.
+        outputs: list of `Value`.
+    """
+
+    name: str
+    op: object
+    arguments: tuple
+    outputs: list = dataclasses.field(default_factory=list)
+
+    def __post_init__(self):
+        self.inputs = [leaf for leaf in tree.flatten(self.arguments) if isinstance(leaf, Value)]
+
+    def __call__(self, *tensors):
+        """The operation on `tensors`, one for each of `inputs`, in inference mode."""
+        rest = iter(tensors)
+        args, kwargs = tree.map_structure(
+            lambda leaf: next(rest) if isinstance(leaf, Value) else leaf, self.arguments
+        )
+        if isinstance(self.op, keras.layers.Layer):
+            kwargs = {**kwargs, "training": False}
+        return self.op(*args, **kwargs)
+
+
+@dataclasses.dataclass
+class Graph:
+    """The calls of a model in an order in which they can run, and its `Value`s at both ends."""
+
+    inputs: list
+    calls: list
+    outputs: list
+
+    def run(self, tensors):
+        """Every tensor of the model, by `Value`, from one tensor for each of `inputs`."""
+        values = dict(zip(self.inputs, tensors))
+        for call in self.calls:
+            outputs = tree.flatten(call(*(values[value] for value in call.inputs)))
+            values.update(zip(call.outputs, outputs))
+        return values
+
+
+def trace(model):
+    """The `Graph` of a built Sequential or Functional model; nested models are opened.
+
+    Raises:
+        ValueError: if the model is not built, or is of another kind.
+    """
+    if not _is_open(model):
+        raise ValueError(
+            f"Only Sequential and Functional models can be walked. Received: model '{model.name}' of type "
+            f"{type(model).__name__}, whose call is code of its own. Rebuild it with keras.Model(inputs, outputs)."
+        )
+    if not model.built:
+        raise ValueError(
+            f"Model '{model.name}' is not built: give it an Input, call it on data, or call model.build(input_shape)."
+        )
+    tracer = _Tracer()
+    inputs = [Value() for _ in model.inputs]
+    outputs = tracer.open(model, inputs, "")
+    return Graph(inputs, tracer.calls, outputs)
+
+
+def _is_open(op):
+    if isinstance(op, keras.Sequential):
+        return type(op).call is keras.Sequential.call
+    return isinstance(op, keras.Function) and type(op).call in (keras.Function.call, Functional.call)
+
+
+class _Tracer:
+    def __init__(self):
+        self.calls = []
+        self.uses = collections.Counter()
+
+    def open(self, model, inputs, prefix):
+        """Records the calls of `model` on `inputs`; returns its outputs."""
+        if isinstance(model, keras.Sequential):
+            values = inputs
+            for layer in model.layers:
+                values = self.record(layer, (tuple(values), {}), 1, prefix)
+            return values
+
+        values = {id(tensor): value for tensor, value in zip(model.inputs, inputs)}
+        for depth in sorted(model._nodes_by_depth, reverse=True):
+            for node in model._nodes_by_depth[depth]:
+                if not node.is_input:
+                    outputs = self.record(node.operation, node.arguments.fill_in(values), len(node.outputs), prefix)
+                    values.update(zip(map(id, node.outputs), outputs))
+        return [values[id(tensor)] for tensor in model.outputs]
+
+    def record(self, op, arguments, n_outputs, prefix):
+        path = prefix + op.name
+        name = f"{path}:{self.uses[path]}" if self.uses[path] else path
+        self.uses[path] += 1
+        call = Call(name, op, arguments)
+        if _is_open(op):
+            return self.open(op, call.inputs, name + "/")
+        call.outputs = [Value(call) for _ in range(n_outputs)]
+        self.calls.append(call)
+        return call.outputs

@@ -1,0 +1,253 @@
+"""The head of a model: which function of which players is explained, and the relevance that they start with."""
+
+import dataclasses
+
+import keras
+from keras import layers, ops
+
+from keras_shapley import activations
+from keras_shapley._validation import one_of
+from keras_shapley.layers import ShapleyActivation, ShapleyLinearUnit
+from keras_shapley.linear import LINEAR_TYPES, linear_map
+from keras_shapley.shapley import random_orders, softmax_shapley_values
+
+# Above this many players x classes x paths an image, sampling may stop early: once the root sum of squares of the
+# standard errors is below TOLERANCE of that of the values, in every image.
+MAX_SAMPLES = 1e7
+TOLERANCE = 0.05
+
+_SEPARATE = (layers.Activation, layers.Softmax, layers.ReLU)
+_RESHAPES = (layers.Flatten, layers.Reshape, layers.Dropout, layers.Identity)
+_FUNCTIONS = {
+    keras.activations.softmax: "softmax",
+    keras.activations.sigmoid: "sigmoid",
+    keras.activations.relu: "relu",
+    keras.activations.linear: "linear",
+}
+
+
+@dataclasses.dataclass
+class Start:
+    """What a head hands to the walk, tensors with a leading batch axis.
+
+    Attributes:
+        players: the `Value` that gets `relevance`.
+        relevance: of the players, in their shape.
+        stderr: standard error of `relevance`, zeros where it is exact.
+        total: what is explained; the gaps of conservation are against it.
+        baseline: the target's probability without any player; zeros for a linear head.
+        target: class of each image.
+        n_paths: random paths walked, 0 where none were needed.
+        call: the `Call` that takes the difference between `total` and the sum of `relevance`.
+    """
+
+    players: object
+    relevance: object
+    stderr: object
+    total: object
+    baseline: object
+    target: object
+    n_paths: object
+    call: object
+
+
+class Head:
+    """Finds the logits of a model, and starts the relevance there or at the features below.
+
+    Args:
+        graph: the model's `Graph`, of one output.
+        head: `"auto"`, `"softmax"`, `"sigmoid"`, `"linear"`, or a callable `head(logits, target)` that returns the
+            relevance of the logits.
+        head_players: `"features"` or `"logits"`.
+        n_paths: even number of antithetic paths.
+        seed: of the paths.
+
+    Attributes:
+        kind: what is explained: `"softmax"`, `"sigmoid"`, `"relu"`, `"linear"`, or the callable.
+        logits: `Value` of the logits: what the last linear layer gives before its activation.
+        linear_call: that layer's call, or None.
+    """
+
+    def __init__(self, graph, head, head_players, n_paths, seed):
+        self.by_features = head_players == "features"
+        self.n_paths, self.seed = n_paths, seed
+        self.output = graph.outputs[0]
+        self.logits, self.link_call, link = _find_logits(self.output)
+        self.linear_call = _linear_call(self.logits, self.link_call)
+        if link == "relu" and self.linear_call is None:
+            link = "other"
+        if link == "other":
+            # an activation without a game of its own: what it gives is explained as a linear output
+            self.logits, self.link_call, self.linear_call, link = self.output, None, None, "linear"
+        self.kind = _kind(head, link)
+
+    @property
+    def walked(self):
+        """The calls whose rules may be needed, as a set: those the logits depend on, without the head's own layer."""
+        own = self.linear_call
+        todo = [own.inputs[0].producer] if own else [self.logits.producer]
+        calls = set()
+        while todo:
+            call = todo.pop()
+            if call is not None and call not in calls:
+                calls.add(call)
+                todo.extend(value.producer for value in call.inputs)
+        return calls
+
+    def n_targets(self, n_outputs):
+        """Number of classes that a target can name: of one sigmoid unit, both."""
+        return 2 if self.kind == "sigmoid" and n_outputs == 1 else n_outputs
+
+    def start(self, values, target, dtype):
+        """The `Start` of a walk.
+
+        Args:
+            values: every tensor of the model, by `Value`.
+            target: int tensor of shape `(batch,)`, or None for the predicted class; of one sigmoid unit, class 1.
+            dtype: of the relevance.
+        """
+        output = ops.reshape(values[self.output], (values[self.output].shape[0], -1))
+        if target is None:
+            one_unit = self.n_targets(output.shape[1]) > output.shape[1]
+            target = ops.ones(output.shape[:1], "int32") if one_unit else ops.argmax(output, axis=1)
+        target = ops.cast(target, "int32")
+        if self.kind in ("softmax", "sigmoid"):
+            return self._game(values, target, dtype)
+
+        logits = self._logits(values, dtype)
+        if callable(self.kind):
+            relevance = ops.cast(self.kind(logits, target), dtype)
+            if tuple(relevance.shape) != tuple(logits.shape):
+                raise ValueError(
+                    f"`head` must return relevance in the shape of the logits, {tuple(logits.shape)}. "
+                    f"Received: {tuple(relevance.shape)}"
+                )
+        else:
+            chosen = ops.one_hot(target, output.shape[1], dtype=dtype)
+            relevance = logits * ops.reshape(chosen, logits.shape)
+        total = ops.sum(ops.reshape(relevance, output.shape), axis=1)
+        zeros = ops.zeros_like(total)
+        return Start(
+            self.logits, relevance, ops.zeros_like(relevance), total, zeros, target, ops.zeros((), "int32"), None
+        )
+
+    def _logits(self, values, dtype):
+        """The logits; for a ReLU head `Phi(z) (u + b)`, what eq. (1) sums to."""
+        call = self.linear_call
+        if call is None or (self.link_call is not call and self.kind != "relu"):
+            return ops.cast(values[self.logits], dtype)
+        linear, x = linear_map(call.op), ops.cast(values[call.inputs[0]], dtype)
+        kernel = ops.cast(linear.kernel, dtype)
+        b = 0.0 if linear.bias is None else ops.cast(linear.bias, dtype)
+        u = linear(x, kernel)
+        if self.kind != "relu":
+            return u + b
+        return activations.shapley_activation(u, linear(ops.square(x), ops.square(kernel)), b)
+
+    def _game(self, values, target, dtype):
+        """Shapley values of the target's probability."""
+        by_features = self.by_features and self.linear_call is not None
+        if by_features:
+            x = ops.cast(values[self.linear_call.inputs[0]], dtype)
+            by_features = _feeds_every_logit(self.linear_call.op, x)
+        if by_features:
+            players, gap_call = self.linear_call.inputs[0], self.linear_call
+            linear = linear_map(self.linear_call.op)
+            kernel = ops.reshape(ops.cast(linear.kernel, dtype), linear.kernel.shape[-2:])
+            n_outputs = kernel.shape[1]
+            bias = ops.zeros((n_outputs,), dtype) if linear.bias is None else ops.cast(self.linear_call.op.bias, dtype)
+        else:
+            players, gap_call = self.logits, self.link_call or self.logits.producer
+            x = self._logits(values, dtype)
+            n_outputs = values[self.output].shape[-1]
+            kernel, bias = ops.eye(n_outputs, dtype=dtype), ops.zeros((n_outputs,), dtype)
+
+        flat = ops.reshape(x, (x.shape[0], -1))
+        a, b = (_softmax_logits if self.kind == "softmax" else _sigmoid_logits)(flat, kernel, bias, target)
+        n_players, n_classes = a.shape[1:]
+        large = n_players * n_classes * self.n_paths > MAX_SAMPLES
+        phi, stderr, baseline, total, n_pairs = softmax_shapley_values(
+            a,
+            b,
+            ops.convert_to_tensor(random_orders(n_players, self.n_paths // 2, self.seed)),
+            tolerance=TOLERANCE if large else 0.0,
+        )
+        phi, stderr = ops.reshape(phi, x.shape), ops.reshape(stderr, x.shape)
+        return Start(players, phi, stderr, total, baseline, target, 2 * n_pairs, gap_call)
+
+
+def _softmax_logits(x, kernel, bias, target):
+    """What each player adds to each logit less the target's, and the logits of no player, likewise."""
+    a = x[:, :, None] * (kernel - ops.transpose(ops.take(kernel, target, axis=1))[:, :, None])
+    return a, bias - ops.take(bias, target)[:, None]
+
+
+def _sigmoid_logits(x, kernel, bias, target):
+    """A sigmoid is the softmax of two classes, 0 and its logit. Of one unit, target 0 is the other class."""
+    unit, sign = target, ops.ones_like(x[:, :1])
+    if kernel.shape[1] == 1:
+        unit, sign = ops.zeros_like(target), ops.cast(2 * target - 1, x.dtype)[:, None]
+    a = -sign * x * ops.transpose(ops.take(kernel, unit, axis=1))
+    b = -sign * ops.take(bias, unit)[:, None]
+    return ops.stack([ops.zeros_like(a), a], axis=2), ops.concatenate([ops.zeros_like(b), b], axis=1)
+
+
+def _find_logits(output):
+    """`(logits, call of the function that follows, its name)`; the call is None where none follows."""
+    value = _below_reshapes(output)
+    call = value.producer
+    if call is not None and isinstance(call.op, _SEPARATE):
+        return _below_reshapes(call.inputs[0]), call, _function(call.op)
+    if call is not None and isinstance(call.op, LINEAR_TYPES):
+        function = _function(call.op)
+        return value, None if function == "linear" else call, function
+    return output, None, "linear"
+
+
+def _linear_call(logits, link_call):
+    """The linear layer that gives the logits, if nothing but the link itself is between."""
+    call = logits.producer
+    if call is None or not isinstance(call.op, LINEAR_TYPES):
+        return None
+    return call if call is link_call or _function(call.op) == "linear" else None
+
+
+def _below_reshapes(value):
+    while value.producer is not None and isinstance(value.producer.op, _RESHAPES):
+        value = value.producer.inputs[0]
+    return value
+
+
+def _function(op):
+    """Name of the function with which a layer ends: softmax, sigmoid, relu, linear or other."""
+    if isinstance(op, ShapleyLinearUnit):
+        return "relu"
+    if isinstance(op, ShapleyActivation):
+        return "other"
+    if isinstance(op, layers.Softmax):
+        return "softmax" if op.axis in (-1, 1) else "other"
+    if isinstance(op, layers.ReLU):
+        plain = op.max_value is None and not op.negative_slope and not op.threshold
+        return "relu" if plain else "other"
+    return _FUNCTIONS.get(op.activation, "other")
+
+
+def _kind(head, link):
+    if callable(head):
+        return head
+    one_of("head", head, ("auto", "softmax", "sigmoid", "linear"))
+    if head == "auto":
+        return link
+    if head == "linear" or link in (head, "linear"):
+        return head
+    raise ValueError(f"head={head!r} explains a model that ends in logits or in {head}. Received: one that ends in {link}.")
+
+
+def _feeds_every_logit(layer, x):
+    """Whether the inputs `x` of a layer are one vector that every logit sees: Dense, or a 1x1 convolution of 1x1."""
+    if isinstance(layer, layers.Dense):
+        return len(x.shape) == 2
+    if isinstance(layer, (layers.Conv1D, layers.Conv2D, layers.Conv3D)):
+        places = x.shape[2:] if layer.data_format == "channels_first" else x.shape[1:-1]
+        return layer.groups == 1 and all(size == 1 for size in (*layer.kernel_size, *places))
+    return False
