@@ -39,13 +39,21 @@ class Call:
 
     def __call__(self, *tensors):
         """The operation on `tensors`, one for each of `inputs`, in inference mode."""
-        rest = iter(tensors)
-        args, kwargs = tree.map_structure(
-            lambda leaf: next(rest) if isinstance(leaf, Value) else leaf, self.arguments
-        )
+        args, kwargs = self._fill(tensors)
         if isinstance(self.op, keras.layers.Layer):
             kwargs = {**kwargs, "training": False}
         return self.op(*args, **kwargs)
+
+    def at_full_precision(self, *tensors):
+        """As a call, in the dtype of `tensors`, whatever the layer's dtype policy."""
+        args, kwargs = self._fill(tensors)
+        if getattr(self.op, "_call_has_training_arg", False):
+            kwargs = {**kwargs, "training": False}
+        return self.op.call(*args, **kwargs)
+
+    def _fill(self, tensors):
+        rest = iter(tensors)
+        return tree.map_structure(lambda leaf: next(rest) if isinstance(leaf, Value) else leaf, self.arguments)
 
 
 @dataclasses.dataclass

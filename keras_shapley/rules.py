@@ -61,7 +61,7 @@ class Proportional:
         self.epsilon = epsilon
 
     def __call__(self, call, inputs, relevance):
-        y, transpose = vjp(call, *inputs)
+        y, transpose = vjp(call.at_full_precision, *inputs)
         quotient = relevance / stabilize(y, self.epsilon)
         return [x * part for x, part in zip(inputs, transpose(quotient))]
 
@@ -72,7 +72,7 @@ class Sum(Proportional):
     def __call__(self, call, inputs, relevance):
         if len(inputs) > 1:
             return super().__call__(call, inputs, relevance)
-        _, transpose = vjp(call, *inputs)
+        _, transpose = vjp(call.at_full_precision, *inputs)
         return list(transpose(relevance))
 
 
@@ -99,7 +99,7 @@ class Move:
     """
 
     def __call__(self, call, inputs, relevance):
-        _, transpose = vjp(call, *inputs)
+        _, transpose = vjp(call.at_full_precision, *inputs)
         return list(transpose(relevance))
 
 
@@ -107,7 +107,7 @@ class WinnerTakesAll:
     """Max pooling: the largest input of a window takes the relevance of its output."""
 
     def __call__(self, call, inputs, relevance):
-        _, transpose = vjp(call, *inputs)
+        _, transpose = vjp(call.at_full_precision, *inputs)
         return list(transpose(relevance))
 
 

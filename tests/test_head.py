@@ -1,0 +1,223 @@
+"""The head: which players, which game, which total; Shapley values against enumeration of all orders."""
+
+import itertools
+import math
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+
+import keras_shapley as ks
+
+BIAS = keras.initializers.RandomNormal(stddev=0.5, seed=1)
+
+
+def total(relevance):
+    return relevance.reshape(len(relevance), -1).sum(axis=1)
+
+
+def softmax(logits):
+    logits = np.exp(logits - logits.max())
+    return logits / logits.sum()
+
+
+def sigmoid(x):
+    return 1 / (1 + np.exp(-x))
+
+
+def by_orders(worth, n):
+    """Exact Shapley values by the definition, and the standard deviation of one order's contribution."""
+    gains = []
+    for order in itertools.permutations(range(n)):
+        present, gain = np.zeros(n), np.zeros(n)
+        for player in order:
+            before = worth(present)
+            present[player] = 1
+            gain[player] = worth(present) - before
+        gains.append(gain)
+    return np.mean(gains, axis=0), np.std(gains, axis=0)
+
+
+def head_model(last, n=5):
+    """A linear layer before the head, so that features have either sign."""
+    x = keras.Input((n,))
+    return keras.Model(x, last(layers.Dense(n, kernel_initializer="identity", use_bias=False, name="features")(x)))
+
+
+def check_game(found, worth, n, total_atol=1e-6):
+    exact, spread = by_orders(worth, n)
+    pairs = 500
+    np.testing.assert_allclose(found.head[0].ravel(), exact, atol=5 * spread.max() / math.sqrt(pairs))
+    assert np.all(np.abs(found.head[0].ravel() - exact) <= 5 * found.head_stderr[0].ravel() + 1e-6)
+    np.testing.assert_allclose(found.head_baseline[0], worth(np.zeros(n)), atol=total_atol)
+    np.testing.assert_allclose(found.head_total[0], worth(np.ones(n)) - worth(np.zeros(n)), atol=total_atol)
+    # efficiency holds path by path, so the sum has no sampling error
+    np.testing.assert_allclose(found.head.sum(), found.head_total[0], atol=1e-5)
+    np.testing.assert_allclose(total(found.input), found.head_total, atol=1e-4)
+    assert found.head_paths == 1000
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        [layers.Dense(3, "softmax", bias_initializer=BIAS)],
+        [layers.Dense(3, bias_initializer=BIAS), layers.Softmax()],
+        [layers.Dense(3, bias_initializer=BIAS), layers.Dropout(0.5), layers.Activation("softmax")],
+        [layers.Reshape((1, 1, 5)), layers.Conv2D(3, 1, bias_initializer=BIAS), layers.Reshape((3,)), layers.Softmax()],
+        [layers.Reshape((1, 5)), layers.Conv1D(3, 1, activation="softmax", bias_initializer=BIAS), layers.Flatten()],
+    ],
+    ids=["integrated", "layer", "activation", "conv2d", "conv1d"],
+)
+def test_softmax_features_get_their_shapley_values(end, rng):
+    model = head_model(keras.Sequential(end))
+    kernel, bias = (w.reshape(-1, w.shape[-1]).astype("float64") for w in model.get_weights()[1:])
+    x = rng.normal(size=(1, 5))
+    found = ks.LRP(model).explain(x, 2)
+    check_game(found, lambda present: softmax((present * x[0]) @ kernel + bias[0])[2], 5)
+
+
+def test_softmax_logits_as_players(rng):
+    model = head_model(layers.Dense(4, "softmax", bias_initializer=BIAS, name="classes"))
+    x = rng.normal(size=(1, 5))
+    found = ks.LRP(model, head_players="logits").explain(x, 1)
+    kernel, bias = model.get_weights()[1:]
+    logits = x[0] @ kernel + bias
+    check_game(found, lambda present: softmax(present * logits)[1], 4)
+    np.testing.assert_allclose(found.layers["classes"], found.head)
+
+
+def test_several_sigmoids_are_explained_one_at_a_time(rng):
+    model = head_model(layers.Dense(3, "sigmoid", bias_initializer=BIAS))
+    kernel, bias = model.get_weights()[1:]
+    x = rng.normal(size=(1, 5))
+    check_game(ks.LRP(model).explain(x, 2), lambda present: sigmoid((present * x[0]) @ kernel + bias)[2], 5)
+
+
+@pytest.mark.parametrize("target, sign", [(None, 1), (1, 1), (0, -1)])
+def test_one_sigmoid_unit_means_class_1(target, sign, rng):
+    model = head_model(layers.Dense(1, "sigmoid", bias_initializer=BIAS))
+    kernel, bias = model.get_weights()[1:]
+    x = rng.normal(size=(1, 5))
+    found = ks.LRP(model).explain(x, target)
+    check_game(found, lambda present: sigmoid(sign * ((present * x[0]) @ kernel + bias))[0], 5)
+    assert found.target[0] == (1 if target is None else target)
+    with pytest.raises(ValueError, match=r"`target`.*\[0, 2\)"):
+        ks.LRP(model)(x, 2)
+
+
+def test_a_model_of_logits_is_explained_as_logits_unless_asked(rng):
+    model = head_model(layers.Dense(3, bias_initializer=BIAS, name="logits"))
+    kernel, bias = model.get_weights()[1:]
+    x = rng.normal(size=(1, 5))
+    logits = x[0] @ kernel + bias
+    found = ks.LRP(model).explain(x, 0)
+    np.testing.assert_allclose(found.head_total, logits[:1], rtol=1e-5)
+    np.testing.assert_allclose(found.head[0], [logits[0], 0, 0], rtol=1e-5)
+    assert found.head_paths == 0 and found.head_baseline[0] == 0 and not found.head_stderr.any()
+    check_game(ks.LRP(model, head="softmax").explain(x, 0), lambda present: softmax((present * x[0]) @ kernel + bias)[0], 5)
+    one = lambda present: sigmoid((present * x[0]) @ kernel + bias)[0]
+    check_game(ks.LRP(model, head="sigmoid").explain(x, 0), one, 5)
+
+
+@pytest.mark.parametrize(
+    "end", [[layers.Dense(3, "softmax", bias_initializer=BIAS)], [layers.Dense(3, bias_initializer=BIAS), layers.Softmax()]]
+)
+def test_the_logit_below_a_softmax(end, rng):
+    model = head_model(keras.Sequential(end))
+    kernel, bias = model.get_weights()[1:]
+    x = rng.normal(size=(2, 5))
+    found = ks.LRP(model, head="linear").explain(x, 1)
+    np.testing.assert_allclose(found.head_total, (x @ kernel + bias)[:, 1], rtol=1e-5)
+    np.testing.assert_allclose(total(found.input), found.head_total, atol=1e-4)
+    features = x * kernel[:, 1] + bias[1] / 5  # eq. (2) from r = logit
+    np.testing.assert_allclose(found.layers["features"], features, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "last",
+    [
+        layers.Dense(3, "relu", bias_initializer=BIAS),
+        ks.ShapLUDense(3, bias_initializer=BIAS),
+        keras.Sequential([layers.Dense(3, bias_initializer=BIAS), layers.ReLU()]),
+    ],
+    ids=["relu", "shaplu", "layer"],
+)
+def test_a_relu_head_follows_eq_1(last, rng):
+    model = head_model(last)
+    kernel, bias = model.get_weights()[1:]
+    x = rng.normal(size=(3, 5))
+    found = ks.LRP(model).explain(x, 1)
+    expected = ks.neuron_shapley_values(x, kernel, bias)
+    expected = keras.ops.convert_to_numpy(expected)[:, :, 1]
+    np.testing.assert_allclose(found.layers["features"], expected, rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(found.head_total, expected.sum(axis=1), rtol=1e-3, atol=1e-4)
+
+
+def test_an_sa_head_is_explained_as_what_it_gives(rng):
+    model = head_model(ks.SADense(3, bias_initializer=BIAS))
+    x = rng.normal(size=(3, 5))
+    found = ks.LRP(model).explain(x, 1)
+    np.testing.assert_allclose(found.head_total, model.predict(x, verbose=0)[:, 1], rtol=1e-5)
+    np.testing.assert_allclose(total(found.input), found.head_total, atol=1e-4)
+
+
+@pytest.mark.parametrize("below", [ks.SADense(3, name="logits"), layers.Dense(3, "relu", name="logits")])
+def test_where_no_linear_layer_feeds_the_softmax_the_logits_are_players(below, rng):
+    model = head_model(keras.Sequential([below, layers.Softmax()]))
+    x = rng.normal(size=(2, 5))
+    found = ks.LRP(model).explain(x, 0)
+    assert found.head.shape == (2, 3)
+    np.testing.assert_allclose(found.head.sum(axis=1), found.head_total, atol=1e-5)
+    np.testing.assert_allclose(found.head_total + found.head_baseline, found.output[:, 0], atol=1e-6)
+    np.testing.assert_allclose(found.head_baseline, 1 / 3, atol=1e-6)
+
+
+def test_pooled_logits_without_a_last_linear_layer(rng):
+    """A convolution, global pooling, softmax: the pooled logits are the players, eq. (2) from there."""
+    model = keras.Sequential(
+        [keras.Input((4, 4, 2)), layers.Conv2D(3, 1, bias_initializer=BIAS), layers.GlobalAveragePooling2D(), layers.Softmax()]
+    )
+    found = ks.LRP(model).explain(rng.normal(size=(2, 4, 4, 2)))
+    assert found.head.shape == (2, 3)
+    np.testing.assert_allclose(found.head_total + found.head_baseline, found.output.max(axis=1), atol=1e-6)
+
+
+def test_a_callable_gives_the_heads_relevance(rng):
+    model = head_model(layers.Dense(3, "softmax", bias_initializer=BIAS))
+    kernel, bias = model.get_weights()[1:]
+    x = rng.normal(size=(2, 5))
+
+    def one_minus_other(logits, target):
+        return logits * np.array([[1.0, -1.0, 0.0]], "float32")
+
+    found = ks.LRP(model, head=one_minus_other).explain(x)
+    logits = x @ kernel + bias
+    np.testing.assert_allclose(found.head_total, logits[:, 0] - logits[:, 1], rtol=1e-4, atol=1e-5)
+    with pytest.raises(ValueError, match=r"`head`.*\(2, 3\).*\(2, 1\)"):
+        ks.LRP(model, head=lambda logits, target: logits[:, :1])(x)
+
+
+def test_none_explains_the_predicted_class(rng):
+    model = head_model(layers.Dense(4, "softmax"))
+    x = rng.normal(size=(6, 5))
+    found = ks.LRP(model).explain(x)
+    np.testing.assert_array_equal(found.target, found.output.argmax(axis=1))
+    np.testing.assert_allclose(found.head, ks.LRP(model).explain(x, found.target).head)
+
+
+def test_a_very_large_head_stops_at_the_tolerance_and_says_so(rng, monkeypatch):
+    monkeypatch.setattr("keras_shapley.head.MAX_SAMPLES", 1000)
+    monkeypatch.setattr("keras_shapley.shapley._block_length", lambda pairs, size: 5)
+    model = head_model(layers.Dense(4, "softmax"))
+    found = ks.LRP(model).explain(rng.normal(size=(1, 5)))
+    assert 10 <= found.head_paths < 1000
+    assert np.sqrt((found.head_stderr**2).sum() / (found.head**2).sum()) <= 0.05
+    np.testing.assert_allclose(found.head.sum(), found.head_total[0], atol=1e-5)
+
+
+def test_logits_far_apart_stay_finite(rng):
+    model = head_model(layers.Dense(3, "softmax", kernel_initializer=keras.initializers.RandomNormal(stddev=200)))
+    found = ks.LRP(model).explain(rng.normal(size=(4, 5)))
+    assert np.isfinite(found.input).all() and np.isfinite(found.head_stderr).all()
+    np.testing.assert_allclose(found.head.sum(axis=1), found.head_total, atol=1e-5)

@@ -1,0 +1,318 @@
+"""The walk through whole models: conservation, names, fresh weights, and models left as they were."""
+
+import keras
+import numpy as np
+import pytest
+from keras import layers, ops
+
+import keras_shapley as ks
+
+BIAS = keras.initializers.RandomNormal(stddev=0.2, seed=1)
+
+
+@pytest.fixture
+def convnet(rng):
+    """Every layer type that has a rule, a residual branch, `+`, a constant, and biases that are not zero."""
+    x = keras.Input((9, 9, 3), name="image")
+    y = layers.Conv2D(4, 3, padding="same", activation="relu", bias_initializer=BIAS, name="conv")(x)
+    y = layers.BatchNormalization(name="bn")(y)
+    y = layers.ZeroPadding2D(1, name="pad")(y)
+    y = ks.SAConv2D(6, 3, strides=2, bias_initializer=BIAS, name="sa")(y)
+    z = layers.DepthwiseConv2D(3, padding="same", depthwise_initializer="he_normal", name="depthwise")(y)
+    y = layers.Add(name="residual")([y, layers.LeakyReLU(name="leaky")(z)])
+    y = (y + z) + 0.5
+    y = layers.Concatenate(name="concat")(
+        [layers.MaxPooling2D(2, padding="same", name="max")(y), layers.AveragePooling2D(2, padding="same")(y)]
+    )
+    y = layers.Dropout(0.5, name="dropout")(y)
+    y = layers.Flatten(name="flatten")(layers.Reshape((9, 12), name="reshape")(y))
+    y = ks.ShapLUDense(8, bias_initializer=BIAS, name="shaplu")(y)
+    return keras.Model(x, layers.Dense(5, "softmax", bias_initializer=BIAS, name="classes")(y))
+
+
+@pytest.fixture
+def images(rng):
+    return rng.uniform(0.1, 1, size=(4, 9, 9, 3)).astype("float32")
+
+
+def total(relevance):
+    return relevance.reshape(len(relevance), -1).sum(axis=1)
+
+
+def relu(x):
+    return np.maximum(x, 0)
+
+
+def test_two_layers_follow_eq_2_by_hand(rng):
+    """Dense-ReLU-Dense, head "linear": loops over inputs, hidden units and outputs of eq. (2)."""
+    model = keras.Sequential(
+        [keras.Input((3,)), layers.Dense(4, "relu", bias_initializer=BIAS), layers.Dense(2, bias_initializer=BIAS)]
+    )
+    w1, b1, w2, b2 = (w.astype("float64") for w in model.get_weights())
+    x = rng.normal(size=(2, 3))
+    found = ks.LRP(model).explain(x, target=[1, 0])
+    for image, target in enumerate([1, 0]):
+        hidden = relu(x[image] @ w1 + b1)
+        out = hidden @ w2 + b2
+        r_hidden = [(hidden[j] * w2[j, target] + b2[target] / 4) / out[target] * out[target] for j in range(4)]
+        s = x[image] @ w1 + b1
+        r_input = [sum((x[image, k] * w1[k, j] + b1[j] / 3) / s[j] * r_hidden[j] for j in range(4)) for k in range(3)]
+        np.testing.assert_allclose(found.layers[model.layers[0].name][image], r_hidden, rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(found.input[image], r_input, rtol=1e-3, atol=1e-4)
+        assert found.head_total[image] == pytest.approx(out[target], rel=1e-4)
+
+
+def test_the_signed_gaps_add_up_to_what_is_missing(convnet, images):
+    found = ks.LRP(convnet).explain(images)
+    gap = found.conservation_gap
+    missing = found.head_total - total(found.input)
+    np.testing.assert_allclose(sum(gap.signed.values()), missing, atol=1e-5 + 1e-4 * np.abs(missing).max())
+    for name, (absolute, relative) in gap.summary().items():
+        assert absolute[0] == pytest.approx(np.median(np.abs(gap.signed[name])))
+        assert absolute[1] == pytest.approx(np.abs(gap.signed[name]).max())
+        assert relative[1] < 1e-3, name
+
+
+def test_a_gap_is_reported_where_relevance_is_lost(images):
+    """A rule that halves loses half: the gap says so at that call and nowhere else."""
+    model = keras.Sequential([keras.Input((9, 9, 3)), layers.Flatten(), layers.ReLU(name="half"), layers.Dense(2)])
+    half = lambda call, inputs, relevance: [relevance / 2]
+    found = ks.LRP(model, rules=[(layers.ReLU, half)]).explain(images, target=0)
+    gap = found.conservation_gap
+    np.testing.assert_allclose(gap.signed["half"], found.head_total / 2, rtol=1e-3, atol=1e-4)
+    assert max(v.max() for name, v in gap.absolute.items() if name != "half") < 1e-3
+
+
+def test_relevance_of_every_layer_has_the_shape_of_its_output(convnet, images):
+    found = ks.LRP(convnet).explain(images)
+    expected = [layer.name for layer in convnet.layers if layer.name not in ("image", "classes")]
+    assert [name for name in found.layers if name in expected] == expected
+    for name in expected:
+        assert found.layers[name].shape[1:] == convnet.get_layer(name).output.shape[1:]
+    assert found.input.shape == images.shape
+    np.testing.assert_allclose(found.layers["shaplu"], found.head)
+
+
+def test_calling_and_explaining_agree(convnet, images):
+    explainer = ks.LRP(convnet)
+    np.testing.assert_allclose(ops.convert_to_numpy(explainer(images, 3)), explainer.explain(images, 3).input, atol=1e-6)
+
+
+def test_an_image_is_explained_as_it_is_alone(convnet, images):
+    """Nothing leaks between the images of a batch, the random paths included."""
+    explainer = ks.LRP(convnet)
+    together = explainer.explain(images, [0, 1, 2, 3])
+    for i in range(4):
+        alone = explainer.explain(images[i : i + 1], i)
+        np.testing.assert_allclose(alone.head[0], together.head[i], atol=1e-6)
+        np.testing.assert_allclose(alone.input[0], together.input[i], atol=1e-4 * np.abs(together.input[i]).max())
+
+
+def test_the_same_seed_gives_the_same_relevance(convnet, images):
+    one, same, other = (ks.LRP(convnet, seed=seed).explain(images).head for seed in (0, 0, 1))
+    np.testing.assert_array_equal(one, same)
+    assert np.abs(one - other).max() > 0
+
+
+def test_after_a_training_step_the_next_call_sees_the_new_weights(convnet, images):
+    explainer = ks.LRP(convnet)
+    before = explainer.explain(images, 1).input
+    convnet.compile("sgd", "sparse_categorical_crossentropy")
+    convnet.fit(images, np.arange(4), epochs=2, verbose=0)
+    after, fresh = explainer.explain(images, 1).input, ks.LRP(convnet).explain(images, 1).input
+    np.testing.assert_allclose(after, fresh, atol=1e-6)
+    assert np.abs(after - before).max() > 1e-4
+
+
+def test_it_is_traced_once_for_a_shape_whatever_the_weights(convnet, images):
+    calls = []
+
+    def counting(call, inputs, relevance):
+        calls.append(call.name)
+        return [relevance]
+
+    explainer = ks.LRP(convnet, rules=[(layers.Dropout, counting)])
+    for _ in range(3):
+        explainer(images, 1)
+        convnet.set_weights([w * 0.9 for w in convnet.get_weights()])
+    eager = keras.backend.backend() == "torch"
+    assert len(calls) == (3 if eager else 1)
+    explainer(images[:2], 1)
+    assert len(calls) == (4 if eager else 2)
+
+
+def test_a_model_explained_is_a_model_unchanged(convnet, images):
+    convnet.get_layer("conv").activity_regularizer = keras.regularizers.L2(0.1)
+    convnet.compile(keras.optimizers.Adam(), "sparse_categorical_crossentropy", metrics=["accuracy"])
+    convnet.fit(images, np.arange(4), verbose=0)
+    losses = len(convnet.losses)
+
+    def state():
+        variables = [*convnet.variables, *convnet.optimizer.variables, *convnet.metrics_variables]
+        return [ops.convert_to_numpy(variable).copy() for variable in variables]
+
+    config, nodes, before = convnet.get_config(), [len(layer._inbound_nodes) for layer in convnet.layers], state()
+    explainer = ks.LRP(convnet)
+    explainer(images)
+    explainer.explain(images, 2)
+    for old, new in zip(before, state(), strict=True):
+        np.testing.assert_array_equal(old, new)
+    assert convnet.get_config() == config
+    assert [len(layer._inbound_nodes) for layer in convnet.layers] == nodes
+    assert len(convnet.losses) == losses
+
+
+def test_dropout_and_batch_norm_run_in_inference_mode(convnet, images):
+    convnet.get_layer("bn").set_weights([np.full(4, v, "float32") for v in (1.5, 0.2, 0.3, 2.0)])
+    found = ks.LRP(convnet).explain(images)
+    np.testing.assert_allclose(found.output, convnet.predict(images, verbose=0), atol=1e-6)
+
+
+def test_calls_are_named_by_layer_use_and_nesting(rng):
+    shared = layers.Dense(6, "relu", name="shared")
+    inner = keras.Sequential([keras.Input((6,)), layers.Dense(6, "relu", name="deep")], name="inner")
+    x = keras.Input((6,))
+    y = inner(inner(shared(shared(x))))
+    model = keras.Model(x, layers.Dense(2, name="logits")(y))
+    data = rng.uniform(size=(2, 6))
+    found = ks.LRP(model).explain(data)
+    names = ["shared", "shared:1", "inner/deep", "inner:1/deep", "logits"]
+    assert list(found.layers) == names == list(found.conservation_gap.signed)
+    np.testing.assert_allclose(found.head_total - total(found.input), sum(found.conservation_gap.signed.values()), atol=1e-4)
+
+
+def test_several_inputs_keep_their_structure(rng):
+    a, b = keras.Input((3,), name="a"), keras.Input((2,), name="b")
+    model = keras.Model({"a": a, "b": b}, layers.Dense(2)(layers.Concatenate()([a, b])))
+    data = {"a": rng.normal(size=(4, 3)), "b": rng.normal(size=(4, 2))}
+    explainer = ks.LRP(model)
+    found = explainer.explain(data, 0)
+    assert set(found.input) == {"a", "b"}
+    assert found.input["a"].shape == (4, 3)
+    np.testing.assert_allclose(total(found.input["a"]) + total(found.input["b"]), found.head_total, rtol=1e-3, atol=1e-3)
+    relevance = explainer(data, 0)
+    np.testing.assert_allclose(ops.convert_to_numpy(relevance["b"]), found.input["b"], atol=1e-6)
+
+
+def test_mixed_precision_models_are_explained_in_float32(rng):
+    if keras.backend.backend() == "torch":
+        policy = "mixed_bfloat16"
+    else:
+        policy = "mixed_float16"
+    model = keras.Sequential(
+        [
+            keras.Input((8, 8, 1)),
+            ks.SAConv2D(4, 3, dtype=policy),
+            layers.MaxPooling2D(2, dtype=policy),
+            layers.Flatten(dtype=policy),
+            layers.Dense(3, "softmax", dtype=policy),
+        ]
+    )
+    found = ks.LRP(model).explain(rng.uniform(size=(2, 8, 8, 1)))
+    assert found.input.dtype == np.float32
+    np.testing.assert_allclose(total(found.input), found.head_total, atol=1e-3)
+
+
+def test_lora_is_part_of_the_kernel(rng):
+    model = keras.Sequential([keras.Input((4,)), layers.Dense(3, name="dense")])
+    model.layers[0].enable_lora(2)
+    model.layers[0].lora_kernel_b.assign(rng.normal(size=(2, 3)))
+    data = rng.normal(size=(2, 4))
+    found = ks.LRP(model).explain(data, 0)
+    np.testing.assert_allclose(found.head_total, model.predict(data, verbose=0)[:, 0], rtol=1e-5)
+    np.testing.assert_allclose(total(found.input), found.head_total, rtol=1e-4)
+
+
+def test_a_rule_of_the_users_own_comes_first(convnet, images):
+    seen = []
+
+    def spy(call, inputs, relevance):
+        seen.append((call.name, tuple(inputs[0].shape), tuple(relevance.shape)))
+        return [ops.zeros_like(inputs[0])]
+
+    found = ks.LRP(convnet, rules=[((layers.MaxPooling2D,), spy)]).explain(images)
+    assert seen == [("max", (4, 5, 5, 6), (4, 3, 3, 6))]
+    np.testing.assert_allclose(found.conservation_gap.signed["max"], total(found.layers["max"]), atol=1e-6)
+
+
+def unruly():
+    x = keras.Input((4, 6))
+    return keras.Model(x, layers.Dense(2)(layers.LSTM(3, name="memory")(x)))
+
+
+def test_a_layer_without_a_rule_is_named_with_the_remedy():
+    with pytest.raises(ValueError, match=r"'memory' \(LSTM\) has no LRP rule.*rules=\[\(\(LSTM,\), rule\)\].*Dense"):
+        ks.LRP(unruly())
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        layers.Softmax(name="mix"),
+        layers.Activation("softmax", name="mix"),
+        layers.Dense(5, activation="softmax", name="mix"),
+        layers.Dense(5, activation=lambda x: x, name="mix"),
+        layers.LayerNormalization(name="mix"),
+    ],
+)
+def test_relevance_never_passes_silently_through_what_mixes_elements(layer):
+    model = keras.Sequential([keras.Input((5,)), layer, layers.Dense(2)])
+    with pytest.raises(ValueError, match="'mix'"):
+        ks.LRP(model)
+
+
+class Custom(keras.Model):
+    def call(self, x):
+        return x
+
+
+def test_models_that_cannot_be_walked_are_refused():
+    with pytest.raises(ValueError, match="'custom'.*Custom"):
+        ks.LRP(Custom(name="custom"))
+    with pytest.raises(ValueError, match="'lazy' is not built"):
+        ks.LRP(keras.Sequential([layers.Dense(2)], name="lazy"))
+    x = keras.Input((4,))
+    with pytest.raises(ValueError, match="one output"):
+        ks.LRP(keras.Model(x, [layers.Dense(2)(x), layers.Dense(2)(x)]))
+    with pytest.raises(ValueError, match=r"\(None, 4, 2\)"):
+        x = keras.Input((4, 3))
+        ks.LRP(keras.Model(x, layers.Dense(2)(x)))
+
+
+@pytest.mark.parametrize(
+    "options, word",
+    [
+        (dict(n_paths=999), "n_paths.*999"),
+        (dict(n_paths=0), "n_paths"),
+        (dict(n_paths=10.0), "n_paths"),
+        (dict(head="probability"), "head.*'probability'"),
+        (dict(head="sigmoid"), "softmax"),
+        (dict(head_players="pixels"), "head_players.*'pixels'"),
+        (dict(rules=[("dense", ops.abs)]), "rules"),
+        (dict(rules=[layers.Dense]), "rules"),
+    ],
+)
+def test_bad_options_are_named(convnet, options, word):
+    with pytest.raises(ValueError, match=word):
+        ks.LRP(convnet, **options)
+
+
+@pytest.mark.parametrize(
+    "x, target, word",
+    [
+        (np.zeros((2, 9, 9)), None, r"`x`.*\(2, 9, 9\)"),
+        (np.zeros((2, 8, 9, 3)), None, r"`x`.*\(2, 8, 9, 3\)"),
+        (np.zeros((0, 9, 9, 3)), None, "`x`"),
+        (np.full((1, 9, 9, 3), np.nan), None, "`x`.*finite"),
+        (np.full((1, 9, 9, 3), np.inf), None, "`x`.*finite"),
+        ([np.zeros((1, 9, 9, 3))] * 2, None, "`x`"),
+        (np.zeros((2, 9, 9, 3)), 5, r"`target`.*\[0, 5\).*5"),
+        (np.zeros((2, 9, 9, 3)), -1, "`target`"),
+        (np.zeros((2, 9, 9, 3)), [0, 1, 2], r"`target`.*\(3,\)"),
+        (np.zeros((2, 9, 9, 3)), 0.5, "`target`"),
+        (np.zeros((2, 9, 9, 3)), "cat", "`target`"),
+    ],
+)
+def test_bad_data_is_named(convnet, x, target, word):
+    with pytest.raises(ValueError, match=word):
+        ks.LRP(convnet)(x, target)
