@@ -1,7 +1,5 @@
 """What Keras has no common word for: transposed maps and compiled functions. The only file that names a backend."""
 
-import functools
-
 import keras
 
 if keras.backend.backend() == "jax":
@@ -76,7 +74,6 @@ else:
 
 
 def _without_side_effects(fn):
-    @functools.wraps(fn)
     def stateless(*args):
         # updates of variables (seeds, statistics) and losses stay in the scope and go with it
         with keras.StatelessScope():

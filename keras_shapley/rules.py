@@ -170,7 +170,7 @@ def _windows(layer, x):
     rank = len(x.shape) - 2
     axes = range(2, rank + 2) if layer.data_format == "channels_first" else range(1, rank + 1)
     if not hasattr(layer, "pool_size"):  # global pooling: one window
-        x = ops.moveaxis(x, list(axes), range(rank))
+        x = ops.moveaxis(x, list(axes), list(range(rank)))
         return ops.reshape(x, (math.prod(x.shape[:rank]), *x.shape[rank:]))
 
     margins, counts = [(0, 0)] * len(x.shape), []

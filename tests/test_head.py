@@ -6,7 +6,7 @@ import math
 import keras
 import numpy as np
 import pytest
-from keras import layers
+from keras import layers, ops
 
 import keras_shapley as ks
 
@@ -189,7 +189,7 @@ def test_a_callable_gives_the_heads_relevance(rng):
     x = rng.normal(size=(2, 5))
 
     def one_minus_other(logits, target):
-        return logits * np.array([[1.0, -1.0, 0.0]], "float32")
+        return logits * ops.convert_to_tensor([[1.0, -1.0, 0.0]])
 
     found = ks.LRP(model, head=one_minus_other).explain(x)
     logits = x @ kernel + bias
