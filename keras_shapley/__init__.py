@@ -1,7 +1,6 @@
 """Shapley activations and relevance propagation for Keras 3 (Li & Cui, arXiv 1909.06143)."""
 
 from keras_shapley import rules
-
 from keras_shapley.layers import (
     SAConv1D,
     SAConv2D,
@@ -20,3 +19,22 @@ from keras_shapley.lrp import LRP, Explanation
 from keras_shapley.shapley import neuron_shapley_values
 
 __version__ = "0.1.0"
+
+__all__ = [
+    "Explanation",
+    "LRP",
+    "SAConv1D",
+    "SAConv2D",
+    "SAConv3D",
+    "SADense",
+    "SADepthwiseConv2D",
+    "SAEinsumDense",
+    "ShapLUConv1D",
+    "ShapLUConv2D",
+    "ShapLUConv3D",
+    "ShapLUDense",
+    "ShapLUDepthwiseConv2D",
+    "ShapLUEinsumDense",
+    "neuron_shapley_values",
+    "rules",
+]

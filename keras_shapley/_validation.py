@@ -14,8 +14,5 @@ def one_of(name, value, allowed):
 def finite(name, x):
     """Returns the tensor `x` if all of it is finite, else raises a `ValueError`."""
     if not bool(ops.all(ops.isfinite(x))):
-        raise ValueError(
-            f"`{name}` must be finite. Received NaN or infinity in `{name}` "
-            f"of shape {tuple(x.shape)}."
-        )
+        raise ValueError(f"`{name}` must be finite. Received NaN or infinity in `{name}` of shape {tuple(x.shape)}.")
     return x

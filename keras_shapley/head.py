@@ -240,7 +240,9 @@ def _kind(head, link):
         return link
     if head == "linear" or link in (head, "linear"):
         return head
-    raise ValueError(f"head={head!r} explains a model that ends in logits or in {head}. Received: one that ends in {link}.")
+    raise ValueError(
+        f"head={head!r} explains a model that ends in logits or in {head}. Received: one that ends in {link}."
+    )
 
 
 def _feeds_every_logit(layer, x):

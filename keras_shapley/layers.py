@@ -7,6 +7,7 @@ from keras_shapley import activations
 from keras_shapley._validation import one_of
 from keras_shapley.linear import linear_map
 
+
 class ShapleyLayer:
     """Mixin over a Keras layer that has a `LinearMap`: its options, and the moments of its neurons.
 

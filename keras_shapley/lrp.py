@@ -60,8 +60,8 @@ RULES = (
 _ELEMENTWISE_FUNCTIONS = {
     getattr(keras.activations, name)
     for name in (
-        "celu elu exponential gelu hard_shrink hard_sigmoid hard_silu hard_tanh leaky_relu linear log_sigmoid mish relu "
-        "relu6 selu sigmoid silu soft_shrink softplus softsign sparse_plus sparse_sigmoid squareplus tanh tanh_shrink "
+        "celu elu exponential gelu hard_shrink hard_sigmoid hard_silu hard_tanh leaky_relu linear log_sigmoid mish "
+        "relu relu6 selu sigmoid silu soft_shrink softplus softsign sparse_plus sparse_sigmoid squareplus tanh tanh_shrink "
         "threshold"
     ).split()
 }
@@ -192,7 +192,9 @@ class LRP:
         tensors, target = self._inputs(x), self._targets(x, target)
         found = tree.map_structure(ops.convert_to_numpy, self._everything(tensors, target))
         order = [call.name for call in self._graph.calls]
-        in_order = {key: {n: found[key][n] for n in order if n in found[key]} for key in ("layers", "signed", "relative")}
+        in_order = {
+            key: {n: found[key][n] for n in order if n in found[key]} for key in ("layers", "signed", "relative")
+        }
         return Explanation(
             input=tree.pack_sequence_as(x, found["input"]),
             layers=in_order["layers"],
@@ -255,17 +257,17 @@ class LRP:
             known = sorted({cls.__name__ for types, _ in self.rules for cls in types})
             name = type(call.op).__name__
             raise ValueError(
-                f"Layer {describe(call)} has no LRP rule. Give it one: LRP(model, rules=[(({name},), rule)]), or explain "
-                f"a model that ends above it. Types with rules: {', '.join(known)}."
+                f"Layer {describe(call)} has no LRP rule. Give it one: LRP(model, rules=[(({name},), rule)]), or "
+                f"explain a model that begins above it. Types with rules: {', '.join(known)}."
             )
         function = getattr(call.op, "activation", None)
         own = index < len(self.rules) - len(RULES)
         if own or head or function is None or function in _ELEMENTWISE_FUNCTIONS:
             return rule
         raise ValueError(
-            f"Layer {describe(call)} has the activation {getattr(function, '__name__', function)!r}, which is not known "
-            f"to act on each element alone, so relevance cannot pass it unchanged. Give the layer a rule of its own: "
-            f"LRP(model, rules=[(({type(call.op).__name__},), rule)])."
+            f"Layer {describe(call)} has the activation {getattr(function, '__name__', function)!r}, which is not "
+            f"known to act on each element alone, so relevance cannot pass it unchanged. Give the layer a rule of its "
+            f"own: LRP(model, rules=[(({type(call.op).__name__},), rule)])."
         )
 
     def _inputs(self, x):
@@ -300,9 +302,7 @@ class LRP:
                 f"{array.shape}"
             )
         if array.min() < 0 or array.max() >= n_targets:
-            raise ValueError(
-                f"`target` must be in [0, {n_targets}). Received: {array.min()} to {array.max()}"
-            )
+            raise ValueError(f"`target` must be in [0, {n_targets}). Received: {array.min()} to {array.max()}")
         return ops.convert_to_tensor(np.broadcast_to(array, (n_images,)).astype("int32"))
 
 

@@ -16,8 +16,8 @@ _NODES = 8
 def neuron_shapley_values(x, kernel, bias=None, *, method="gaussian", normalize=False):
     """Shapley values of the inputs of one Dense layer with ReLU, absent inputs at 0.
 
-    Exact Shapley values sum to `relu(u + b) - relu(b)`, with `u` the sum of `w_i x_i`. The approximations miss that sum:
-    `gaussian` deals the bias out as well and sums to `Phi((mu + b)/sigma) (u + b)`; `quadrature` comes near it.
+    Exact Shapley values sum to `relu(u + b) - relu(b)`, with `u` the sum of `w_i x_i`. The approximations miss that
+    sum: `gaussian` deals the bias out as well and sums to `Phi((mu + b)/sigma) (u + b)`; `quadrature` comes near it.
 
     Args:
         x: inputs, shape `(batch, inputs)`.
@@ -103,7 +103,7 @@ def _exact(a, b):
 
 
 def random_orders(n_players, n_pairs, seed):
-    """Random permutations of the players, shape `(n_pairs, n_players)`, int32; each stands for itself and its reverse."""
+    """Random permutations, shape `(n_pairs, n_players)`, int32; each stands for itself and its reverse."""
     rng = np.random.default_rng(seed)
     return np.stack([rng.permutation(n_players) for _ in range(n_pairs)]).astype("int32")
 

@@ -115,13 +115,17 @@ def test_a_model_of_logits_is_explained_as_logits_unless_asked(rng):
     np.testing.assert_allclose(found.head_total, logits[:1], rtol=1e-5)
     np.testing.assert_allclose(found.head[0], [logits[0], 0, 0], rtol=1e-5)
     assert found.head_paths == 0 and found.head_baseline[0] == 0 and not found.head_stderr.any()
-    check_game(ks.LRP(model, head="softmax").explain(x, 0), lambda present: softmax((present * x[0]) @ kernel + bias)[0], 5)
-    one = lambda present: sigmoid((present * x[0]) @ kernel + bias)[0]
-    check_game(ks.LRP(model, head="sigmoid").explain(x, 0), one, 5)
+    check_game(
+        ks.LRP(model, head="softmax").explain(x, 0), lambda present: softmax((present * x[0]) @ kernel + bias)[0], 5
+    )
+    check_game(
+        ks.LRP(model, head="sigmoid").explain(x, 0), lambda present: sigmoid((present * x[0]) @ kernel + bias)[0], 5
+    )
 
 
 @pytest.mark.parametrize(
-    "end", [[layers.Dense(3, "softmax", bias_initializer=BIAS)], [layers.Dense(3, bias_initializer=BIAS), layers.Softmax()]]
+    "end",
+    [[layers.Dense(3, "softmax", bias_initializer=BIAS)], [layers.Dense(3, bias_initializer=BIAS), layers.Softmax()]],
 )
 def test_the_logit_below_a_softmax(end, rng):
     model = head_model(keras.Sequential(end))
@@ -176,7 +180,12 @@ def test_where_no_linear_layer_feeds_the_softmax_the_logits_are_players(below, r
 def test_pooled_logits_without_a_last_linear_layer(rng):
     """A convolution, global pooling, softmax: the pooled logits are the players, eq. (2) from there."""
     model = keras.Sequential(
-        [keras.Input((4, 4, 2)), layers.Conv2D(3, 1, bias_initializer=BIAS), layers.GlobalAveragePooling2D(), layers.Softmax()]
+        [
+            keras.Input((4, 4, 2)),
+            layers.Conv2D(3, 1, bias_initializer=BIAS),
+            layers.GlobalAveragePooling2D(),
+            layers.Softmax(),
+        ]
     )
     found = ks.LRP(model).explain(rng.normal(size=(2, 4, 4, 2)))
     assert found.head.shape == (2, 3)

@@ -76,7 +76,10 @@ def test_the_signed_gaps_add_up_to_what_is_missing(convnet, images):
 def test_a_gap_is_reported_where_relevance_is_lost(images):
     """A rule that halves loses half: the gap says so at that call and nowhere else."""
     model = keras.Sequential([keras.Input((9, 9, 3)), layers.Flatten(), layers.ReLU(name="half"), layers.Dense(2)])
-    half = lambda call, inputs, relevance: [relevance / 2]
+
+    def half(call, inputs, relevance):
+        return [relevance / 2]
+
     found = ks.LRP(model, rules=[(layers.ReLU, half)]).explain(images, target=0)
     gap = found.conservation_gap
     np.testing.assert_allclose(gap.signed["half"], found.head_total / 2, rtol=1e-3, atol=1e-4)
@@ -95,7 +98,9 @@ def test_relevance_of_every_layer_has_the_shape_of_its_output(convnet, images):
 
 def test_calling_and_explaining_agree(convnet, images):
     explainer = ks.LRP(convnet)
-    np.testing.assert_allclose(ops.convert_to_numpy(explainer(images, 3)), explainer.explain(images, 3).input, atol=1e-6)
+    np.testing.assert_allclose(
+        ops.convert_to_numpy(explainer(images, 3)), explainer.explain(images, 3).input, atol=1e-6
+    )
 
 
 def test_an_image_is_explained_as_it_is_alone(convnet, images):
@@ -180,7 +185,9 @@ def test_calls_are_named_by_layer_use_and_nesting(rng):
     found = ks.LRP(model).explain(data)
     names = ["shared", "shared:1", "inner/deep", "inner:1/deep", "logits"]
     assert list(found.layers) == names == list(found.conservation_gap.signed)
-    np.testing.assert_allclose(found.head_total - total(found.input), sum(found.conservation_gap.signed.values()), atol=1e-4)
+    np.testing.assert_allclose(
+        found.head_total - total(found.input), sum(found.conservation_gap.signed.values()), atol=1e-4
+    )
 
 
 def test_several_inputs_keep_their_structure(rng):
@@ -191,7 +198,9 @@ def test_several_inputs_keep_their_structure(rng):
     found = explainer.explain(data, 0)
     assert set(found.input) == {"a", "b"}
     assert found.input["a"].shape == (4, 3)
-    np.testing.assert_allclose(total(found.input["a"]) + total(found.input["b"]), found.head_total, rtol=1e-3, atol=1e-3)
+    np.testing.assert_allclose(
+        total(found.input["a"]) + total(found.input["b"]), found.head_total, rtol=1e-3, atol=1e-3
+    )
     relevance = explainer(data, 0)
     np.testing.assert_allclose(ops.convert_to_numpy(relevance["b"]), found.input["b"], atol=1e-6)
 

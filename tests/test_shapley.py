@@ -128,7 +128,7 @@ def test_all_orders_give_the_exact_values_of_a_softmax(rng):
     values, _, baseline, total, paths = walk(a, b, orders)
     assert paths == 60
     for image in range(3):
-        worth = lambda present, i=image: probability(a[i].astype("float64"), b[i].astype("float64"), present)
+        worth = partial(probability, a[image].astype("float64"), b[image].astype("float64"))
         np.testing.assert_allclose(values[image], by_permutations(worth, 5), atol=1e-6)
         np.testing.assert_allclose(baseline[image], worth(np.zeros(5, bool)), rtol=1e-5)
         np.testing.assert_allclose(total[image], worth(np.ones(5, bool)) - baseline[image], atol=1e-6)
