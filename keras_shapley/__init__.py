@@ -1,6 +1,7 @@
 """Shapley activations and relevance propagation for Keras 3 (Li & Cui, arXiv 1909.06143)."""
 
 from keras_shapley import rules
+from keras_shapley.callbacks import LRPHeatmaps
 from keras_shapley.layers import (
     SAConv1D,
     SAConv2D,
@@ -16,6 +17,7 @@ from keras_shapley.layers import (
     ShapLUEinsumDense,
 )
 from keras_shapley.lrp import LRP, Explanation
+from keras_shapley.plotting import plot_heatmaps
 from keras_shapley.shapley import neuron_shapley_values
 
 __version__ = "0.1.0"
@@ -23,6 +25,7 @@ __version__ = "0.1.0"
 __all__ = [
     "Explanation",
     "LRP",
+    "LRPHeatmaps",
     "SAConv1D",
     "SAConv2D",
     "SAConv3D",
@@ -36,5 +39,6 @@ __all__ = [
     "ShapLUDepthwiseConv2D",
     "ShapLUEinsumDense",
     "neuron_shapley_values",
+    "plot_heatmaps",
     "rules",
 ]

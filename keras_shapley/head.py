@@ -79,7 +79,7 @@ class Head:
         if link == "other":
             # an activation without a game of its own: what it gives is explained as a linear output
             self.logits, self.link_call, self.linear_call, link = self.output, None, None, "linear"
-        self.kind = _kind(head, link)
+        self.kind, self._link = _kind(head, link), link
 
     @property
     def walked(self):
@@ -97,6 +97,12 @@ class Head:
     def n_targets(self, n_outputs):
         """Number of classes that a target can name: of one sigmoid unit, both."""
         return 2 if self.kind == "sigmoid" and n_outputs == 1 else n_outputs
+
+    def probability(self, output):
+        """The model's output as probabilities: of one that ends in logits, their softmax, or sigmoid for one unit."""
+        if self._link in ("softmax", "sigmoid"):
+            return output
+        return ops.sigmoid(output) if output.shape[1] == 1 else ops.softmax(output)
 
     def start(self, values, target, dtype):
         """The `Start` of a walk.

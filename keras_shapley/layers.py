@@ -7,6 +7,8 @@ from keras_shapley import activations
 from keras_shapley._validation import one_of
 from keras_shapley.linear import linear_map
 
+FLOAT16_MIN = -65504.0
+
 
 class ShapleyLayer:
     """Mixin over a Keras layer that has a `LinearMap`: its options, and the moments of its neurons.
@@ -25,9 +27,10 @@ class ShapleyLayer:
     def __init__(self, *args, second_moment="exact", **kwargs):
         super().__init__(*args, **kwargs)
         if self.activation is not keras.activations.linear:
+            received = getattr(self.activation, "__name__", self.activation)
             raise ValueError(
                 f"{type(self).__name__} has its activation built in: `activation` must be None or 'linear'. "
-                f"Received: activation={keras.activations.serialize(self.activation)!r}"
+                f"Received: activation={received!r}"
             )
         self.second_moment = one_of("second_moment", second_moment, ("exact", "pooled"))
 
@@ -58,6 +61,9 @@ class ShapleyLayer:
         # squares leave the range of float16 at 256, and sums of squares want more than the 8 bits of bfloat16
         dtype = self.moment_dtype
         u = ops.cast(linear(x, kernel), dtype)
+        if self.compute_dtype == "float16":
+            # of a sum below its range, -inf, ReLU makes 0: here too it stays finite
+            u = ops.maximum(u, FLOAT16_MIN)
         b = ops.zeros((), dtype) if linear.bias is None else ops.cast(linear.bias, dtype)
 
         x, kernel = ops.cast(x, dtype), ops.cast(kernel, dtype)

@@ -61,8 +61,8 @@ _ELEMENTWISE_FUNCTIONS = {
     getattr(keras.activations, name)
     for name in (
         "celu elu exponential gelu hard_shrink hard_sigmoid hard_silu hard_tanh leaky_relu linear log_sigmoid mish "
-        "relu relu6 selu sigmoid silu soft_shrink softplus softsign sparse_plus sparse_sigmoid squareplus tanh tanh_shrink "
-        "threshold"
+        "relu relu6 selu sigmoid silu soft_shrink softplus softsign sparse_plus sparse_sigmoid squareplus tanh "
+        "tanh_shrink threshold"
     ).split()
 }
 
@@ -102,6 +102,7 @@ class Explanation:
         input: relevance of the input, in its structure and shape.
         layers: by call, relevance of its output, in its shape; of the calls below the head's players.
         output: the model's output, shape `(batch, classes)`.
+        probability: the same as probabilities: for a model that ends in logits their softmax (sigmoid for one unit).
         target: the explained class, shape `(batch,)`.
         head: relevance of the head's players, in their shape.
         head_stderr: standard error of `head`; 0 where it is exact.
@@ -115,6 +116,7 @@ class Explanation:
     input: object
     layers: dict
     output: np.ndarray
+    probability: np.ndarray
     target: np.ndarray
     head: np.ndarray
     head_stderr: np.ndarray
@@ -199,6 +201,7 @@ class LRP:
             input=tree.pack_sequence_as(x, found["input"]),
             layers=in_order["layers"],
             output=found["output"],
+            probability=found["probability"],
             target=found["target"],
             head=found["head"],
             head_stderr=found["head_stderr"],
@@ -238,6 +241,7 @@ class LRP:
             ],
             "layers": {name: parts[0] if len(parts) == 1 else parts for name, parts in found.items() if parts},
             "output": values[self._head.output],
+            "probability": self._head.probability(values[self._head.output]),
             "target": start.target,
             "head": start.relevance,
             "head_stderr": start.stderr,

@@ -1,0 +1,213 @@
+"""`LRPHeatmaps`: relevance drawn at the end of each epoch, so that one sees an explanation form."""
+
+import io
+import os
+import pathlib
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_shapley._validation import finite, one_of
+from keras_shapley.lrp import LRP
+from keras_shapley.plotting import display_images, plot_heatmaps, relevance_maps
+
+
+class LRPHeatmaps(keras.callbacks.Callback):
+    """Writes one picture of LRP heatmaps at the end of every `freq`-th epoch.
+
+    Each image is shown beside the relevance of its pixels, eq. (2) of the paper, with its true and predicted class. The
+    model runs in inference mode and is left as it was; the random paths of the explainer are the same in every epoch,
+    so that what differs is the model. What cannot work fails when training begins.
+
+    Args:
+        x: images, as the model takes them, shape `(n, h, w)` or `(n, h, w, channels)`; of any shape where `images` is
+            given and has as many pixels.
+        y: their classes, shape `(n,)` or `(n, 1)`, or one-hot `(n, classes)`; or None.
+        target: the class to explain: `"true"` (default where `y` is given), `"predicted"` (default elsewhere), or an
+            int for all images.
+        images: what to show, shape `(n, h, w)` or `(n, h, w, channels)`; by default `x`. For an `x` that is normalised.
+        class_names: list of strings, one a class.
+        directory: where `epoch_0001.png` and its successors go; epochs are counted from 1, as Keras shows them.
+        freq: draw after every `freq`-th epoch.
+        tensorboard_dir: log directory for the same pictures as TensorBoard images, or None. Needs TensorFlow and
+            TensorBoard.
+        save_arrays: whether to write `epoch_0001.npz` as well, with `relevance`, `x`, `output`, `target`, `head_total`,
+            `conservation_gap` (shape `(calls, n)`) and `calls`; and `y` where given.
+        explainer: what explains: an `LRP` of the model, or any object with its `explain(x, target)`. By default
+            `LRP(model, seed=seed)`.
+        seed: of the default explainer.
+
+    Raises:
+        ValueError: at once, on an option that cannot be, NaN or infinity, or counts that differ; when training begins,
+            on a model that `LRP` refuses, images or classes that do not fit the model, or `tensorboard_dir` without
+            TensorFlow or TensorBoard.
+        OSError: when training begins, if a directory cannot be written.
+    """
+
+    def __init__(
+        self,
+        x,
+        y=None,
+        *,
+        target=None,
+        images=None,
+        class_names=None,
+        directory="lrp_heatmaps",
+        freq=1,
+        tensorboard_dir=None,
+        save_arrays=False,
+        explainer=None,
+        seed=0,
+    ):
+        super().__init__()
+        self.x = finite("x", ops.convert_to_numpy(x))
+        n = len(self.x)
+        self.y = None if y is None else _classes(y, n)
+        self.target = ("predicted" if y is None else "true") if target is None else target
+        if isinstance(self.target, bool) or not isinstance(self.target, (int, np.integer)):
+            one_of("target", self.target, ("true", "predicted"))
+        if self.target == "true" and y is None:
+            raise ValueError("target='true' needs the true classes `y`. Received: y=None")
+        if isinstance(freq, bool) or not isinstance(freq, (int, np.integer)) or freq < 1:
+            raise ValueError(f"`freq` must be an int of 1 or more. Received: freq={freq!r}")
+
+        self.images = self.x if images is None else ops.convert_to_numpy(images)
+        if len(self.images) != n:
+            raise ValueError(f"`images` must be {n}, as many as `x`. Received shape: {self.images.shape}")
+        display_images(self.images)
+        relevance_maps(_as_drawn(np.zeros(self.x.shape), self.images), self.images)
+
+        self.class_names = None if class_names is None else [str(name) for name in class_names]
+        self.directory = pathlib.Path(directory)
+        self.tensorboard_dir = None if tensorboard_dir is None else pathlib.Path(tensorboard_dir)
+        self.freq, self.save_arrays = int(freq), save_arrays
+        self.explainer, self.seed = explainer, seed
+        self._writer = None
+
+    def on_train_begin(self, logs=None):
+        if self.explainer is None:
+            self.explainer = LRP(self.model, seed=self.seed)
+        for directory in filter(None, (self.directory, self.tensorboard_dir)):
+            directory.mkdir(parents=True, exist_ok=True)
+            _write(directory / "can_be_written", b"")
+            (directory / "can_be_written").unlink()
+        if self.tensorboard_dir is not None:
+            _summary()
+
+        n_outputs = self.model.output_shape[-1]
+        n_classes = max(n_outputs, 2)
+        if self.y is not None and self.y.max() >= n_classes:
+            raise ValueError(f"`y` must be in [0, {n_classes}), the model's classes. Received: {self.y.max()}")
+        if self.class_names is not None and len(self.class_names) != n_classes:
+            raise ValueError(f"`class_names` must be {n_classes}. Received: {len(self.class_names)} names")
+        # what fails, fails now; and what is compiled here serves every epoch
+        self._explain()
+
+    def on_epoch_end(self, epoch, logs=None):
+        if (epoch + 1) % self.freq:
+            return
+        found = self._explain()
+        name = self.directory / f"epoch_{epoch + 1:04d}"
+        figure = plot_heatmaps(
+            _as_drawn(found.input, self.images), self.images, titles=self._titles(found), title=_headline(epoch, logs)
+        )
+        picture = io.BytesIO()
+        figure.savefig(picture, format="png")
+        _write(name.with_suffix(".png"), picture.getvalue())
+        if self.save_arrays:
+            arrays = io.BytesIO()
+            np.savez_compressed(arrays, **self._arrays(found))
+            _write(name.with_suffix(".npz"), arrays.getvalue())
+        if self.tensorboard_dir is not None:
+            if self._writer is None:
+                self._writer = _summary().create_file_writer(str(self.tensorboard_dir))
+            with self._writer.as_default():
+                pixels = np.asarray(figure.canvas.buffer_rgba())[None, ..., :3]
+                _summary().image("lrp_heatmaps", pixels, step=epoch + 1)
+            self._writer.flush()
+
+    def on_train_end(self, logs=None):
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None
+
+    def _explain(self):
+        target = self.y if self.target == "true" else None if self.target == "predicted" else int(self.target)
+        return self.explainer.explain(self.x, target)
+
+    def _titles(self, found):
+        """Two lines an image: the true class with its probability, the predicted class with its own."""
+        probability = found.probability
+        if probability.shape[1] == 1:
+            probability = np.concatenate([1 - probability, probability], axis=1)
+        predicted = probability.argmax(axis=1)
+        titles = []
+        for i, p in enumerate(probability):
+            lines = [] if self.y is None else [f"true: {self._name(self.y[i])} {p[self.y[i]]:.0%}"]
+            lines.append(f"predicted: {self._name(predicted[i])} {p[predicted[i]]:.0%}")
+            if isinstance(self.target, (int, np.integer)):
+                lines.append(f"explained: {self._name(found.target[i])} {p[found.target[i]]:.0%}")
+            titles.append("\n".join(lines))
+        return titles
+
+    def _name(self, index):
+        return str(index) if self.class_names is None else self.class_names[index]
+
+    def _arrays(self, found):
+        gaps = found.conservation_gap.signed
+        arrays = {
+            "relevance": found.input,
+            "x": self.x,
+            "output": found.output,
+            "target": found.target,
+            "head_total": found.head_total,
+            "conservation_gap": np.stack(list(gaps.values())),
+            "calls": np.array(list(gaps)),
+        }
+        return arrays if self.y is None else {**arrays, "y": self.y}
+
+
+def _classes(y, n):
+    """Class numbers of shape `(n,)`, from those, a column of them, or one-hot rows."""
+    y = ops.convert_to_numpy(y)
+    if y.ndim == 2 and y.shape[1] > 1 and np.all(np.isin(y, (0, 1))) and np.all(y.sum(axis=1) == 1):
+        y = y.argmax(axis=1)
+    y = y[:, 0] if y.ndim == 2 and y.shape[1] == 1 else y
+    if y.shape != (n,) or not np.issubdtype(y.dtype, np.number) or np.any(y != np.floor(y)) or np.any(y < 0):
+        raise ValueError(
+            f"`y` must be class numbers of shape ({n},) or ({n}, 1), or one-hot rows. Received: {y.dtype} of shape "
+            f"{y.shape}"
+        )
+    return y.astype("int32")
+
+
+def _as_drawn(relevance, images):
+    """Relevance in the layout of the images, where the model takes another."""
+    flat = relevance.shape[1:] not in (images.shape[1:], images.shape[1:-1])
+    return relevance.reshape(len(relevance), -1) if flat else relevance
+
+
+def _headline(epoch, logs):
+    names = [name for name in ("accuracy", "val_accuracy", "loss", "val_loss") if name in (logs or {})]
+    shown = [f"{name} {logs[name]:.4g}" for name in names]
+    return ", ".join([f"epoch {epoch + 1}", *shown])
+
+
+def _write(path, content):
+    """Writes a file in one step: whoever reads it never sees half of it."""
+    new = path.with_name(f"{path.name}.new")
+    new.write_bytes(content)
+    os.replace(new, path)
+
+
+def _summary():
+    try:
+        import tensorboard  # noqa: F401 (what TensorFlow writes its summaries with)
+        import tensorflow as tf
+    except ImportError as error:
+        raise ValueError(
+            f"`tensorboard_dir` needs TensorFlow and TensorBoard, and {error.name!r} cannot be imported: install it, or "
+            "pass tensorboard_dir=None."
+        ) from None
+    return tf.summary
