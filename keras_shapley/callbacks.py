@@ -72,6 +72,11 @@ class LRPHeatmaps(keras.callbacks.Callback):
         if isinstance(freq, bool) or not isinstance(freq, (int, np.integer)) or freq < 1:
             raise ValueError(f"`freq` must be an int of 1 or more. Received: freq={freq!r}")
 
+        if images is None and self.x.ndim not in (3, 4):
+            raise ValueError(
+                "`x` must be images of shape (n, h, w) or (n, h, w, channels), or come with `images=` of as many "
+                f"pixels to show beside it. Received: x of shape {self.x.shape}"
+            )
         self.images = self.x if images is None else ops.convert_to_numpy(images)
         if len(self.images) != n:
             raise ValueError(f"`images` must be {n}, as many as `x`. Received shape: {self.images.shape}")
@@ -207,7 +212,7 @@ def _summary():
         import tensorflow as tf
     except ImportError as error:
         raise ValueError(
-            f"`tensorboard_dir` needs TensorFlow and TensorBoard, and {error.name!r} cannot be imported: install it, or "
-            "pass tensorboard_dir=None."
+            f"`tensorboard_dir` needs TensorFlow and TensorBoard, and {error.name!r} cannot be imported: install it, "
+            "or pass tensorboard_dir=None."
         ) from None
     return tf.summary

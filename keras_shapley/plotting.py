@@ -243,7 +243,8 @@ class _Grid:
     def write_title(self, i, text):
         left, top = self._corner(i)
         centre = left + (self.cell_width - self.bar_space) / 2
-        self._write(text, centre, top - self.title_height + _GAP / 2, self.cell_width + _MARGIN)
+        width = self.cell_width - self.bar_space + self.spacing
+        self._write(text, centre, top - self.title_height + _GAP / 2, width)
 
     def show_image(self, i, picture):
         axes = self._panel(*self._corner(i))
@@ -325,7 +326,7 @@ class _Grid:
         if excess > 1:
             size = max(5, written.get_size() / excess)
             written.set_size(size)
-        while written.get_window_extent(self.renderer).width > 1.05 * width * self.figure.dpi:
+        while written.get_window_extent(self.renderer).width > width * self.figure.dpi:
             lines = written.get_text().split("\n")
             longest = max(range(len(lines)), key=lambda i: len(lines[i]))
             lines[longest] = lines[longest].rstrip("…")[:-1] + "…"

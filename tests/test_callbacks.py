@@ -1,0 +1,246 @@
+"""LRPHeatmaps: a picture an epoch, of the model as it is then, and a training run that does not notice."""
+
+import os
+import pathlib
+import sys
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+
+import keras_shapley as ks
+
+JIT = "auto" if keras.backend.backend() != "tensorflow" else False
+
+
+def network(end=None):
+    return keras.Sequential(
+        [
+            keras.Input((8, 8)),
+            layers.Flatten(),
+            ks.SADense(16, name="hidden"),
+            layers.Dropout(0.3, seed=3),
+            *(end or [layers.Dense(4, activation="softmax")]),
+        ]
+    )
+
+
+def compiled(model, loss="sparse_categorical_crossentropy"):
+    model.compile(keras.optimizers.Adam(0.01), loss, metrics=["accuracy"], jit_compile=JIT)
+    return model
+
+
+@pytest.fixture
+def data(rng):
+    return rng.random((24, 8, 8)).astype("float32"), np.arange(24) % 4
+
+
+def test_one_picture_every_freq_th_epoch_and_nothing_else(data, tmp_path):
+    x, y = data
+    heatmaps = ks.LRPHeatmaps(x[:3], y[:3], directory=tmp_path / "new" / "maps", freq=2)
+    compiled(network()).fit(x, y, epochs=5, verbose=0, callbacks=[heatmaps])
+    assert sorted(os.listdir(tmp_path / "new" / "maps")) == ["epoch_0002.png", "epoch_0004.png"]
+
+
+def test_resumed_training_counts_on(data, tmp_path):
+    x, y = data
+    heatmaps = ks.LRPHeatmaps(x[:3], directory=tmp_path)
+    compiled(network()).fit(x, y, initial_epoch=7, epochs=8, verbose=0, callbacks=[heatmaps])
+    assert os.listdir(tmp_path) == ["epoch_0008.png"]
+
+
+def test_each_epoch_shows_the_model_of_that_epoch(data, tmp_path):
+    """The arrays are what a fresh explainer finds in the weights of that epoch; and they change."""
+    x, y = data
+    model, fresh = compiled(network()), []
+    heatmaps = ks.LRPHeatmaps(x[:3], y[:3], directory=tmp_path, save_arrays=True)
+    keep = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: fresh.append(model.get_weights()))
+    model.fit(x, y, epochs=2, verbose=0, callbacks=[keep, heatmaps])
+    saved = [dict(np.load(tmp_path / f"epoch_000{epoch}.npz")) for epoch in (1, 2)]
+    for weights, arrays in zip(fresh, saved, strict=True):
+        model.set_weights(weights)
+        found = ks.LRP(model).explain(x[:3], y[:3])
+        np.testing.assert_allclose(arrays["relevance"], found.input, atol=1e-6)
+        np.testing.assert_allclose(arrays["output"], found.output, atol=1e-6)
+        np.testing.assert_array_equal(arrays["y"], y[:3])
+        np.testing.assert_array_equal(arrays["x"], x[:3])
+        missing = arrays["head_total"] - arrays["relevance"].sum(axis=(1, 2))
+        np.testing.assert_allclose(arrays["conservation_gap"].sum(axis=0), missing, atol=1e-5)
+        assert arrays["conservation_gap"].shape == (len(arrays["calls"]), 3)
+    assert np.abs(saved[0]["relevance"] - saved[1]["relevance"]).max() > 1e-4
+
+
+def test_training_is_the_same_with_and_without(data, tmp_path):
+    x, y = data
+    ends = []
+    for callbacks in ([], [ks.LRPHeatmaps(x[:3], y[:3], directory=tmp_path)]):
+        keras.utils.set_random_seed(5)
+        model = compiled(network())
+        history = model.fit(x, y, batch_size=8, epochs=3, verbose=0, callbacks=callbacks, validation_split=0.25)
+        values = [*model.variables, *model.optimizer.variables]
+        ends.append([history.history, *(keras.ops.convert_to_numpy(value) for value in values)])
+    assert ends[0][0] == ends[1][0]
+    for one, other in zip(ends[0][1:], ends[1][1:], strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+class Recorder:
+    """Stands before the explainer and writes down what it is asked."""
+
+    def __init__(self, model):
+        self.explainer, self.targets, self.found = ks.LRP(model), [], None
+
+    def explain(self, x, target=None):
+        self.targets.append(target)
+        self.found = self.explainer.explain(x, target)
+        return self.found
+
+
+@pytest.mark.parametrize(
+    "y, target, expected",
+    [([2, 0], None, [2, 0]), (None, None, None), ([2, 0], "predicted", None), ([2, 0], 3, 3), (None, 1, 1)],
+)
+def test_what_is_explained(y, target, expected, data, tmp_path):
+    x, labels = data
+    model = compiled(network())
+    recorder = Recorder(model)
+    heatmaps = ks.LRPHeatmaps(x[:2], y, target=target, directory=tmp_path, explainer=recorder)
+    model.fit(x, labels, verbose=0, callbacks=[heatmaps])
+    for asked in recorder.targets:
+        np.testing.assert_array_equal(asked, expected)
+
+
+@pytest.mark.parametrize("form", [lambda y: y, lambda y: y[:, None], lambda y: np.eye(4)[y], lambda y: list(y)])
+def test_classes_come_as_numbers_columns_or_one_hot(form, data, tmp_path):
+    x, y = data
+    assert list(ks.LRPHeatmaps(x[:4], form(y[:4]), directory=tmp_path).y) == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    "end, n_classes",
+    [
+        ([layers.Dense(4, activation="softmax")], 4),
+        ([layers.Dense(4)], 4),
+        ([layers.Dense(1, activation="sigmoid")], 2),
+    ],
+    ids=["softmax", "logits", "sigmoid"],
+)
+def test_titles_give_true_and_predicted_class_with_probability(end, n_classes, data, tmp_path):
+    x, _ = data
+    model = network(end)
+    recorder = Recorder(model)
+    names = ["ant", "bee", "cat", "dog"][:n_classes]
+    heatmaps = ks.LRPHeatmaps(x[:2], [1, 0], class_names=names, directory=tmp_path, explainer=recorder)
+    heatmaps.set_model(model)
+    heatmaps.on_train_begin()
+    logits = recorder.found.output.astype("float64")
+    if n_classes == 2:
+        probability = np.concatenate([1 - logits, logits], axis=1)
+    elif end[0].activation is keras.activations.softmax:
+        probability = logits
+    else:
+        probability = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    best = probability.argmax(axis=1)
+    for i, true in enumerate((1, 0)):
+        expected = f"true: {names[true]} {probability[i, true]:.0%}\n"
+        expected += f"predicted: {names[best[i]]} {probability[i, best[i]]:.0%}"
+        assert heatmaps._titles(recorder.found)[i] == expected
+
+
+def test_flat_inputs_are_drawn_in_the_layout_of_their_images(data, tmp_path):
+    x, y = data
+    model = compiled(keras.Sequential([keras.Input((64,)), layers.Dense(4, activation="softmax")]))
+    heatmaps = ks.LRPHeatmaps(x[:2].reshape(2, 64), y[:2], images=x[:2], directory=tmp_path)
+    model.fit(x.reshape(24, 64), y, verbose=0, callbacks=[heatmaps])
+    assert os.listdir(tmp_path) == ["epoch_0001.png"]
+
+
+def test_tensorboard_images(data, tmp_path):
+    pytest.importorskip("tensorboard")
+    pytest.importorskip("tensorflow")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    x, y = data
+    heatmaps = ks.LRPHeatmaps(x[:2], y[:2], directory=tmp_path / "png", tensorboard_dir=tmp_path / "board")
+    compiled(network()).fit(x, y, epochs=2, verbose=0, callbacks=[heatmaps])
+    events = EventAccumulator(str(tmp_path / "board"), size_guidance={"tensors": 0}).Reload()
+    images = events.Tensors("lrp_heatmaps")
+    assert [event.step for event in images] == [1, 2]
+    assert images[0].tensor_proto.string_val[2].startswith(b"\x89PNG")
+
+
+def begin(model, *arguments, **options):
+    heatmaps = ks.LRPHeatmaps(*arguments, **options)
+    heatmaps.set_model(model)
+    heatmaps.on_train_begin()
+
+
+def test_a_directory_that_cannot_be_written_fails_when_training_begins(data, tmp_path):
+    (tmp_path / "file").write_text("not a directory")
+    with pytest.raises(OSError, match="file"):
+        begin(network(), data[0][:2], directory=tmp_path / "file" / "maps")
+    with pytest.raises(OSError, match="file"):
+        begin(network(), data[0][:2], directory=tmp_path / "file")
+
+
+def test_what_does_not_fit_the_model_fails_when_training_begins(data, tmp_path):
+    x, y = data
+    with pytest.raises(ValueError, match=r"`x`.*\(2, 8, 7\)"):
+        begin(network(), x[:2, :, :7], directory=tmp_path)
+    with pytest.raises(ValueError, match=r"`y`.*\[0, 4\).*7"):
+        begin(network(), x[:2], [0, 7], directory=tmp_path)
+    with pytest.raises(ValueError, match=r"`target`.*\[0, 4\).*9"):
+        begin(network(), x[:2], target=9, directory=tmp_path)
+    with pytest.raises(ValueError, match="`class_names` must be 4"):
+        begin(network(), x[:2], class_names=["a", "b"], directory=tmp_path)
+    with pytest.raises(ValueError, match="'memory'"):
+        memory = keras.Sequential([keras.Input((8, 8)), layers.LSTM(3, name="memory"), layers.Dense(2)])
+        begin(memory, x[:2], directory=tmp_path)
+
+
+def test_tensorboard_that_is_not_installed_fails_when_training_begins(data, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "tensorboard", None)  # what an import finds where it is not installed
+    with pytest.raises(ValueError, match="`tensorboard_dir` needs TensorFlow"):
+        begin(network(), data[0][:2], directory=tmp_path, tensorboard_dir=tmp_path)
+
+
+def test_a_picture_is_never_half_written(data, tmp_path, monkeypatch):
+    """The disk is full in the middle: the old picture stays whole."""
+    x, y = data
+    heatmaps = ks.LRPHeatmaps(x[:2], y[:2], directory=tmp_path)
+    heatmaps.set_model(network())
+    heatmaps.on_train_begin()
+    heatmaps.on_epoch_end(0)
+    before = (tmp_path / "epoch_0001.png").read_bytes()
+
+    def full(path, content):
+        with open(path, "wb") as file:
+            file.write(content[: len(content) // 2])
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(pathlib.Path, "write_bytes", full)
+    with pytest.raises(OSError, match="space"):
+        heatmaps.on_epoch_end(0)
+    assert (tmp_path / "epoch_0001.png").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    "arguments, word",
+    [
+        (dict(x=np.full((2, 8, 8), np.nan)), "`x`.*finite"),
+        (dict(x=np.zeros((2, 8, 8)), y=[0]), r"`y`.*\(2,\)"),
+        (dict(x=np.zeros((2, 8, 8)), y=[0, -1]), "`y`"),
+        (dict(x=np.zeros((2, 8, 8)), y=[0.5, 1]), "`y`"),
+        (dict(x=np.zeros((2, 8, 8)), target="true"), "`y`"),
+        (dict(x=np.zeros((2, 8, 8)), target="best"), "`target`.*'best'"),
+        (dict(x=np.zeros((2, 8, 8)), freq=0), "`freq`"),
+        (dict(x=np.zeros((2, 8, 8)), freq=1.5), "`freq`"),
+        (dict(x=np.zeros((2, 8, 8)), images=np.zeros((3, 8, 8))), "`images`"),
+        (dict(x=np.zeros((2, 8, 8)), images=np.zeros((2, 8, 7))), "images"),
+        (dict(x=np.zeros((2, 64))), "images="),
+    ],
+)
+def test_bad_options_fail_at_once(arguments, word):
+    with pytest.raises(ValueError, match=word):
+        ks.LRPHeatmaps(**arguments)
