@@ -1,6 +1,6 @@
 """Shapley activations and relevance propagation for Keras 3 (Li & Cui, arXiv 1909.06143)."""
 
-from keras_shapley import rules
+from keras_shapley import presets, rules
 from keras_shapley.callbacks import LRPHeatmaps
 from keras_shapley.layers import (
     SAConv1D,
@@ -40,5 +40,6 @@ __all__ = [
     "ShapLUEinsumDense",
     "neuron_shapley_values",
     "plot_heatmaps",
+    "presets",
     "rules",
 ]

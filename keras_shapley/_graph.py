@@ -37,6 +37,15 @@ class Call:
     def __post_init__(self):
         self.inputs = [leaf for leaf in tree.flatten(self.arguments) if isinstance(leaf, Value)]
 
+    def ancestors(self):
+        """Set of the calls that this one depends on."""
+        return ancestors(self.inputs)
+
+    @property
+    def description(self):
+        """Name and type, for an error message."""
+        return f"'{self.name}' ({type(self.op).__name__})"
+
     def __call__(self, *tensors):
         """The operation on `tensors`, one for each of `inputs`, in inference mode."""
         args, kwargs = self._fill(tensors)
@@ -71,6 +80,17 @@ class Graph:
             outputs = tree.flatten(call(*(values[value] for value in call.inputs)))
             values.update(zip(call.outputs, outputs))
         return values
+
+
+def ancestors(values):
+    """Set of the calls that `values` depend on."""
+    todo, calls = [value.producer for value in values], set()
+    while todo:
+        call = todo.pop()
+        if call is not None and call not in calls:
+            calls.add(call)
+            todo.extend(value.producer for value in call.inputs)
+    return calls
 
 
 def trace(model):

@@ -6,6 +6,7 @@ import keras
 from keras import layers, ops
 
 from keras_shapley import activations
+from keras_shapley._graph import ancestors
 from keras_shapley._validation import one_of
 from keras_shapley.layers import ShapleyActivation, ShapleyLinearUnit
 from keras_shapley.linear import LINEAR_TYPES, linear_map
@@ -84,15 +85,7 @@ class Head:
     @property
     def walked(self):
         """The calls whose rules may be needed, as a set: those the logits depend on, without the head's own layer."""
-        own = self.linear_call
-        todo = [own.inputs[0].producer] if own else [self.logits.producer]
-        calls = set()
-        while todo:
-            call = todo.pop()
-            if call is not None and call not in calls:
-                calls.add(call)
-                todo.extend(value.producer for value in call.inputs)
-        return calls
+        return ancestors(self.linear_call.inputs if self.linear_call else [self.logits])
 
     def n_targets(self, n_outputs):
         """Number of classes that a target can name: of one sigmoid unit, both."""

@@ -4,58 +4,15 @@ import dataclasses
 
 import keras
 import numpy as np
-from keras import layers, ops, tree
+from keras import ops, tree
 
+from keras_shapley import presets
+from keras_shapley import rules as lrp_rules
 from keras_shapley._backend import compiled
-from keras_shapley._graph import AddOperation, trace
+from keras_shapley._graph import trace
 from keras_shapley._validation import finite, one_of
 from keras_shapley.head import Head
 from keras_shapley.linear import LINEAR_TYPES
-from keras_shapley.rules import ZERO_PADDING, Airport, Move, Pass, Proportional, Shapley, Sum, describe
-
-MAX_POOLING = (
-    layers.MaxPooling1D,
-    layers.MaxPooling2D,
-    layers.MaxPooling3D,
-    layers.GlobalMaxPooling1D,
-    layers.GlobalMaxPooling2D,
-    layers.GlobalMaxPooling3D,
-)
-AVERAGE_POOLING = (
-    layers.AveragePooling1D,
-    layers.AveragePooling2D,
-    layers.AveragePooling3D,
-    layers.GlobalAveragePooling1D,
-    layers.GlobalAveragePooling2D,
-    layers.GlobalAveragePooling3D,
-)
-ELEMENTWISE = (
-    layers.Activation,
-    layers.ReLU,
-    layers.LeakyReLU,
-    layers.PReLU,
-    layers.ELU,
-    layers.BatchNormalization,
-    layers.Dropout,
-    layers.SpatialDropout1D,
-    layers.SpatialDropout2D,
-    layers.SpatialDropout3D,
-    layers.AlphaDropout,
-    layers.GaussianDropout,
-    layers.GaussianNoise,
-    layers.ActivityRegularization,
-    layers.Identity,
-)
-
-# Ordered: the first entry that fits a layer gives its rule.
-RULES = (
-    (LINEAR_TYPES, Shapley()),
-    (AVERAGE_POOLING, Proportional()),
-    (MAX_POOLING, Airport()),
-    ((layers.Add, AddOperation), Sum()),
-    ((layers.Concatenate, layers.Flatten, layers.Reshape, *ZERO_PADDING), Move()),
-    (ELEMENTWISE, Pass()),
-)
 
 _ELEMENTWISE_FUNCTIONS = {
     getattr(keras.activations, name)
@@ -134,8 +91,10 @@ class LRP:
 
     Args:
         model: a built Sequential or Functional model with one output of shape `(batch, classes)`.
-        rules: entries `(layer types, rule)` that go before the default ones, or None. A rule is a function
-            `rule(call, inputs, relevance)`, see `keras_shapley.rules`.
+        rules: the name of a preset without arguments, or a table, a list of `(key, rule)` as in
+            `keras_shapley.presets`: a key is a layer type, a tuple of them, `presets.First(types)`, or a layer's name;
+            a rule is one of `keras_shapley.rules`, its name, or a function `rule(call, inputs, relevance)`. The first
+            entry that fits counts; after yours come those of `presets.paper()`.
         head: what is explained. `"auto"`: the probability, for a model that ends in a softmax or sigmoid; otherwise its
             output. `"softmax"` or `"sigmoid"`: the probability, for a model that ends in logits. `"linear"`: the logit
             below a softmax or sigmoid. Or a callable `head(logits, target)` that returns the relevance of the logits.
@@ -155,8 +114,12 @@ class LRP:
         if isinstance(n_paths, bool) or not isinstance(n_paths, (int, np.integer)) or n_paths < 2 or n_paths % 2:
             raise ValueError(f"`n_paths` must be an even number, 2 or more. Received: n_paths={n_paths!r}")
         self.model = model
-        self.rules = (*_table(rules), *RULES)
+        self.rules = [*_table(rules), *presets.paper()]
         self._graph = trace(model)
+        names = {name for call in self._graph.calls for name in (call.name, call.op.name)}
+        for key, _ in self.rules:
+            if isinstance(key, str):
+                one_of("layer name in rules", key, sorted(names))
         if len(self._graph.outputs) != 1 or len(model.output_shape) != 2:
             raise ValueError(
                 f"`model` must have one output of shape (batch, classes). Received: model '{model.name}' with output "
@@ -254,25 +217,29 @@ class LRP:
 
     def _rule(self, call, head=False):
         """The rule of a call; at the head, the activation is the head's business."""
-        index, rule = next(
-            ((i, rule) for i, (types, rule) in enumerate(self.rules) if isinstance(call.op, types)), (None, None)
-        )
+        rule = next((rule for key, rule in self.rules if _fits(key, call)), None)
+        name = type(call.op).__name__
         if rule is None:
-            known = sorted({cls.__name__ for types, _ in self.rules for cls in types})
-            name = type(call.op).__name__
+            types = {cls for key, _ in self.rules for cls in _types(key)}
             raise ValueError(
-                f"Layer {describe(call)} has no LRP rule. Give it one: LRP(model, rules=[(({name},), rule)]), or "
-                f"explain a model that begins above it. Types with rules: {', '.join(known)}."
+                f"Layer {call.description} has no LRP rule. Give it one: LRP(model, rules=[(({name},), rule)]), or "
+                f"explain a model that begins above it. Types with rules: "
+                f"{', '.join(sorted(cls.__name__ for cls in types))}."
+            )
+        if isinstance(rule, lrp_rules.LinearRule) and not isinstance(call.op, LINEAR_TYPES):
+            raise ValueError(
+                f"Rule {type(rule).__name__} is for layers with a linear map, and {call.description} has none. Types "
+                f"with one: {', '.join(cls.__name__ for cls in LINEAR_TYPES)}."
             )
         function = getattr(call.op, "activation", None)
-        own = index < len(self.rules) - len(RULES)
-        if own or head or function is None or function in _ELEMENTWISE_FUNCTIONS:
-            return rule
-        raise ValueError(
-            f"Layer {describe(call)} has the activation {getattr(function, '__name__', function)!r}, which is not "
-            f"known to act on each element alone, so relevance cannot pass it unchanged. Give the layer a rule of its "
-            f"own: LRP(model, rules=[(({type(call.op).__name__},), rule)])."
-        )
+        passes = isinstance(rule, (lrp_rules.LinearRule, lrp_rules.Pass))
+        if passes and not head and function is not None and function not in _ELEMENTWISE_FUNCTIONS:
+            raise ValueError(
+                f"Layer {call.description} has the activation {getattr(function, '__name__', function)!r}, which is "
+                f"not known to act on each element alone, so relevance cannot pass it unchanged. Give the layer a rule "
+                f"of its own, a function: LRP(model, rules=[(({name},), rule)])."
+            )
+        return rule
 
     def _inputs(self, x):
         """The batch as a flat list of finite tensors that fit the model."""
@@ -316,13 +283,36 @@ def _total(relevance):
 
 
 def _table(rules):
-    """The user's entries, each with a tuple of types."""
+    """The user's table: a preset's, or entries with checked keys and with rules for their names."""
+    if rules is None:
+        return []
+    if isinstance(rules, str):
+        return presets.PRESETS[one_of("rules", rules, tuple(presets.PRESETS))]()
     table = []
-    for entry in rules or ():
-        if not isinstance(entry, (tuple, list)) or len(entry) != 2 or not callable(entry[1]):
-            raise ValueError(f"`rules` must be entries (layer types, rule). Received: {entry!r}")
-        types = entry[0] if isinstance(entry[0], (tuple, list)) else (entry[0],)
-        if not types or not all(isinstance(cls, type) for cls in types):
-            raise ValueError(f"`rules` must name layer types, as (keras.layers.Dense,). Received: {entry[0]!r}")
-        table.append((tuple(types), entry[1]))
+    for entry in rules:
+        if not isinstance(entry, (tuple, list)) or len(entry) != 2:
+            raise ValueError(f"`rules` must be entries (key, rule). Received: {entry!r}")
+        key, rule = entry
+        if not isinstance(key, str) and (not _types(key) or not all(isinstance(cls, type) for cls in _types(key))):
+            raise ValueError(
+                "A key in `rules` must be a layer type, a tuple of them, presets.First(types) or a layer's name. "
+                f"Received: {key!r}"
+            )
+        table.append((key, lrp_rules.get(rule)))
     return table
+
+
+def _types(key):
+    """The layer types of a key, none for a name."""
+    if isinstance(key, str):
+        return ()
+    types = key.types if isinstance(key, presets.First) else key
+    return tuple(types) if isinstance(types, (tuple, list)) else (types,)
+
+
+def _fits(key, call):
+    if isinstance(key, str):
+        return key in (call.name, call.op.name)
+    if not isinstance(call.op, _types(key)):
+        return False
+    return not isinstance(key, presets.First) or not any(isinstance(c.op, LINEAR_TYPES) for c in call.ancestors())

@@ -1,196 +1,274 @@
-"""Rules of relevance propagation: the relevance of a call's inputs from that of its output.
+"""Rules of relevance propagation through linear layers: one formula each, on the layer's linear map.
 
 A rule is a function `rule(call, inputs, relevance)`: the `Call` in the graph, its input tensors, and the relevance of
 its output, all with a leading batch axis. It returns a list with the relevance of each input.
+
+Below, `z_kj = w_kj x_k` is what input `k` adds to output `j`, a superscript + or - keeps one sign, and the sums in
+denominators run over the inputs of an output.
 """
 
-import math
+import dataclasses
 
-import keras
 from keras import ops
 
 from keras_shapley._backend import vjp
+from keras_shapley._validation import one_of
 from keras_shapley.linear import linear_map
+from keras_shapley.structural_rules import (
+    Airport,
+    Move,
+    Pass,
+    Proportional,
+    Sum,
+    WinnerTakesAll,
+    players,
+    stabilize,
+)
+
+__all__ = [
+    "Airport",
+    "AlphaBeta",
+    "Epsilon",
+    "Flat",
+    "Gamma",
+    "LinearRule",
+    "Move",
+    "Part",
+    "Pass",
+    "Proportional",
+    "Shapley",
+    "Sum",
+    "WSquare",
+    "WinnerTakesAll",
+    "ZBox",
+    "ZPlus",
+    "get",
+    "stabilize",
+]
 
 
-def stabilize(x, epsilon):
-    """`x + epsilon sign(x)` with sign(0) = +1, the denominator of eq. (2) as the paper keeps it from vanishing."""
-    return x + ops.where(x < 0, -epsilon, epsilon)
+@dataclasses.dataclass
+class Part:
+    """A share of a layer's relevance and how it is dealt out: in proportion to the sum of `terms`, and to `bias`.
+
+    Attributes:
+        relevance: of the output.
+        terms: pairs `(x, kernel)`, whose maps `L(x; kernel)` add up to the denominator.
+        bias: what the denominator has beside them.
+    """
+
+    relevance: object
+    terms: list
+    bias: object
 
 
-class Shapley:
-    """Eq. (2): `r_k = sum over outputs of (w_k x_k + b/n) / (sum of w_i x_i + b) r`, on any layer with a linear map.
+class LinearRule:
+    """A rule for layers with a linear map. Subclasses say in `parts` what is dealt out in proportion to what.
+
+    Args:
+        epsilon: stabiliser of the denominators, `epsilon sign(denominator)` with sign(0) = +1.
+        bias: `"distribute"`: the bias is dealt to the inputs equally, `b/n` each, as in eq. (2). `"absorb"`: it keeps
+            its share of the relevance, which is lost to the inputs and shows as a gap. `"ignore"`: it has no share.
+    """
+
+    def __init__(self, epsilon=1e-6, bias="absorb"):
+        self.epsilon = epsilon
+        self.bias = one_of("bias", bias, ("distribute", "absorb", "ignore"))
+
+    def parts(self, x, kernel, b, real, relevance, linear):
+        """The `Part`s of the layer's relevance.
+
+        Args:
+            x: input.
+            kernel: weights.
+            b: bias, 0.0 where it is absent or ignored.
+            real: ones in the shape of one image, zeros where padding in front put zeros.
+            relevance: of the output.
+            linear: the `LinearMap`.
+        """
+        raise TypeError(f"{type(self).__name__} does not say what it deals out.")
+
+    def __call__(self, call, inputs, relevance):
+        linear, (x,) = linear_map(call.op), inputs
+        kernel = ops.cast(linear.kernel, x.dtype)
+        has_bias = linear.bias is not None and self.bias != "ignore"
+        b = ops.cast(linear.bias, x.dtype) if has_bias else 0.0
+        real = players(call, x)
+        found = ops.zeros_like(x)
+        for part in self.parts(x, kernel, b, real, relevance, linear):
+            maps = [(part_x, *vjp(lambda x, w=w: linear(x, w), part_x)) for part_x, w in part.terms]
+            denominator = sum(u for _, u, _ in maps) + part.bias
+            quotient = part.relevance / stabilize(denominator, self.epsilon)
+            for part_x, _, transpose in maps:
+                found = found + part_x * transpose(quotient)[0]
+            if has_bias and self.bias == "distribute":
+                found = found + real * _spread(linear, real, x, quotient * part.bias)
+        return [found]
+
+
+def _spread(linear, real, x, amount):
+    """What each input gets of `amount`, which every output deals out equally to its `n` inputs."""
+    ones = linear.unit_kernel(x.dtype)
+    # the same for all inputs of a unit, so units are summed first and one map of ones spreads the sum
+    share = linear.merge(amount / linear.fan_in(real))
+    _, transpose = vjp(lambda x: linear(x, ones), x)
+    return transpose(share)[0]
+
+
+def _signs(x):
+    """Positive and negative part."""
+    return ops.maximum(x, 0.0), ops.minimum(x, 0.0)
+
+
+class Epsilon(LinearRule):
+    """`r_k = sum_j z_kj / (sum_i z_ij + b_j) r_j`: LRP-epsilon, Bach et al. (2015), eq. (58)."""
+
+    def parts(self, x, kernel, b, real, relevance, linear):
+        return [Part(relevance, [(x, kernel)], b)]
+
+
+class Shapley(Epsilon):
+    """Eq. (2): `r_k = sum_j (z_kj + b_j/n) / (sum_i z_ij + b_j) r_j`, on any layer with a linear map.
 
     `n` is the number of inputs that an output has at its place, so that at a border the bias goes to real inputs alone;
     zeros that a ZeroPadding layer in front put there are no inputs either.
 
     Args:
-        epsilon: stabiliser of the denominator, in units of the layer's output.
+        epsilon, bias: as in `LinearRule`.
     """
 
-    def __init__(self, epsilon=1e-9):
-        self.epsilon = epsilon
-
-    def __call__(self, call, inputs, relevance):
-        linear, (x,) = linear_map(call.op), inputs
-        kernel = ops.cast(linear.kernel, x.dtype)
-        u, transpose = vjp(lambda x: linear(x, kernel), x)
-        if linear.bias is None:
-            return [x * transpose(relevance / stabilize(u, self.epsilon))[0]]
-
-        b = ops.cast(linear.bias, x.dtype)
-        quotient = relevance / stabilize(u + b, self.epsilon)
-        # b/n is the same for all inputs of a unit, so units are summed first and one map of ones spreads the sum
-        real = players(call, x)
-        ones = linear.unit_kernel(x.dtype)
-        share = linear.merge(quotient * b / linear.fan_in(real))
-        _, spread = vjp(lambda x: linear(x, ones), x)
-        return [x * transpose(quotient)[0] + real * spread(share)[0]]
+    def __init__(self, epsilon=1e-9, bias="distribute"):
+        super().__init__(epsilon, bias)
 
 
-class Proportional:
-    """Eq. (2) where no weights or bias are: every addend of an output gets relevance in proportion to itself.
+class Gamma(LinearRule):
+    """LRP-gamma, Montavon et al. (2019), generalised to inputs and outputs of either sign (Andeol et al., 2021).
 
-    For pooling by average, and for Add.
+    Outputs that are positive deal in proportion to `z_kj + gamma z_kj^+`, the others to `z_kj + gamma z_kj^-`.
 
     Args:
-        epsilon: stabiliser of the denominator, in units of the output.
+        gamma: how much the favoured sign is raised.
+        epsilon, bias: as in `LinearRule`.
     """
 
-    def __init__(self, epsilon=1e-9):
-        self.epsilon = epsilon
+    def __init__(self, gamma=0.25, epsilon=1e-6, bias="absorb"):
+        super().__init__(epsilon, bias)
+        self.gamma = gamma
 
-    def __call__(self, call, inputs, relevance):
-        y, transpose = vjp(call.at_full_precision, *inputs)
-        quotient = relevance / stabilize(y, self.epsilon)
-        return [x * part for x, part in zip(inputs, transpose(quotient))]
-
-
-class Sum(Proportional):
-    """Addition: in proportion, as `Proportional`. A constant addend is no player, so the other one gets everything."""
-
-    def __call__(self, call, inputs, relevance):
-        if len(inputs) > 1:
-            return super().__call__(call, inputs, relevance)
-        _, transpose = vjp(call.at_full_precision, *inputs)
-        return list(transpose(relevance))
+    def parts(self, x, kernel, b, real, relevance, linear):
+        up, down = _signs(x)
+        raised, lowered = (kernel + self.gamma * part for part in _signs(kernel))
+        b_up, b_down = (b + self.gamma * part for part in _signs(b))
+        positive = linear(x, kernel) + b >= 0
+        return [
+            Part(ops.where(positive, relevance, 0), [(up, raised), (down, lowered)], b_up),
+            Part(ops.where(positive, 0, relevance), [(up, lowered), (down, raised)], b_down),
+        ]
 
 
-class Pass:
-    """Elementwise operations have one input an output (n = 1 in eq. (2)): the relevance passes unchanged.
+class AlphaBeta(LinearRule):
+    """`r_k = sum_j (alpha z_kj^+ / sum_i z_ij^+ - beta z_kj^- / sum_i z_ij^-) r_j`, Bach et al. (2015), eq. (60).
+
+    Args:
+        alpha, beta: weights of either sign; `alpha - beta = 1` conserves.
+        epsilon, bias: as in `LinearRule`.
 
     Raises:
-        ValueError: if input and output differ in shape.
+        ValueError: if `alpha` or `beta` is negative, or `alpha - beta` is not 1.
     """
 
-    def __call__(self, call, inputs, relevance):
-        if len(inputs) != 1 or tuple(inputs[0].shape) != tuple(relevance.shape):
+    def __init__(self, alpha=2.0, beta=1.0, epsilon=1e-6, bias="absorb"):
+        super().__init__(epsilon, bias)
+        if alpha < 0 or beta < 0 or abs(alpha - beta - 1) > 1e-9:
             raise ValueError(
-                f"Rule Pass is for operations on one input that keep its shape. Received: {describe(call)} with inputs "
-                f"of shape {[tuple(x.shape) for x in inputs]} and output {tuple(relevance.shape)}."
+                f"`alpha` and `beta` must not be negative, and alpha - beta must be 1. Received: alpha={alpha!r}, "
+                f"beta={beta!r}"
             )
-        return [relevance]
+        self.alpha, self.beta = alpha, beta
+
+    def parts(self, x, kernel, b, real, relevance, linear):
+        (up, down), (plus, minus), (b_up, b_down) = _signs(x), _signs(kernel), _signs(b)
+        parts = [Part(self.alpha * relevance, [(up, plus), (down, minus)], b_up)]
+        if self.beta:
+            parts.append(Part(-self.beta * relevance, [(up, minus), (down, plus)], b_down))
+        return parts
 
 
-class Move:
-    """Operations that move elements to other places (Reshape, Concatenate, ZeroPadding, ...): each takes its relevance.
+class ZPlus(AlphaBeta):
+    """`r_k = sum_j z_kj^+ / sum_i z_ij^+ r_j`, Montavon et al. (2017): `AlphaBeta(1, 0)`.
 
-    Relevance on places that no input element fills, as the margin of ZeroPadding, is lost and shows as a gap.
+    Args:
+        epsilon, bias: as in `LinearRule`.
     """
 
-    def __call__(self, call, inputs, relevance):
-        _, transpose = vjp(call.at_full_precision, *inputs)
-        return list(transpose(relevance))
+    def __init__(self, epsilon=1e-6, bias="absorb"):
+        super().__init__(1.0, 0.0, epsilon, bias)
 
 
-class WinnerTakesAll:
-    """Max pooling: the largest input of a window takes the relevance of its output."""
+class ZBox(LinearRule):
+    """For inputs between bounds: in proportion to `z_kj - low w_kj^+ - high w_kj^-`, Montavon et al. (2017).
 
-    def __call__(self, call, inputs, relevance):
-        _, transpose = vjp(call.at_full_precision, *inputs)
-        return list(transpose(relevance))
-
-
-class Airport:
-    """Max pooling as a game whose Shapley values have a closed form.
-
-    With absent inputs at 0 the window's value is `max(x, 0)`, the airport game of Littlechild & Owen (1973): sorted
-    upwards, `phi_(i) = sum over l <= i of (x_(l) - x_(l-1))/(m - l + 1)`. Relevance is dealt in proportion to `phi`;
-    equally, `1/m` each, where no input of the window is positive. Places that padding adds are no players.
+    Args:
+        low, high: bounds of the input, numbers or arrays that broadcast against a batch of inputs.
+        epsilon: as in `LinearRule`. The bias has no part in this rule.
     """
 
-    def __call__(self, call, inputs, relevance):
-        (x,) = inputs
-        windows, gather = vjp(lambda x: _windows(call.op, x), ops.maximum(x, 0))
-        real = _windows(call.op, players(call, x))
+    def __init__(self, low, high, epsilon=1e-6):
+        super().__init__(epsilon, "ignore")
+        self.low, self.high = low, high
 
-        order = ops.argsort(windows, axis=0)
-        costs = ops.take_along_axis(windows, order, axis=0)
-        m = windows.shape[0]
-        remaining = ops.reshape(ops.arange(m, 0, -1, dtype=x.dtype), (m,) + (1,) * (len(windows.shape) - 1))
-        steps = (costs - ops.concatenate([ops.zeros_like(costs[:1]), costs[:-1]], axis=0)) / remaining
-        phi = ops.take_along_axis(ops.cumsum(steps, axis=0), ops.argsort(order, axis=0), axis=0)
-
-        top = costs[-1]
-        dealt = ops.where(top > 0, phi / ops.where(top > 0, top, 1), real / ops.maximum(ops.sum(real, axis=0), 1))
-        return list(gather(dealt * ops.reshape(relevance, top.shape)))
+    def parts(self, x, kernel, b, real, relevance, linear):
+        plus, minus = _signs(kernel)
+        low, high = (real * ops.cast(bound, x.dtype) + ops.zeros_like(x) for bound in (self.low, self.high))
+        return [Part(relevance, [(x, kernel), (-low, plus), (-high, minus)], b)]
 
 
-def players(call, x):
-    """Ones of the shape of `x`, the call's input, with one image; zeros where ZeroPadding layers in front put zeros."""
-    padding, value = [], call.inputs[0]
-    while value.producer is not None and isinstance(value.producer.op, ZERO_PADDING):
-        padding.append(value.producer)
-        value = value.producer.inputs[0]
-    if not padding:
-        return ops.ones_like(x[:1])
-    margins = [sum(axis) for axis in zip(*(_margins(pad.op, len(x.shape)) for pad in padding))]
-    inside = [1] + [size - margin for size, margin in zip(x.shape[1:], margins[1:])]
-    ones = ops.ones(inside, x.dtype)
-    for pad in reversed(padding):
-        ones = pad(ones)
-    return ones
+class WSquare(LinearRule):
+    """In proportion to `w_kj**2`, whatever the input, Montavon et al. (2017)."""
+
+    def __init__(self, epsilon=1e-6, bias="ignore"):
+        super().__init__(epsilon, bias)
+
+    def parts(self, x, kernel, b, real, relevance, linear):
+        return [Part(relevance, [(real + ops.zeros_like(x), ops.square(kernel))], b * b)]
 
 
-def describe(call):
-    """A call in an error message: its name and type."""
-    return f"'{call.name}' ({type(call.op).__name__})"
+class Flat(LinearRule):
+    """Equally to all inputs of an output, Lapuschkin et al. (2019).
+
+    Args:
+        epsilon: as in `LinearRule`. The bias has no part in this rule.
+    """
+
+    def __init__(self, epsilon=1e-6):
+        super().__init__(epsilon, "ignore")
+
+    def parts(self, x, kernel, b, real, relevance, linear):
+        return [Part(relevance, [(real + ops.zeros_like(x), ops.ones_like(kernel))], b)]
 
 
-def _margins(layer, rank):
-    """What a ZeroPadding layer adds to each axis, in all."""
-    padding = layer.padding if isinstance(layer.padding[0], tuple) else (layer.padding,)
-    spatial = [sum(pair) for pair in padding]
-    first = getattr(layer, "data_format", "channels_last") == "channels_first"
-    return [0, 0, *spatial] if first else [0, *spatial, 0]
+ALIASES = {
+    "shapley": Shapley,
+    "epsilon": Epsilon,
+    "gamma": Gamma,
+    "alpha_beta": AlphaBeta,
+    "z_plus": ZPlus,
+    "w_square": WSquare,
+    "flat": Flat,
+    "pass": Pass,
+    "winner_takes_all": WinnerTakesAll,
+    "airport": Airport,
+}
 
 
-def _windows(layer, x):
-    """Elements behind each output of a pooling layer, `(taps, batch, ...)`; 0 where `same` padding adds a tap."""
-    rank = len(x.shape) - 2
-    axes = range(2, rank + 2) if layer.data_format == "channels_first" else range(1, rank + 1)
-    if not hasattr(layer, "pool_size"):  # global pooling: one window
-        x = ops.moveaxis(x, list(axes), list(range(rank)))
-        return ops.reshape(x, (math.prod(x.shape[:rank]), *x.shape[rank:]))
+def get(identifier):
+    """A rule from its snake_case name, with default arguments, or the rule itself.
 
-    margins, counts = [(0, 0)] * len(x.shape), []
-    for axis, size, stride in zip(axes, layer.pool_size, layer.strides):
-        length = x.shape[axis]
-        if layer.padding == "same":
-            count = -(-length // stride)
-            missing = max((count - 1) * stride + size - length, 0)
-            margins[axis] = (missing // 2, missing - missing // 2)
-        else:
-            count = (length - size) // stride + 1
-        counts.append(count)
-    x = ops.pad(x, margins)
-
-    slices = [(slice(None),) * (axes[0])]
-    for size, stride, count in zip(layer.pool_size, layer.strides, counts):
-        slices = [
-            (*rest, slice(start, start + (count - 1) * stride + 1, stride)) for rest in slices for start in range(size)
-        ]
-    return ops.stack([x[window] for window in slices], axis=0)
-
-
-ZERO_PADDING = (keras.layers.ZeroPadding1D, keras.layers.ZeroPadding2D, keras.layers.ZeroPadding3D)
+    Raises:
+        ValueError: if the name is unknown, or `identifier` is no rule.
+    """
+    if isinstance(identifier, str):
+        return ALIASES[one_of("rule", identifier, tuple(ALIASES))]()
+    if isinstance(identifier, type) or not callable(identifier):
+        raise ValueError(f"A rule must be an instance, a function or a name. Received: {identifier!r}")
+    return identifier

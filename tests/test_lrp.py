@@ -299,7 +299,12 @@ def test_models_that_cannot_be_walked_are_refused():
         (dict(head="probability"), "head.*'probability'"),
         (dict(head="sigmoid"), "softmax"),
         (dict(head_players="pixels"), "head_players.*'pixels'"),
-        (dict(rules=[("dense", ops.abs)]), "rules"),
+        (dict(rules=[("dense", ops.abs)]), "rules.*'bn'.*Received.*'dense'"),
+        (dict(rules="paper2"), "rules.*'paper'.*'epsilon_plus'.*'paper2'"),
+        (dict(rules=[(layers.Dense, "eps")]), "'epsilon'.*'eps'"),
+        (dict(rules=[(layers.Dense, ks.rules.Epsilon)]), "instance"),
+        (dict(rules=[(3, "epsilon")]), "key.*3"),
+        (dict(rules=[(layers.Flatten, "epsilon")]), r"Epsilon.*'flatten' \(Flatten\)"),
         (dict(rules=[layers.Dense]), "rules"),
     ],
 )

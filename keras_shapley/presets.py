@@ -1,0 +1,133 @@
+"""Tables of rules for whole models: functions that return ordered lists of `(key, rule)`; the first fit counts.
+
+A key is a layer type or a tuple of them, a `First` of such, or the name of a layer or call. A table may be incomplete:
+`LRP` appends the paper's own.
+"""
+
+import dataclasses
+
+from keras import layers
+
+from keras_shapley._graph import AddOperation
+from keras_shapley.linear import LINEAR_TYPES
+from keras_shapley.rules import (
+    Airport,
+    AlphaBeta,
+    Epsilon,
+    Flat,
+    Gamma,
+    Move,
+    Pass,
+    Proportional,
+    Shapley,
+    Sum,
+    WinnerTakesAll,
+    ZBox,
+    ZPlus,
+)
+from keras_shapley.structural_rules import ZERO_PADDING
+
+DENSE = (layers.Dense, layers.EinsumDense)
+CONVOLUTION = tuple(cls for cls in LINEAR_TYPES if cls not in DENSE)
+MAX_POOLING = (
+    layers.MaxPooling1D,
+    layers.MaxPooling2D,
+    layers.MaxPooling3D,
+    layers.GlobalMaxPooling1D,
+    layers.GlobalMaxPooling2D,
+    layers.GlobalMaxPooling3D,
+)
+AVERAGE_POOLING = (
+    layers.AveragePooling1D,
+    layers.AveragePooling2D,
+    layers.AveragePooling3D,
+    layers.GlobalAveragePooling1D,
+    layers.GlobalAveragePooling2D,
+    layers.GlobalAveragePooling3D,
+)
+ELEMENTWISE = (
+    layers.Activation,
+    layers.ReLU,
+    layers.LeakyReLU,
+    layers.PReLU,
+    layers.ELU,
+    layers.BatchNormalization,
+    layers.Dropout,
+    layers.SpatialDropout1D,
+    layers.SpatialDropout2D,
+    layers.SpatialDropout3D,
+    layers.AlphaDropout,
+    layers.GaussianDropout,
+    layers.GaussianNoise,
+    layers.ActivityRegularization,
+    layers.Identity,
+)
+ADDITION = (layers.Add, AddOperation)
+MOVING = (layers.Concatenate, layers.Flatten, layers.Reshape, *ZERO_PADDING)
+
+
+@dataclasses.dataclass(frozen=True)
+class First:
+    """Key for those layers of `types` that no other layer with weights precedes."""
+
+    types: tuple
+
+
+def paper(epsilon=1e-9):
+    """Eq. (2) everywhere, and max pooling as an airport game. The default.
+
+    Args:
+        epsilon: stabiliser of the denominators.
+    """
+    return [
+        (LINEAR_TYPES, Shapley(epsilon)),
+        (AVERAGE_POOLING, Proportional(epsilon)),
+        (MAX_POOLING, Airport()),
+        (ADDITION, Sum(epsilon)),
+        (MOVING, Move()),
+        (ELEMENTWISE, Pass()),
+    ]
+
+
+def epsilon(epsilon=1e-6):
+    """`Epsilon` on every linear layer, Bach et al. (2015)."""
+    return [(LINEAR_TYPES, Epsilon(epsilon)), *_sums(epsilon)]
+
+
+def epsilon_plus(epsilon=1e-6):
+    """`ZPlus` on convolutions, `Epsilon` on dense layers."""
+    return [(CONVOLUTION, ZPlus(epsilon)), (DENSE, Epsilon(epsilon)), *_sums(epsilon)]
+
+
+def epsilon_plus_flat(epsilon=1e-6):
+    """`epsilon_plus`, with `Flat` on the first linear layer (Kohlbrenner et al., 2020)."""
+    return [(First(LINEAR_TYPES), Flat(epsilon)), *epsilon_plus(epsilon)]
+
+
+def epsilon_gamma_box(low, high, epsilon=1e-6, gamma=0.25):
+    """`ZBox` on the first convolution, `Gamma` on the others, `Epsilon` on dense layers (Montavon et al., 2019).
+
+    Args:
+        low, high: bounds of the input.
+        epsilon: stabiliser of the denominators.
+        gamma: of `Gamma`.
+    """
+    return [
+        (First(CONVOLUTION), ZBox(low, high, epsilon)),
+        (CONVOLUTION, Gamma(gamma, epsilon)),
+        (DENSE, Epsilon(epsilon)),
+        *_sums(epsilon),
+    ]
+
+
+def epsilon_alpha2_beta1(epsilon=1e-6):
+    """`AlphaBeta(2, 1)` on convolutions, `Epsilon` on dense layers."""
+    return [(CONVOLUTION, AlphaBeta(2.0, 1.0, epsilon)), (DENSE, Epsilon(epsilon)), *_sums(epsilon)]
+
+
+def _sums(epsilon):
+    return [(AVERAGE_POOLING, Proportional(epsilon)), (MAX_POOLING, WinnerTakesAll()), (ADDITION, Sum(epsilon))]
+
+
+# those that need no argument, by name
+PRESETS = {fn.__name__: fn for fn in (paper, epsilon, epsilon_plus, epsilon_plus_flat, epsilon_alpha2_beta1)}

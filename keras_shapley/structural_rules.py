@@ -1,0 +1,159 @@
+"""Rules for calls without weights: sums, pooling, elementwise operations, and those that move elements.
+
+What a rule is, `keras_shapley.rules` says.
+"""
+
+import math
+
+import keras
+from keras import ops
+
+from keras_shapley._backend import vjp
+
+
+def stabilize(x, epsilon):
+    """`x + epsilon sign(x)` with sign(0) = +1, the denominator of eq. (2) as the paper keeps it from vanishing."""
+    return x + ops.where(x < 0, -epsilon, epsilon)
+
+
+class Proportional:
+    """Eq. (2) where no weights or bias are: every addend of an output gets relevance in proportion to itself.
+
+    For pooling by average, and for Add.
+
+    Args:
+        epsilon: stabiliser of the denominator, in units of the output.
+    """
+
+    def __init__(self, epsilon=1e-9):
+        self.epsilon = epsilon
+
+    def __call__(self, call, inputs, relevance):
+        y, transpose = vjp(call.at_full_precision, *inputs)
+        quotient = relevance / stabilize(y, self.epsilon)
+        return [x * part for x, part in zip(inputs, transpose(quotient))]
+
+
+class Sum(Proportional):
+    """Addition: in proportion, as `Proportional`. A constant addend is no player, so the other one gets everything."""
+
+    def __call__(self, call, inputs, relevance):
+        if len(inputs) > 1:
+            return super().__call__(call, inputs, relevance)
+        _, transpose = vjp(call.at_full_precision, *inputs)
+        return list(transpose(relevance))
+
+
+class Pass:
+    """Elementwise operations have one input an output (n = 1 in eq. (2)): the relevance passes unchanged.
+
+    Raises:
+        ValueError: if input and output differ in shape.
+    """
+
+    def __call__(self, call, inputs, relevance):
+        if len(inputs) != 1 or tuple(inputs[0].shape) != tuple(relevance.shape):
+            raise ValueError(
+                f"Rule Pass is for operations on one input that keep its shape. Received: {call.description} with "
+                f"inputs of shape {[tuple(x.shape) for x in inputs]} and output {tuple(relevance.shape)}."
+            )
+        return [relevance]
+
+
+class Move:
+    """Operations that move elements to other places (Reshape, Concatenate, ZeroPadding, ...): each takes its relevance.
+
+    Relevance on places that no input element fills, as the margin of ZeroPadding, is lost and shows as a gap.
+    """
+
+    def __call__(self, call, inputs, relevance):
+        _, transpose = vjp(call.at_full_precision, *inputs)
+        return list(transpose(relevance))
+
+
+class WinnerTakesAll:
+    """Max pooling: the largest input of a window takes the relevance of its output."""
+
+    def __call__(self, call, inputs, relevance):
+        _, transpose = vjp(call.at_full_precision, *inputs)
+        return list(transpose(relevance))
+
+
+class Airport:
+    """Max pooling as a game whose Shapley values have a closed form.
+
+    With absent inputs at 0 the window's value is `max(x, 0)`, the airport game of Littlechild & Owen (1973): sorted
+    upwards, `phi_(i) = sum over l <= i of (x_(l) - x_(l-1))/(m - l + 1)`. Relevance is dealt in proportion to `phi`;
+    equally, `1/m` each, where no input of the window is positive. Places that padding adds are no players.
+    """
+
+    def __call__(self, call, inputs, relevance):
+        (x,) = inputs
+        windows, gather = vjp(lambda x: _windows(call.op, x), ops.maximum(x, 0))
+        real = _windows(call.op, players(call, x))
+
+        order = ops.argsort(windows, axis=0)
+        costs = ops.take_along_axis(windows, order, axis=0)
+        m = windows.shape[0]
+        remaining = ops.reshape(ops.arange(m, 0, -1, dtype=x.dtype), (m,) + (1,) * (len(windows.shape) - 1))
+        steps = (costs - ops.concatenate([ops.zeros_like(costs[:1]), costs[:-1]], axis=0)) / remaining
+        phi = ops.take_along_axis(ops.cumsum(steps, axis=0), ops.argsort(order, axis=0), axis=0)
+
+        top = costs[-1]
+        dealt = ops.where(top > 0, phi / ops.where(top > 0, top, 1), real / ops.maximum(ops.sum(real, axis=0), 1))
+        return list(gather(dealt * ops.reshape(relevance, top.shape)))
+
+
+def players(call, x):
+    """Ones of the shape of `x`, the call's input, with one image; zeros where ZeroPadding layers in front put zeros."""
+    padding, value = [], call.inputs[0]
+    while value.producer is not None and isinstance(value.producer.op, ZERO_PADDING):
+        padding.append(value.producer)
+        value = value.producer.inputs[0]
+    if not padding:
+        return ops.ones_like(x[:1])
+    margins = [sum(axis) for axis in zip(*(_margins(pad.op, len(x.shape)) for pad in padding))]
+    inside = [1] + [size - margin for size, margin in zip(x.shape[1:], margins[1:])]
+    ones = ops.ones(inside, x.dtype)
+    for pad in reversed(padding):
+        ones = pad(ones)
+    return ones
+
+
+def _margins(layer, rank):
+    """What a ZeroPadding layer adds to each axis, in all."""
+    padding = layer.padding if isinstance(layer.padding[0], tuple) else (layer.padding,)
+    spatial = [sum(pair) for pair in padding]
+    first = getattr(layer, "data_format", "channels_last") == "channels_first"
+    return [0, 0, *spatial] if first else [0, *spatial, 0]
+
+
+def _windows(layer, x):
+    """Elements behind each output of a pooling layer, `(taps, batch, ...)`; 0 where `same` padding adds a tap."""
+    rank = len(x.shape) - 2
+    axes = range(2, rank + 2) if layer.data_format == "channels_first" else range(1, rank + 1)
+    if not hasattr(layer, "pool_size"):  # global pooling: one window
+        x = ops.moveaxis(x, list(axes), list(range(rank)))
+        return ops.reshape(x, (math.prod(x.shape[:rank]), *x.shape[rank:]))
+
+    margins, counts = [(0, 0)] * len(x.shape), []
+    for axis, size, stride in zip(axes, layer.pool_size, layer.strides):
+        length = x.shape[axis]
+        if layer.padding == "same":
+            count = -(-length // stride)
+            missing = max((count - 1) * stride + size - length, 0)
+            margins[axis] = (missing // 2, missing - missing // 2)
+        else:
+            count = (length - size) // stride + 1
+        counts.append(count)
+    x = ops.pad(x, margins)
+
+    slices = [(slice(None),) * (axes[0])]
+    for size, stride, count in zip(layer.pool_size, layer.strides, counts):
+        slices = [
+            (*rest, slice(start, start + (count - 1) * stride + 1, stride)) for rest in slices for start in range(size)
+        ]
+    return ops.stack([x[window] for window in slices], axis=0)
+
+
+ZERO_PADDING = (keras.layers.ZeroPadding1D, keras.layers.ZeroPadding2D, keras.layers.ZeroPadding3D)
