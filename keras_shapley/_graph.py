@@ -6,9 +6,9 @@ import dataclasses
 import keras
 from keras import tree
 from keras.src.models.functional import Functional
-from keras.src.ops.numpy import Add as AddOperation
+from keras.src.ops import numpy as operations
 
-__all__ = ["AddOperation", "Call", "Graph", "Value", "trace"]
+AddOperation, SubtractOperation, MultiplyOperation = operations.Add, operations.Subtract, operations.Multiply
 
 
 class Value:

@@ -137,6 +137,15 @@ class _ConvMap(LinearMap):
         return ops.reshape(x, shape[:axis] + [self.groups, shape[axis] // self.groups] + shape[axis + 1 :])
 
 
+def _causal(layer, rank, channel_axis):
+    """Margins to pad by hand, None for none, and the padding that is left to the convolution."""
+    if layer.padding != "causal":
+        return None, layer.padding
+    margins = [[0, 0]] * rank
+    margins[2 if channel_axis == 1 else 1] = [layer.dilation_rate[0] * (layer.kernel_size[0] - 1), 0]
+    return margins, "valid"
+
+
 @linear_map.register(layers.Conv1D)
 @linear_map.register(layers.Conv2D)
 @linear_map.register(layers.Conv3D)
@@ -146,13 +155,10 @@ class ConvMap(_ConvMap):
         return self.layer.groups
 
     def __call__(self, x, kernel):
-        layer, padding = self.layer, self.layer.padding
-        if padding == "causal":
-            margins = [[0, 0]] * (layer.rank + 2)
-            margins[2 if self.channel_axis == 1 else 1] = [layer.dilation_rate[0] * (layer.kernel_size[0] - 1), 0]
-            x, padding = ops.pad(x, margins), "valid"
+        layer = self.layer
+        margins, padding = _causal(layer, len(x.shape), self.channel_axis)
         return ops.conv(
-            x,
+            ops.pad(x, margins) if margins else x,
             kernel,
             strides=list(layer.strides),
             padding=padding,
@@ -191,6 +197,61 @@ class DepthwiseConvMap(_ConvMap):
     def pool(self, x, kernel):
         # one input channel a group: its mean is itself
         return x, kernel
+
+
+@linear_map.register(layers.Conv1DTranspose)
+@linear_map.register(layers.Conv2DTranspose)
+@linear_map.register(layers.Conv3DTranspose)
+class ConvTransposeMap(_ConvMap):
+    groups = 1
+
+    def __call__(self, x, kernel):
+        layer = self.layer
+        return ops.conv_transpose(
+            x,
+            kernel,
+            strides=list(layer.strides),
+            padding=layer.padding,
+            output_padding=layer.output_padding,
+            data_format=layer.data_format,
+            dilation_rate=layer.dilation_rate,
+        )
+
+    def _unit_shape(self):
+        return (*self.kernel.shape[:-2], 1, self.kernel.shape[-1])
+
+    def pool(self, x, kernel):
+        return ops.mean(self._by_group(x), axis=self.channel_axis + 1), ops.sum(kernel, axis=-1, keepdims=True)
+
+
+@linear_map.register(layers.SeparableConv1D)
+@linear_map.register(layers.SeparableConv2D)
+class SeparableConvMap(_ConvMap):
+    """A depthwise and a pointwise kernel with nothing between are one kernel: their product."""
+
+    groups = 1
+
+    @property
+    def kernel(self):
+        depthwise, pointwise = self.layer.depthwise_kernel, self.layer.pointwise_kernel
+        *taps, channels, multiplier = depthwise.shape
+        mixing = ops.reshape(pointwise, (channels, multiplier, self.layer.filters))
+        return ops.einsum("...cm,cmf->...cf", depthwise, mixing)
+
+    def __call__(self, x, kernel):
+        layer = self.layer
+        margins, padding = _causal(layer, len(x.shape), self.channel_axis)
+        return ops.conv(
+            ops.pad(x, margins) if margins else x,
+            kernel,
+            strides=list(layer.strides),
+            padding=padding,
+            dilation_rate=layer.dilation_rate,
+            data_format=layer.data_format,
+        )
+
+    def _unit_shape(self):
+        return (*self.layer.depthwise_kernel.shape[:-1], 1)
 
 
 LINEAR_TYPES = tuple(cls for cls in linear_map.registry if cls is not object)

@@ -8,17 +8,20 @@ import dataclasses
 
 from keras import layers
 
-from keras_shapley._graph import AddOperation
+from keras_shapley._graph import AddOperation, MultiplyOperation, SubtractOperation
 from keras_shapley.linear import LINEAR_TYPES
 from keras_shapley.rules import (
     Airport,
     AlphaBeta,
+    CentredScale,
     Epsilon,
+    EqualSplit,
     Flat,
     Gamma,
     Move,
     Pass,
     Proportional,
+    Resize,
     Shapley,
     Sum,
     WinnerTakesAll,
@@ -61,9 +64,23 @@ ELEMENTWISE = (
     layers.GaussianNoise,
     layers.ActivityRegularization,
     layers.Identity,
+    layers.Rescaling,
+    layers.Normalization,
 )
-ADDITION = (layers.Add, AddOperation)
-MOVING = (layers.Concatenate, layers.Flatten, layers.Reshape, *ZERO_PADDING)
+ADDITION = (layers.Add, layers.Subtract, layers.Average, AddOperation, SubtractOperation)
+PRODUCT = (layers.Multiply, MultiplyOperation)
+MOVING = (
+    layers.Concatenate,
+    layers.Flatten,
+    layers.Reshape,
+    layers.Permute,
+    layers.RepeatVector,
+    layers.Cropping1D,
+    layers.Cropping2D,
+    layers.Cropping3D,
+    *ZERO_PADDING,
+)
+UPSAMPLING = (layers.UpSampling1D, layers.UpSampling2D, layers.UpSampling3D)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,6 +101,10 @@ def paper(epsilon=1e-9):
         (AVERAGE_POOLING, Proportional(epsilon)),
         (MAX_POOLING, Airport()),
         (ADDITION, Sum(epsilon)),
+        (PRODUCT, EqualSplit()),
+        ((layers.Maximum,), WinnerTakesAll()),
+        ((layers.LayerNormalization,), CentredScale(epsilon)),
+        (UPSAMPLING, Resize(epsilon)),
         (MOVING, Move()),
         (ELEMENTWISE, Pass()),
     ]

@@ -16,9 +16,12 @@ from keras_shapley._validation import one_of
 from keras_shapley.linear import linear_map
 from keras_shapley.structural_rules import (
     Airport,
+    CentredScale,
+    EqualSplit,
     Move,
     Pass,
     Proportional,
+    Resize,
     Sum,
     WinnerTakesAll,
     players,
@@ -28,7 +31,9 @@ from keras_shapley.structural_rules import (
 __all__ = [
     "Airport",
     "AlphaBeta",
+    "CentredScale",
     "Epsilon",
+    "EqualSplit",
     "Flat",
     "Gamma",
     "LinearRule",
@@ -36,6 +41,7 @@ __all__ = [
     "Part",
     "Pass",
     "Proportional",
+    "Resize",
     "Shapley",
     "Sum",
     "WSquare",
@@ -110,7 +116,8 @@ def _spread(linear, real, x, amount):
     """What each input gets of `amount`, which every output deals out equally to its `n` inputs."""
     ones = linear.unit_kernel(x.dtype)
     # the same for all inputs of a unit, so units are summed first and one map of ones spreads the sum
-    share = linear.merge(amount / linear.fan_in(real))
+    # an output over padding alone has no inputs, and its bias nowhere to go
+    share = linear.merge(amount / ops.maximum(linear.fan_in(real), 1))
     _, transpose = vjp(lambda x: linear(x, ones), x)
     return transpose(share)[0]
 

@@ -44,6 +44,55 @@ class Sum(Proportional):
         return list(transpose(relevance))
 
 
+class Resize(Proportional):
+    """UpSampling: copies give their relevance back to the original, interpolated values in proportion to their parts.
+
+    Args:
+        epsilon: stabiliser of the denominator.
+    """
+
+    def __call__(self, call, inputs, relevance):
+        if getattr(call.op, "interpolation", "nearest") == "nearest":
+            return Move()(call, inputs, relevance)
+        return super().__call__(call, inputs, relevance)
+
+
+class CentredScale:
+    """LayerNormalization with its standard deviation held constant, after Ali et al. (2022).
+
+    What is left is linear, `y = gamma (x - mean(x))/std + beta`: `beta` is dealt as by n = 1, the rest in proportion.
+
+    Args:
+        epsilon: stabiliser of the denominator.
+    """
+
+    def __init__(self, epsilon=1e-9):
+        self.epsilon = epsilon
+
+    def __call__(self, call, inputs, relevance):
+        (x,), layer = inputs, call.op
+        axes = [axis % len(x.shape) for axis in (layer.axis if isinstance(layer.axis, (list, tuple)) else [layer.axis])]
+        scale = ops.rsqrt(ops.var(x, axis=axes, keepdims=True) + layer.epsilon)
+        if layer.gamma is not None:
+            shape = [size if axis in axes else 1 for axis, size in enumerate(x.shape)]
+            scale = scale * ops.reshape(ops.cast(layer.gamma, x.dtype), shape)
+        y, transpose = vjp(lambda x: scale * (x - ops.mean(x, axis=axes, keepdims=True)), x)
+        return [x * transpose(relevance / stabilize(y, self.epsilon))[0]]
+
+
+class EqualSplit:
+    """Product of `n` tensors: `1/n` of the relevance each, the Shapley values where an absent factor is 0.
+
+    For gates, as in squeeze-and-excite blocks; also the uniform rule of Achtibat et al. (2024) for products.
+    """
+
+    def __call__(self, call, inputs, relevance):
+        if len(inputs) != len(keras.tree.flatten(call.arguments)):
+            return [relevance]
+        _, transpose = vjp(lambda *xs: sum(xs), *inputs)
+        return [part / len(inputs) for part in transpose(relevance)]
+
+
 class Pass:
     """Elementwise operations have one input an output (n = 1 in eq. (2)): the relevance passes unchanged.
 

@@ -10,7 +10,7 @@ from keras_shapley import rules
 
 BIAS = keras.initializers.RandomNormal(stddev=0.3, seed=1)
 EPSILON = 1e-6
-LAYERS = [LINEAR[i] for i in (0, 3, 8, 10, 13)]
+LAYERS = [LINEAR[i] for i in (0, 3, 8, 10, 13)]  # dense, einsum, convolutions plain and in groups, depthwise
 
 
 def plus(x):

@@ -12,9 +12,21 @@ from keras import layers, ops
 import keras_shapley as ks
 from keras_shapley._backend import compiled
 from keras_shapley._graph import trace
-from keras_shapley.rules import Airport, Move, Pass, Proportional, Shapley, Sum, WinnerTakesAll
+from keras_shapley.rules import (
+    Airport,
+    CentredScale,
+    EqualSplit,
+    Move,
+    Pass,
+    Proportional,
+    Resize,
+    Shapley,
+    Sum,
+    WinnerTakesAll,
+)
 
-bias = dict(bias_initializer=keras.initializers.RandomNormal(stddev=0.3, seed=1))
+BIAS = keras.initializers.RandomNormal(stddev=0.3, seed=1)
+bias = dict(bias_initializer=BIAS)
 
 LINEAR = [
     (layers.Dense, dict(units=4), (5,)),
@@ -32,6 +44,10 @@ LINEAR = [
     (layers.Conv3D, dict(filters=2, kernel_size=2, padding="same"), (3, 3, 2, 2)),
     (layers.DepthwiseConv2D, dict(kernel_size=3, padding="same", depth_multiplier=2), (4, 4, 3)),
     (layers.DepthwiseConv1D, dict(kernel_size=3, strides=2, padding="same"), (5, 3)),
+    (layers.Conv2DTranspose, dict(filters=3, kernel_size=3, strides=2, padding="same"), (3, 3, 2)),
+    (layers.Conv1DTranspose, dict(filters=3, kernel_size=3), (4, 2)),
+    (layers.SeparableConv2D, dict(filters=3, kernel_size=3, padding="same", depth_multiplier=2), (4, 4, 2)),
+    (layers.SeparableConv1D, dict(filters=3, kernel_size=3, strides=2), (7, 2)),
     (ks.SADense, dict(units=4), (5,)),
     (ks.SAConv2D, dict(filters=4, kernel_size=3, strides=2, padding="same"), (5, 5, 2)),
     (ks.ShapLUConv2D, dict(filters=4, kernel_size=3, padding="same"), (4, 4, 2)),
@@ -59,13 +75,15 @@ def dense_matrix(layer, shape):
     plain = parent.from_config(config | {"activation": None, "name": "plain"})
     plain.build((None, *shape))
 
-    def matrix(kernel):
-        plain.set_weights([kernel, *([np.zeros(layer.bias.shape)] if layer.bias is not None else [])])
+    kernels = layer.get_weights()[: len(layer.weights) - (layer.bias is not None)]
+    no_bias = [np.zeros(layer.bias.shape)] if layer.bias is not None else []
+
+    def matrix(kernels):
+        plain.set_weights([*kernels, *no_bias])
         basis = np.eye(math.prod(shape), dtype="float32").reshape(-1, *shape)
         return ops.convert_to_numpy(plain(basis)).astype("float64").reshape(len(basis), -1)
 
-    kernel = ops.convert_to_numpy(layer.kernel)
-    return matrix(kernel), matrix(np.ones_like(kernel)) > 0
+    return matrix(kernels), matrix([np.ones_like(kernel) for kernel in kernels]) > 0
 
 
 OPTIONS = ("second_moment", "moment_gradient", "gradient")
@@ -235,6 +253,57 @@ def test_a_tensor_added_to_itself_gets_all(rng):
     x, relevance = rng.normal(size=(2, 4)), rng.normal(size=(2, 4))
     found = propagate(Sum(), call, [x, x], relevance)
     np.testing.assert_allclose(sum(found), relevance, rtol=1e-5)
+
+
+def test_factors_share_equally_as_shapley_values_do(rng):
+    """The product of two factors is there when both are: each order gives it to the one that comes last."""
+    one, gate = rng.normal(size=(2, 3, 3, 4)), rng.normal(size=(2, 1, 1, 4))
+    relevance = rng.normal(size=(2, 3, 3, 4))
+    a, b = propagate(EqualSplit(), call_of(layers.Multiply(), (3, 3, 4), (1, 1, 4)), [one, gate], relevance)
+    np.testing.assert_allclose(a, relevance / 2, rtol=1e-6)
+    np.testing.assert_allclose(b, relevance.sum(axis=(1, 2), keepdims=True) / 2, rtol=1e-5, atol=1e-6)
+
+
+def test_a_constant_factor_is_no_player(rng):
+    inputs = keras.Input((4,))
+    (call,) = trace(keras.Model(inputs, inputs * 3.0)).calls
+    relevance = rng.normal(size=(2, 4))
+    (found,) = propagate(EqualSplit(), call, [rng.normal(size=(2, 4))], relevance)
+    np.testing.assert_allclose(found, relevance, rtol=1e-6)
+
+
+@pytest.mark.parametrize("interpolation", ["nearest", "bilinear"])
+def test_upsampling_conserves(interpolation, rng):
+    x, relevance = rng.uniform(1, 2, size=(2, 3, 4, 2)), rng.normal(size=(2, 6, 8, 2))
+    call = call_of(layers.UpSampling2D(2, interpolation=interpolation), (3, 4, 2))
+    (found,) = propagate(Resize(), call, [x], relevance)
+    np.testing.assert_allclose(found.sum(axis=(1, 2)), relevance.sum(axis=(1, 2)), rtol=1e-4, atol=1e-4)
+    if interpolation == "nearest":
+        np.testing.assert_allclose(found, relevance.reshape(2, 3, 2, 4, 2, 2).sum(axis=(2, 4)), rtol=1e-4, atol=1e-5)
+
+
+def test_layer_normalization_with_constant_deviation_is_its_dense_matrix(rng):
+    layer = layers.LayerNormalization(beta_initializer=BIAS, gamma_initializer=BIAS)
+    call = call_of(layer, (3, 5))
+    x = rng.normal(size=(2, 3, 5))
+    gamma = keras.ops.convert_to_numpy(layer.gamma).astype("float64")
+    deviation = np.sqrt(x.var(axis=-1, keepdims=True) + layer.epsilon)
+    matrix = np.eye(5) - 1 / 5  # of centring: outputs by inputs
+    y = gamma / deviation * (x @ matrix.T)
+    relevance = y * rng.normal(size=y.shape)
+    messages = x[..., None, :] * (gamma[:, None] * matrix) / deviation[..., None] / y[..., None] * relevance[..., None]
+    (found,) = propagate(CentredScale(), call, [x], relevance)
+    np.testing.assert_allclose(found, messages.sum(axis=-2), rtol=1e-3, atol=1e-4)
+
+
+def test_an_output_over_padding_alone_gives_finite_relevance(rng):
+    """3 rows of zeros around a 3x3 window: corners have no real input, and what their bias holds is lost."""
+    inputs = keras.Input((2, 2, 1))
+    model = keras.Model(inputs, layers.Conv2D(1, 3, bias_initializer="ones")(layers.ZeroPadding2D(3)(inputs)))
+    padded = np.pad(rng.uniform(1, 2, size=(1, 2, 2, 1)), [(0, 0), (3, 3), (3, 3), (0, 0)])
+    (found,) = propagate(Shapley(), trace(model).calls[-1], [padded], np.ones((1, 6, 6, 1)))
+    assert np.isfinite(found).all()
+    assert found.sum() == pytest.approx(4 * 4, rel=1e-3)  # the windows that see the image: 4 by 4 of them
 
 
 def test_elements_that_move_take_their_relevance_along(rng):
