@@ -5,10 +5,27 @@ import dataclasses
 
 import keras
 from keras import tree
+from keras.src.activations.activations import ReLU as ReLUOperation
 from keras.src.models.functional import Functional
+from keras.src.ops import nn
 from keras.src.ops import numpy as operations
 
+from keras_shapley.layers import ShapleyLayer
+
 AddOperation, SubtractOperation, MultiplyOperation = operations.Add, operations.Subtract, operations.Multiply
+ELEMENTWISE_OPERATIONS = (
+    nn.Elu,
+    nn.Gelu,
+    nn.LeakyRelu,
+    nn.Relu,
+    nn.Relu6,
+    nn.Selu,
+    nn.Sigmoid,
+    nn.Silu,
+    nn.Softplus,
+    operations.Tanh,
+    ReLUOperation,
+)
 
 
 class Value:
@@ -44,7 +61,19 @@ class Call:
     @property
     def description(self):
         """Name and type, for an error message."""
-        return f"'{self.name}' ({type(self.op).__name__})"
+        kind = "" if isinstance(self.op, keras.layers.Layer) else "operation "
+        return f"'{self.name}' ({kind}{type(self.op).__name__})"
+
+    def is_a(self, types):
+        """Whether the operation is of one of `types`, or of a subclass that calls as they do.
+
+        The layers of this package count as their parents.
+        """
+        own = type(self.op)
+        return any(
+            isinstance(self.op, cls) and (own is cls or own.call is cls.call or issubclass(own, ShapleyLayer))
+            for cls in types
+        )
 
     def __call__(self, *tensors):
         """The operation on `tensors`, one for each of `inputs`, in inference mode."""
@@ -67,11 +96,12 @@ class Call:
 
 @dataclasses.dataclass
 class Graph:
-    """The calls of a model in an order in which they can run, and its `Value`s at both ends."""
+    """The calls of a model in an order in which they can run, its `Value`s at both ends, and how inputs are nested."""
 
     inputs: list
     calls: list
     outputs: list
+    structure: object
 
     def run(self, tensors):
         """Every tensor of the model, by `Value`, from one tensor for each of `inputs`."""
@@ -111,7 +141,30 @@ def trace(model):
     tracer = _Tracer()
     inputs = [Value() for _ in model.inputs]
     outputs = tracer.open(model, inputs, "")
-    return Graph(inputs, tracer.calls, outputs)
+    return Graph(inputs, tracer.calls, outputs, _structure(model))
+
+
+def in_order(model, x):
+    """The parts of `x`, a batch or a structure, in the order of `model.inputs`: by position, in a dict by name.
+
+    Raises:
+        ValueError: if the structure is not the model's.
+    """
+    structure = _structure(model)
+    if isinstance(x, dict) and not isinstance(structure, dict):
+        names = [tensor.name for tensor in model.inputs]
+        if sorted(names) != sorted(x):
+            raise ValueError(f"`x` must have the names of the model's inputs, {names}. Received: {list(x)}")
+        return [x[name] for name in names]
+    if isinstance(structure, dict) and (not isinstance(x, dict) or sorted(x) != sorted(structure)):
+        received = list(x) if isinstance(x, dict) else type(x).__name__
+        raise ValueError(f"`x` must be a dict of the model's inputs, {sorted(structure)}. Received: {received}")
+    return tree.flatten(x) if isinstance(structure, (dict, list, tuple)) else [x]
+
+
+def _structure(model):
+    """The nesting of a model's inputs, a single tensor for a Sequential model."""
+    return model.inputs[0] if isinstance(model, keras.Sequential) else model._inputs_struct
 
 
 def _is_open(op):
@@ -147,7 +200,9 @@ class _Tracer:
         self.uses[path] += 1
         call = Call(name, op, arguments)
         if _is_open(op):
-            return self.open(op, call.inputs, name + "/")
+            args, kwargs = arguments
+            x = args[0] if args else next(iter(kwargs.values()))
+            return self.open(op, in_order(op, x) if isinstance(x, dict) else call.inputs, name + "/")
         call.outputs = [Value(call) for _ in range(n_outputs)]
         self.calls.append(call)
         return call.outputs

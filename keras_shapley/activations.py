@@ -38,7 +38,7 @@ def normal_pdf(z):
 
 
 def normal_cdf(z):
-    """Standard normal distribution function with a relative error near the dtype's precision, also in its lower tail.
+    """Standard normal distribution function, right in its lower tail too: relative error below 5e-6 in float32.
 
     `(1 + erf)/2` is 0 in float32 below z = -5.5 and its gradient vanishes; this one is positive down to z = -13. It
     needs `erf` alone in float32, which every export format has.

@@ -1,8 +1,11 @@
 """`LRPHeatmaps`: relevance drawn at the end of each epoch, so that one sees an explanation form."""
 
 import io
+import numbers
 import os
 import pathlib
+import tempfile
+import warnings
 
 import keras
 import numpy as np
@@ -10,7 +13,7 @@ from keras import ops
 
 from keras_shapley._validation import finite, one_of
 from keras_shapley.lrp import LRP
-from keras_shapley.plotting import display_images, plot_heatmaps, relevance_maps
+from keras_shapley.plotting import display_images, height_and_width, plot_heatmaps, relevance_maps
 
 
 class LRPHeatmaps(keras.callbacks.Callback):
@@ -18,7 +21,8 @@ class LRPHeatmaps(keras.callbacks.Callback):
 
     Each image is shown beside the relevance of its pixels, eq. (2) of the paper, with its true and predicted class. The
     model runs in inference mode and is left as it was; the random paths of the explainer are the same in every epoch,
-    so that what differs is the model. What cannot work fails when training begins.
+    so that what differs is the model. What cannot work fails when training begins; an epoch whose relevance is not
+    finite, because training diverged, is passed over with a warning.
 
     Args:
         x: images, as the model takes them, shape `(n, h, w)` or `(n, h, w, channels)`; of any shape where `images` is
@@ -32,10 +36,10 @@ class LRPHeatmaps(keras.callbacks.Callback):
         freq: draw after every `freq`-th epoch.
         tensorboard_dir: log directory for the same pictures as TensorBoard images, or None. Needs TensorFlow and
             TensorBoard.
-        save_arrays: whether to write `epoch_0001.npz` as well, with `relevance`, `x`, `output`, `target`, `head_total`,
-            `conservation_gap` (shape `(calls, n)`) and `calls`; and `y` where given.
-        explainer: what explains: an `LRP` of the model, or any object with its `explain(x, target)`. By default
-            `LRP(model, seed=seed)`.
+        save_arrays: whether to write `epoch_0001.npz` as well, with `relevance`, `x`, `output`, `probability`,
+            `target`, `head_total`, `conservation_gap` (shape `(calls, n)`) and `calls`; and `y` where given.
+        explainer: what explains: an `LRP` of the model or of a part of it, or any object with its `explain(x, target)`.
+            By default `LRP(model, seed=seed)`, of the model that is trained.
         seed: of the default explainer.
 
     Raises:
@@ -72,50 +76,57 @@ class LRPHeatmaps(keras.callbacks.Callback):
         if isinstance(freq, bool) or not isinstance(freq, (int, np.integer)) or freq < 1:
             raise ValueError(f"`freq` must be an int of 1 or more. Received: freq={freq!r}")
 
-        if images is None and self.x.ndim not in (3, 4):
-            raise ValueError(
-                "`x` must be images of shape (n, h, w) or (n, h, w, channels), or come with `images=` of as many "
-                f"pixels to show beside it. Received: x of shape {self.x.shape}"
-            )
         self.images = self.x if images is None else ops.convert_to_numpy(images)
         if len(self.images) != n:
             raise ValueError(f"`images` must be {n}, as many as `x`. Received shape: {self.images.shape}")
-        display_images(self.images)
+        try:
+            display_images(self.images)
+        except ValueError as error:
+            if images is not None:
+                raise
+            raise ValueError(f"`x` cannot be shown as it is, so `images=` must say what to show: {error}") from None
         relevance_maps(_as_drawn(np.zeros(self.x.shape), self.images), self.images)
 
+        if isinstance(class_names, str):
+            raise ValueError(f"`class_names` must be a list of strings. Received: class_names={class_names!r}")
         self.class_names = None if class_names is None else [str(name) for name in class_names]
         self.directory = pathlib.Path(directory)
         self.tensorboard_dir = None if tensorboard_dir is None else pathlib.Path(tensorboard_dir)
         self.freq, self.save_arrays = int(freq), save_arrays
         self.explainer, self.seed = explainer, seed
-        self._writer = None
+        self._explainer = self._writer = None
 
     def on_train_begin(self, logs=None):
-        if self.explainer is None:
-            self.explainer = LRP(self.model, seed=self.seed)
-        for directory in filter(None, (self.directory, self.tensorboard_dir)):
-            directory.mkdir(parents=True, exist_ok=True)
-            _write(directory / "can_be_written", b"")
-            (directory / "can_be_written").unlink()
+        # made anew each time: the callback may serve one model after another
+        self._explainer = LRP(self.model, seed=self.seed) if self.explainer is None else self.explainer
+        _try_to_write("directory", self.directory)
         if self.tensorboard_dir is not None:
+            _try_to_write("tensorboard_dir", self.tensorboard_dir)
             _summary()
-
-        n_outputs = self.model.output_shape[-1]
-        n_classes = max(n_outputs, 2)
-        if self.y is not None and self.y.max() >= n_classes:
-            raise ValueError(f"`y` must be in [0, {n_classes}), the model's classes. Received: {self.y.max()}")
-        if self.class_names is not None and len(self.class_names) != n_classes:
-            raise ValueError(f"`class_names` must be {n_classes}. Received: {len(self.class_names)} names")
+        if isinstance(self._explainer, LRP):
+            # before it sees `y`: its own error would speak of a `target`
+            self._check_classes(self._explainer.model.output_shape[-1])
         # what fails, fails now; and what is compiled here serves every epoch
-        self._explain()
+        found = self._explain()
+        self._check_classes(found.probability.shape[1])
 
     def on_epoch_end(self, epoch, logs=None):
         if (epoch + 1) % self.freq:
             return
         found = self._explain()
+        if not np.all(np.isfinite(found.input)):
+            warnings.warn(
+                f"LRPHeatmaps drew nothing for epoch {epoch + 1}: the relevance holds NaN or infinity, as it does when "
+                "training has diverged.",
+                stacklevel=2,
+            )
+            return
         name = self.directory / f"epoch_{epoch + 1:04d}"
         figure = plot_heatmaps(
-            _as_drawn(found.input, self.images), self.images, titles=self._titles(found), title=_headline(epoch, logs)
+            _as_drawn(found.input, self.images),
+            self.images,
+            titles=self._titles(found),
+            title=self._headline(epoch, logs),
         )
         picture = io.BytesIO()
         figure.savefig(picture, format="png")
@@ -137,9 +148,23 @@ class LRPHeatmaps(keras.callbacks.Callback):
             self._writer.close()
             self._writer = None
 
+    def _check_classes(self, n_outputs):
+        n_classes = max(n_outputs, 2)
+        if self.y is not None and self.y.max() >= n_classes:
+            raise ValueError(f"`y` must be in [0, {n_classes}), the model's classes. Received: {self.y.max()}")
+        if self.class_names is not None and len(self.class_names) != n_classes:
+            raise ValueError(f"`class_names` must be {n_classes}. Received: {len(self.class_names)} names")
+
     def _explain(self):
         target = self.y if self.target == "true" else None if self.target == "predicted" else int(self.target)
-        return self.explainer.explain(self.x, target)
+        return self._explainer.explain(self.x, target)
+
+    def _headline(self, epoch, logs):
+        """What is explained, the epoch, and the first few of its logs."""
+        of_each = self.target in ("true", "predicted")
+        explained = f"the {self.target} class" if of_each else f"class {self._name(int(self.target))}"
+        shown = [f"{name} {value:.3g}" for name, value in (logs or {}).items() if isinstance(value, numbers.Real)]
+        return f"Relevance of {explained}, epoch {epoch + 1}" + (": " if shown else "") + ", ".join(shown[:6])
 
     def _titles(self, found):
         """Two lines an image: the true class with its probability, the predicted class with its own."""
@@ -149,11 +174,11 @@ class LRPHeatmaps(keras.callbacks.Callback):
         predicted = probability.argmax(axis=1)
         titles = []
         for i, p in enumerate(probability):
-            lines = [] if self.y is None else [f"true: {self._name(self.y[i])} {p[self.y[i]]:.0%}"]
-            lines.append(f"predicted: {self._name(predicted[i])} {p[predicted[i]]:.0%}")
-            if isinstance(self.target, (int, np.integer)):
-                lines.append(f"explained: {self._name(found.target[i])} {p[found.target[i]]:.0%}")
-            titles.append("\n".join(lines))
+            shown = {} if self.y is None else {"true": self.y[i]}
+            shown["predicted"] = predicted[i]
+            if self.target not in ("true", "predicted"):
+                shown["explained"] = found.target[i]
+            titles.append("\n".join(f"{word}: {self._name(k)} ({p[k]:.0%})" for word, k in shown.items()))
         return titles
 
     def _name(self, index):
@@ -165,6 +190,7 @@ class LRPHeatmaps(keras.callbacks.Callback):
             "relevance": found.input,
             "x": self.x,
             "output": found.output,
+            "probability": found.probability,
             "target": found.target,
             "head_total": found.head_total,
             "conservation_gap": np.stack(list(gaps.values())),
@@ -189,21 +215,30 @@ def _classes(y, n):
 
 def _as_drawn(relevance, images):
     """Relevance in the layout of the images, where the model takes another."""
-    flat = relevance.shape[1:] not in (images.shape[1:], images.shape[1:-1])
-    return relevance.reshape(len(relevance), -1) if flat else relevance
+    fits = relevance.ndim in (3, 4) and height_and_width(relevance.shape) == height_and_width(images.shape)
+    return relevance if fits else relevance.reshape(len(relevance), -1)
 
 
-def _headline(epoch, logs):
-    names = [name for name in ("accuracy", "val_accuracy", "loss", "val_loss") if name in (logs or {})]
-    shown = [f"{name} {logs[name]:.4g}" for name in names]
-    return ", ".join([f"epoch {epoch + 1}", *shown])
+def _try_to_write(name, directory):
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=directory) as file:
+            file.write(b"\0")
+    except OSError as error:
+        raise OSError(
+            f"`{name}` must be a directory that can be made and written. Received: {directory} ({error.strerror})"
+        ) from error
 
 
 def _write(path, content):
     """Writes a file in one step: whoever reads it never sees half of it."""
     new = path.with_name(f"{path.name}.new")
-    new.write_bytes(content)
-    os.replace(new, path)
+    try:
+        new.write_bytes(content)
+        os.replace(new, path)
+    except OSError:
+        new.unlink(missing_ok=True)
+        raise
 
 
 def _summary():

@@ -88,8 +88,8 @@ class Head:
         return ancestors(self.linear_call.inputs if self.linear_call else [self.logits])
 
     def n_targets(self, n_outputs):
-        """Number of classes that a target can name: of one sigmoid unit, both."""
-        return 2 if self.kind == "sigmoid" and n_outputs == 1 else n_outputs
+        """Number of classes that a target can name: of a single unit, both."""
+        return max(n_outputs, 2)
 
     def probability(self, output):
         """The model's output as probabilities: of one that ends in logits, their softmax, or sigmoid for one unit."""
@@ -102,13 +102,12 @@ class Head:
 
         Args:
             values: every tensor of the model, by `Value`.
-            target: int tensor of shape `(batch,)`, or None for the predicted class; of one sigmoid unit, class 1.
+            target: int tensor of shape `(batch,)`, or None for the predicted class; of a single unit, class 1.
             dtype: of the relevance.
         """
         output = ops.reshape(values[self.output], (values[self.output].shape[0], -1))
         if target is None:
-            one_unit = self.n_targets(output.shape[1]) > output.shape[1]
-            target = ops.ones(output.shape[:1], "int32") if one_unit else ops.argmax(output, axis=1)
+            target = ops.ones(output.shape[:1], "int32") if output.shape[1] == 1 else ops.argmax(output, axis=1)
         target = ops.cast(target, "int32")
         if self.kind in ("softmax", "sigmoid"):
             return self._game(values, target, dtype)
@@ -122,8 +121,10 @@ class Head:
                     f"Received: {tuple(relevance.shape)}"
                 )
         else:
-            chosen = ops.one_hot(target, output.shape[1], dtype=dtype)
-            relevance = logits * ops.reshape(chosen, logits.shape)
+            # a single unit speaks for class 1, and against class 0
+            one_unit = output.shape[1] == 1
+            chosen = 2 * target[:, None] - 1 if one_unit else ops.one_hot(target, output.shape[1])
+            relevance = logits * ops.reshape(ops.cast(chosen, dtype), logits.shape)
         total = ops.sum(ops.reshape(relevance, output.shape), axis=1)
         zeros = ops.zeros_like(total)
         return Start(
@@ -143,8 +144,20 @@ class Head:
             return u + b
         return activations.shapley_activation(u, linear(ops.square(x), ops.square(kernel)), b)
 
+    def _check_game(self, values):
+        """Raises a `ValueError` where the probabilities are not one distribution over all outputs."""
+        shape = values[self.link_call.outputs[0] if self.link_call else self.output].shape
+        if self.kind == "softmax" and self.link_call and any(size != 1 for size in shape[1:-1]):
+            raise ValueError(
+                f"The softmax of {self.link_call.description} acts on parts of its output of shape {tuple(shape)}, one "
+                "by one: there is no single distribution over the model's outputs. Explain it with head='linear'."
+            )
+        if self.kind == "softmax" and values[self.output].shape[-1] == 1:
+            raise ValueError("head='softmax' of a single output is always 1. Explain it with head='sigmoid'.")
+
     def _game(self, values, target, dtype):
         """Shapley values of the target's probability."""
+        self._check_game(values)
         by_features = self.by_features and self.linear_call is not None
         if by_features:
             x = ops.cast(values[self.linear_call.inputs[0]], dtype)
@@ -195,9 +208,9 @@ def _find_logits(output):
     """`(logits, call of the function that follows, its name)`; the call is None where none follows."""
     value = _below_reshapes(output)
     call = value.producer
-    if call is not None and isinstance(call.op, _SEPARATE):
+    if call is not None and call.is_a(_SEPARATE):
         return _below_reshapes(call.inputs[0]), call, _function(call.op)
-    if call is not None and isinstance(call.op, LINEAR_TYPES):
+    if call is not None and call.is_a(LINEAR_TYPES):
         function = _function(call.op)
         return value, None if function == "linear" else call, function
     return output, None, "linear"
@@ -206,15 +219,20 @@ def _find_logits(output):
 def _linear_call(logits, link_call):
     """The linear layer that gives the logits, if nothing but the link itself is between."""
     call = logits.producer
-    if call is None or not isinstance(call.op, LINEAR_TYPES):
+    if call is None or not call.is_a(LINEAR_TYPES):
         return None
     return call if call is link_call or _function(call.op) == "linear" else None
 
 
 def _below_reshapes(value):
-    while value.producer is not None and isinstance(value.producer.op, _RESHAPES):
+    """The value before everything that changes no number: reshapes, dropout, and casts by a linear Activation."""
+    while value.producer is not None and (value.producer.is_a(_RESHAPES) or _is_linear_activation(value.producer)):
         value = value.producer.inputs[0]
     return value
+
+
+def _is_linear_activation(call):
+    return call.is_a((layers.Activation,)) and call.op.activation is keras.activations.linear
 
 
 def _function(op):

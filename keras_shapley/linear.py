@@ -46,9 +46,9 @@ class LinearMap:
             players: ones of the input's shape, zero where an element is padding.
 
         Returns:
-            The counts, in a shape that broadcasts against the output.
+            The counts, in a shape that broadcasts against the output; 1 where an output sees padding alone.
         """
-        return self(players, self.unit_kernel(players.dtype))
+        return ops.maximum(self(players, self.unit_kernel(players.dtype)), 1)
 
     def pool(self, x, kernel):
         """Mean of `x` and sum of `kernel` over the input channels, tap by tap and within each group."""
@@ -137,15 +137,6 @@ class _ConvMap(LinearMap):
         return ops.reshape(x, shape[:axis] + [self.groups, shape[axis] // self.groups] + shape[axis + 1 :])
 
 
-def _causal(layer, rank, channel_axis):
-    """Margins to pad by hand, None for none, and the padding that is left to the convolution."""
-    if layer.padding != "causal":
-        return None, layer.padding
-    margins = [[0, 0]] * rank
-    margins[2 if channel_axis == 1 else 1] = [layer.dilation_rate[0] * (layer.kernel_size[0] - 1), 0]
-    return margins, "valid"
-
-
 @linear_map.register(layers.Conv1D)
 @linear_map.register(layers.Conv2D)
 @linear_map.register(layers.Conv3D)
@@ -155,10 +146,13 @@ class ConvMap(_ConvMap):
         return self.layer.groups
 
     def __call__(self, x, kernel):
-        layer = self.layer
-        margins, padding = _causal(layer, len(x.shape), self.channel_axis)
+        layer, padding = self.layer, self.layer.padding
+        if padding == "causal":
+            margins = [[0, 0]] * (layer.rank + 2)
+            margins[2 if self.channel_axis == 1 else 1] = [layer.dilation_rate[0] * (layer.kernel_size[0] - 1), 0]
+            x, padding = ops.pad(x, margins), "valid"
         return ops.conv(
-            ops.pad(x, margins) if margins else x,
+            x,
             kernel,
             strides=list(layer.strides),
             padding=padding,
@@ -226,7 +220,7 @@ class ConvTransposeMap(_ConvMap):
 
 @linear_map.register(layers.SeparableConv1D)
 @linear_map.register(layers.SeparableConv2D)
-class SeparableConvMap(_ConvMap):
+class SeparableConvMap(ConvMap):
     """A depthwise and a pointwise kernel with nothing between are one kernel: their product."""
 
     groups = 1
@@ -234,21 +228,9 @@ class SeparableConvMap(_ConvMap):
     @property
     def kernel(self):
         depthwise, pointwise = self.layer.depthwise_kernel, self.layer.pointwise_kernel
-        *taps, channels, multiplier = depthwise.shape
+        *_, channels, multiplier = depthwise.shape
         mixing = ops.reshape(pointwise, (channels, multiplier, self.layer.filters))
         return ops.einsum("...cm,cmf->...cf", depthwise, mixing)
-
-    def __call__(self, x, kernel):
-        layer = self.layer
-        margins, padding = _causal(layer, len(x.shape), self.channel_axis)
-        return ops.conv(
-            ops.pad(x, margins) if margins else x,
-            kernel,
-            strides=list(layer.strides),
-            padding=padding,
-            dilation_rate=layer.dilation_rate,
-            data_format=layer.data_format,
-        )
 
     def _unit_shape(self):
         return (*self.layer.depthwise_kernel.shape[:-1], 1)

@@ -9,13 +9,14 @@ from keras import ops, tree
 from keras_shapley import presets
 from keras_shapley import rules as lrp_rules
 from keras_shapley._backend import compiled
-from keras_shapley._graph import trace
+from keras_shapley._graph import in_order, trace
 from keras_shapley._validation import finite, one_of
 from keras_shapley.head import Head
 from keras_shapley.linear import LINEAR_TYPES
 
 _ELEMENTWISE_FUNCTIONS = {
-    getattr(keras.activations, name)
+    getattr(module, name, None)
+    for module in (keras.activations, ops)
     for name in (
         "celu elu exponential gelu hard_shrink hard_sigmoid hard_silu hard_tanh leaky_relu linear log_sigmoid mish "
         "relu relu6 selu sigmoid silu soft_shrink softplus softsign sparse_plus sparse_sigmoid squareplus tanh "
@@ -32,7 +33,8 @@ class ConservationGap:
 
     Attributes:
         signed: by call, relevance of its output less that of its inputs, shape `(batch,)`.
-        relative: by call, the absolute gap over the sum of the absolute relevance of its output, shape `(batch,)`.
+        relative: by call, the absolute gap over the sum of the absolute relevance of its output, shape `(batch,)`; at
+            the head over `|head_total|`.
     """
 
     signed: dict
@@ -115,11 +117,13 @@ class LRP:
             raise ValueError(f"`n_paths` must be an even number, 2 or more. Received: n_paths={n_paths!r}")
         self.model = model
         self.rules = [*_table(rules), *presets.paper()]
+        if not isinstance(model, keras.Model):
+            raise ValueError(f"`model` must be a keras.Model. Received: {model!r}")
         self._graph = trace(model)
         names = {name for call in self._graph.calls for name in (call.name, call.op.name)}
         for key, _ in self.rules:
             if isinstance(key, str):
-                one_of("layer name in rules", key, sorted(names))
+                one_of("rules", key, sorted(names))
         if len(self._graph.outputs) != 1 or len(model.output_shape) != 2:
             raise ValueError(
                 f"`model` must have one output of shape (batch, classes). Received: model '{model.name}' with output "
@@ -129,10 +133,9 @@ class LRP:
         self._rules = {call: self._rule(call) for call in self._graph.calls if call in self._head.walked}
         if self._head.linear_call is not None:
             self._rules[self._head.linear_call] = self._rule(self._head.linear_call, head=True)
-        self._dtype = "float64" if model.compute_dtype == "float64" else "float32"
-        variables = model.variables
-        self._relevance = compiled(lambda *args: self._walk(*args)["input"], variables)
-        self._everything = compiled(self._walk, variables)
+        wide = any(getattr(call.op, "compute_dtype", None) == "float64" for call in self._graph.calls)
+        self._dtype = "float64" if wide else "float32"
+        self._variables = None
 
     def __call__(self, x, target=None):
         """Relevance of the input.
@@ -140,7 +143,7 @@ class LRP:
         Args:
             x: a batch, as the model takes it.
             target: the class to explain: None for the predicted one, an int for all images, or ints of shape
-                `(batch,)`. One sigmoid unit has the classes 0 and 1, and None means 1.
+                `(batch,)`. A single unit has the classes 0 and 1: it speaks for 1, which None means, and against 0.
 
         Returns:
             Backend tensor, or structure of tensors, shaped as `x`.
@@ -149,19 +152,22 @@ class LRP:
             ValueError: if `x` has another structure or shape than the model's input, or NaN or infinity; if `target` is
                 out of range.
         """
-        tensors, target = self._inputs(x), self._targets(x, target)
-        return tree.pack_sequence_as(x, self._relevance(tensors, target))
+        tensors = self._inputs(x)
+        self._compile()
+        return self._as_input(x, self._relevance(tensors, self._targets(len(tensors[0]), target)))
 
     def explain(self, x, target=None):
         """Relevance of the input and of every layer, with the gaps of conservation: an `Explanation`. As `__call__`."""
-        tensors, target = self._inputs(x), self._targets(x, target)
-        found = tree.map_structure(ops.convert_to_numpy, self._everything(tensors, target))
+        tensors = self._inputs(x)
+        self._compile()
+        found = self._everything(tensors, self._targets(len(tensors[0]), target))
+        found = tree.map_structure(ops.convert_to_numpy, found)
         order = [call.name for call in self._graph.calls]
         in_order = {
             key: {n: found[key][n] for n in order if n in found[key]} for key in ("layers", "signed", "relative")
         }
         return Explanation(
-            input=tree.pack_sequence_as(x, found["input"]),
+            input=self._as_input(x, found["input"]),
             layers=in_order["layers"],
             output=found["output"],
             probability=found["probability"],
@@ -173,6 +179,14 @@ class LRP:
             head_paths=int(found["head_paths"]),
             conservation_gap=ConservationGap(in_order["signed"], in_order["relative"]),
         )
+
+    def _compile(self):
+        """Compiles anew when the model has other variables than before, as after `enable_lora`."""
+        variables = self.model.variables
+        if self._variables is None or list(map(id, variables)) != list(map(id, self._variables)):
+            self._variables = variables
+            self._relevance = compiled(lambda *args: self._walk(*args)["input"], variables)
+            self._everything = compiled(self._walk, variables)
 
     def _walk(self, tensors, target):
         values = self._graph.run(tensors)
@@ -190,6 +204,7 @@ class LRP:
             outputs = [ops.zeros_like(values[v]) if r is None else r for v, r in zip(call.outputs, outputs)]
             inputs = [ops.cast(values[value], self._dtype) for value in call.inputs]
             parts = self._rules[call](call, inputs, outputs[0] if len(outputs) == 1 else outputs)
+            _check_parts(call, inputs, parts)
             for value, part in zip(call.inputs, parts):
                 relevance[value] = relevance[value] + part if value in relevance else part
             gap = sum(map(_total, outputs)) - sum(map(_total, parts))
@@ -203,7 +218,7 @@ class LRP:
                 for value, tensor in zip(self._graph.inputs, tensors)
             ],
             "layers": {name: parts[0] if len(parts) == 1 else parts for name, parts in found.items() if parts},
-            "output": values[self._head.output],
+            "output": ops.cast(values[self._head.output], self._dtype),
             "probability": self._head.probability(values[self._head.output]),
             "target": start.target,
             "head": start.relevance,
@@ -219,6 +234,11 @@ class LRP:
         """The rule of a call; at the head, the activation is the head's business."""
         rule = next((rule for key, rule in self.rules if _fits(key, call)), None)
         name = type(call.op).__name__
+        if getattr(call.op, "quantization_mode", None) is not None:
+            raise ValueError(
+                f"Layer {call.description} is quantized ({call.op.quantization_mode}), and relevance needs its float "
+                "kernel: explain the model as it was before."
+            )
         if rule is None:
             types = {cls for key, _ in self.rules for cls in _types(key)}
             raise ValueError(
@@ -233,7 +253,7 @@ class LRP:
             )
         function = getattr(call.op, "activation", None)
         passes = isinstance(rule, (lrp_rules.LinearRule, lrp_rules.Pass))
-        if passes and not head and function is not None and function not in _ELEMENTWISE_FUNCTIONS:
+        if passes and not head and function is not None and not _is_elementwise(function):
             raise ValueError(
                 f"Layer {call.description} has the activation {getattr(function, '__name__', function)!r}, which is "
                 f"not known to act on each element alone, so relevance cannot pass it unchanged. Give the layer a rule "
@@ -244,28 +264,36 @@ class LRP:
     def _inputs(self, x):
         """The batch as a flat list of finite tensors that fit the model."""
         expected = self.model.inputs
-        arrays = tree.flatten(x)
+        arrays = in_order(self.model, x)
         if len(arrays) != len(expected):
             raise ValueError(f"`x` must have {len(expected)} arrays, one for each input. Received: {len(arrays)}")
+        arrays = [array if ops.is_tensor(array) else np.asarray(array) for array in arrays]
         tensors = [ops.convert_to_tensor(array, dtype=tensor.dtype) for array, tensor in zip(arrays, expected)]
         for tensor, reference in zip(tensors, expected):
             fits = len(tensor.shape) == len(reference.shape) and all(
-                want is None or want == size for size, want in zip(tensor.shape, reference.shape)
+                want is None or want == size for size, want in zip(tensor.shape[1:], reference.shape[1:])
             )
             if not fits or tensor.shape[0] == 0 or tensor.shape[0] != tensors[0].shape[0]:
                 raise ValueError(
-                    f"`x` must be a batch of shape {tuple(reference.shape)}, of one image or more. Received: "
+                    f"`x` must be a batch of shape {(None, *reference.shape[1:])}, of one image or more. Received: "
                     f"{tuple(tensor.shape)}"
                 )
             if keras.backend.is_float_dtype(reference.dtype):
                 finite("x", tensor)
         return tensors
 
-    def _targets(self, x, target):
+    def _as_input(self, x, parts):
+        """The relevance of the inputs in the structure of `x`."""
+        if isinstance(x, dict) and not isinstance(self._graph.structure, dict):
+            return dict(zip([tensor.name for tensor in self.model.inputs], parts))
+        nested = isinstance(self._graph.structure, (dict, list, tuple))
+        return tree.pack_sequence_as(x, parts) if nested else parts[0]
+
+    def _targets(self, n_images, target):
         """The targets as an int tensor of shape `(batch,)`, or None."""
         if target is None:
             return None
-        n_images, n_targets = len(tree.flatten(x)[0]), self._head.n_targets(self.model.output_shape[-1])
+        n_targets = self._head.n_targets(self.model.output_shape[-1])
         array = np.asarray(ops.convert_to_numpy(target) if keras.ops.is_tensor(target) else target)
         if not np.issubdtype(array.dtype, np.integer) or array.shape not in ((), (n_images,)):
             raise ValueError(
@@ -313,6 +341,24 @@ def _types(key):
 def _fits(key, call):
     if isinstance(key, str):
         return key in (call.name, call.op.name)
-    if not isinstance(call.op, _types(key)):
+    if not call.is_a(_types(key)):
         return False
-    return not isinstance(key, presets.First) or not any(isinstance(c.op, LINEAR_TYPES) for c in call.ancestors())
+    return not isinstance(key, presets.First) or not any(c.is_a(LINEAR_TYPES) for c in call.ancestors())
+
+
+def _is_elementwise(function):
+    if isinstance(function, keras.layers.Layer):
+        return isinstance(function, presets.ELEMENTWISE)
+    return function in _ELEMENTWISE_FUNCTIONS
+
+
+def _check_parts(call, inputs, parts):
+    """What a rule returns must fit: a part too few would be lost without a word."""
+    if not isinstance(parts, (list, tuple)) or [tuple(part.shape) for part in parts] != [
+        tuple(x.shape) for x in inputs
+    ]:
+        received = [tuple(part.shape) for part in parts] if isinstance(parts, (list, tuple)) else type(parts).__name__
+        raise ValueError(
+            f"The rule of {call.description} must return a list with the relevance of each input, of shapes "
+            f"{[tuple(x.shape) for x in inputs]}. Received: {received}"
+        )

@@ -7,8 +7,9 @@ from keras import config, ops
 
 from keras_shapley._validation import finite
 
-# odd: the entry in the middle is pure white
-_COLOURS = 255
+# ColorBrewer's RdBu with a pure white, which is the middle one of an odd number of entries
+_COLOURS = "#053061 #2166ac #4393c3 #92c5de #d1e5f0 #ffffff #fddbc7 #f4a582 #d6604d #b2182b #67001f".split()
+_ENTRIES = 255
 
 # inches
 _MARGIN, _GAP, _BAR, _BAR_LABELS = 0.12, 0.06, 0.07, 0.5
@@ -43,6 +44,7 @@ def plot_heatmaps(
     Raises:
         ValueError: on NaN or infinity, a shape that is not one of the above, or counts that differ.
     """
+    images = None if images is None else ops.convert_to_numpy(images)
     pictures = None if images is None else display_images(images)
     maps = relevance_maps(relevance, images)
     n, h, w = next(iter(maps.values())).shape
@@ -50,23 +52,26 @@ def plot_heatmaps(
         titles = [""] * n
     elif isinstance(titles, str) or len(titles) != n:
         raise ValueError(f"`titles` must be a list of {n} strings, one for each image. Received: titles={titles!r}")
-    if columns is not None and not 1 <= columns:
-        raise ValueError(f"`columns` must be 1 or more. Received: columns={columns!r}")
+    if columns is not None and (not isinstance(columns, (int, np.integer)) or columns < 1):
+        raise ValueError(f"`columns` must be an int of 1 or more. Received: columns={columns!r}")
     if not 0 < percentile <= 100:
         raise ValueError(f"`percentile` must be above 0 and at most 100. Received: percentile={percentile!r}")
 
     labels = list(maps) if isinstance(relevance, dict) else None
     grid = _Grid(n, h, w, pictures is not None, labels, titles, title, columns, shared_scale)
+    limits = [
+        [_limit(values, percentile)] * n if shared_scale else [_limit(r, percentile) for r in values]
+        for values in maps.values()
+    ]
     for i in range(n):
         grid.write_title(i, titles[i])
         if pictures is not None:
             grid.show_image(i, pictures[i])
-        for k, label in enumerate(maps):
-            limit = _limit(maps[label] if shared_scale else maps[label][i], percentile)
-            grid.show_map(i, k, maps[label][i], limit)
+        for k, values in enumerate(maps.values()):
+            grid.show_map(i, k, values[i], limits[k][i])
     if shared_scale:
-        for k, label in enumerate(maps):
-            grid.add_shared_bar(k, maps[label], _limit(maps[label], percentile))
+        for k, values in enumerate(maps.values()):
+            grid.add_shared_bar(k, values, limits[k][0])
     return grid.figure
 
 
@@ -131,7 +136,7 @@ def _relevance_map(name, relevance, images):
         layout = np.shape(images)
         if len(layout) == 4 and r[0].size != math.prod(layout[1:]):
             # one number for each pixel, whatever the image's channels
-            layout = layout[:1] + _spatial(layout)
+            layout = layout[:1] + height_and_width(layout)
         if r[0].size != math.prod(layout[1:]):
             raise ValueError(
                 f"`{name}` of shape {received} does not fit `images` of shape {np.shape(images)}: it must have "
@@ -150,7 +155,7 @@ def _relevance_map(name, relevance, images):
         )
     if r.ndim == 4:
         r = _channels_last(r).sum(axis=-1)
-    if images is not None and r.shape != np.shape(images)[:1] + _spatial(np.shape(images)):
+    if images is not None and r.shape != np.shape(images)[:1] + height_and_width(np.shape(images)):
         raise ValueError(
             f"`{name}` and `images` must agree in their number and in height and width. Received shapes: "
             f"{received} and {np.shape(images)}"
@@ -170,9 +175,10 @@ def _channels_last(array):
     return np.moveaxis(array, 1, -1) if first else array
 
 
-def _spatial(shape):
-    """Height and width out of the shape of images, whichever their data format."""
-    return tuple(shape[2:]) if len(shape) == 4 and config.image_data_format() == "channels_first" else tuple(shape[1:3])
+def height_and_width(shape):
+    """Height and width out of the shape of a batch of images, whichever their data format."""
+    first = len(shape) == 4 and config.image_data_format() == "channels_first"
+    return tuple(shape[2:]) if first else tuple(shape[1:3])
 
 
 def _shape(n, h, w, channels=None):
@@ -196,8 +202,8 @@ class _Grid:
     """
 
     def __init__(self, n, h, w, has_image, labels, titles, title, columns, shared_scale):
-        import matplotlib
         from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.colors import LinearSegmentedColormap
         from matplotlib.figure import Figure
 
         side = 1.6 if n <= 4 else 1.3 if n <= 16 else 1.0
@@ -227,7 +233,7 @@ class _Grid:
 
         self.figure = Figure(figsize=(width, height), dpi=_DPI)
         self.renderer = FigureCanvasAgg(self.figure).get_renderer()
-        self.colours = matplotlib.colormaps["seismic"].resampled(_COLOURS)
+        self.colours = LinearSegmentedColormap.from_list("relevance", _COLOURS, _ENTRIES)
         self.top = height - headline
         if title:
             self._write(title, width / 2, height - headline / 2, width - 2 * _MARGIN, size=self.font + 2, va="center")

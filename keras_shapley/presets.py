@@ -8,7 +8,7 @@ import dataclasses
 
 from keras import layers
 
-from keras_shapley._graph import AddOperation, MultiplyOperation, SubtractOperation
+from keras_shapley._graph import ELEMENTWISE_OPERATIONS, AddOperation, MultiplyOperation, SubtractOperation
 from keras_shapley.linear import LINEAR_TYPES
 from keras_shapley.rules import (
     Airport,
@@ -66,6 +66,7 @@ ELEMENTWISE = (
     layers.Identity,
     layers.Rescaling,
     layers.Normalization,
+    *ELEMENTWISE_OPERATIONS,
 )
 ADDITION = (layers.Add, layers.Subtract, layers.Average, AddOperation, SubtractOperation)
 PRODUCT = (layers.Multiply, MultiplyOperation)
@@ -85,7 +86,7 @@ UPSAMPLING = (layers.UpSampling1D, layers.UpSampling2D, layers.UpSampling3D)
 
 @dataclasses.dataclass(frozen=True)
 class First:
-    """Key for those layers of `types` that no other layer with weights precedes."""
+    """Key for those layers of `types` that no other linear layer precedes."""
 
     types: tuple
 

@@ -87,7 +87,7 @@ class LinearRule:
         Args:
             x: input.
             kernel: weights.
-            b: bias, 0.0 where it is absent or ignored.
+            b: bias, zero where it is absent or ignored.
             real: ones in the shape of one image, zeros where padding in front put zeros.
             relevance: of the output.
             linear: the `LinearMap`.
@@ -98,7 +98,7 @@ class LinearRule:
         linear, (x,) = linear_map(call.op), inputs
         kernel = ops.cast(linear.kernel, x.dtype)
         has_bias = linear.bias is not None and self.bias != "ignore"
-        b = ops.cast(linear.bias, x.dtype) if has_bias else 0.0
+        b = ops.cast(linear.bias, x.dtype) if has_bias else ops.zeros((), x.dtype)
         real = players(call, x)
         found = ops.zeros_like(x)
         for part in self.parts(x, kernel, b, real, relevance, linear):
@@ -116,8 +116,7 @@ def _spread(linear, real, x, amount):
     """What each input gets of `amount`, which every output deals out equally to its `n` inputs."""
     ones = linear.unit_kernel(x.dtype)
     # the same for all inputs of a unit, so units are summed first and one map of ones spreads the sum
-    # an output over padding alone has no inputs, and its bias nowhere to go
-    share = linear.merge(amount / ops.maximum(linear.fan_in(real), 1))
+    share = linear.merge(amount / linear.fan_in(real))
     _, transpose = vjp(lambda x: linear(x, ones), x)
     return transpose(share)[0]
 

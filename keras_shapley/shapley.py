@@ -154,6 +154,8 @@ def softmax_shapley_values(a, b, orders, *, tolerance=0.0):
         return ops.sqrt(squares / (done * (done - 1)))
 
     def unfinished(i, mean, squares):
+        if not tolerance:
+            return i * block < pairs
         errors, sizes = (ops.sum(ops.square(v), axis=1) for v in (stderr_of(i, squares), mean))
         rough = ops.any(errors > tolerance**2 * sizes)
         return ops.logical_and(i * block < pairs, ops.logical_or(rough, i * block < min(2, pairs)))

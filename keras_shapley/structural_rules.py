@@ -19,7 +19,7 @@ def stabilize(x, epsilon):
 class Proportional:
     """Eq. (2) where no weights or bias are: every addend of an output gets relevance in proportion to itself.
 
-    For pooling by average, and for Add.
+    For pooling by average, and for Add. Where all addends of an output are zero its relevance is lost.
 
     Args:
         epsilon: stabiliser of the denominator, in units of the output.
@@ -40,8 +40,7 @@ class Sum(Proportional):
     def __call__(self, call, inputs, relevance):
         if len(inputs) > 1:
             return super().__call__(call, inputs, relevance)
-        _, transpose = vjp(call.at_full_precision, *inputs)
-        return list(transpose(relevance))
+        return [_gathered(relevance, inputs[0])]
 
 
 class Resize(Proportional):
@@ -71,6 +70,8 @@ class CentredScale:
 
     def __call__(self, call, inputs, relevance):
         (x,), layer = inputs, call.op
+        if layer.rms_scaling:
+            raise ValueError(f"Rule CentredScale centres, and {call.description} has rms_scaling=True.")
         axes = [axis % len(x.shape) for axis in (layer.axis if isinstance(layer.axis, (list, tuple)) else [layer.axis])]
         scale = ops.rsqrt(ops.var(x, axis=axes, keepdims=True) + layer.epsilon)
         if layer.gamma is not None:
@@ -88,9 +89,14 @@ class EqualSplit:
 
     def __call__(self, call, inputs, relevance):
         if len(inputs) != len(keras.tree.flatten(call.arguments)):
-            return [relevance]
-        _, transpose = vjp(lambda *xs: sum(xs), *inputs)
-        return [part / len(inputs) for part in transpose(relevance)]
+            return [_gathered(relevance, inputs[0])]
+        return [_gathered(relevance, x) / len(inputs) for x in inputs]
+
+
+def _gathered(relevance, x):
+    """Relevance of what `x` was broadcast to, summed back to the shape of `x`."""
+    _, transpose = vjp(lambda x: ops.broadcast_to(x, relevance.shape), x)
+    return transpose(relevance)[0]
 
 
 class Pass:
@@ -120,12 +126,8 @@ class Move:
         return list(transpose(relevance))
 
 
-class WinnerTakesAll:
+class WinnerTakesAll(Move):
     """Max pooling: the largest input of a window takes the relevance of its output."""
-
-    def __call__(self, call, inputs, relevance):
-        _, transpose = vjp(call.at_full_precision, *inputs)
-        return list(transpose(relevance))
 
 
 class Airport:
@@ -165,7 +167,7 @@ def players(call, x):
     inside = [1] + [size - margin for size, margin in zip(x.shape[1:], margins[1:])]
     ones = ops.ones(inside, x.dtype)
     for pad in reversed(padding):
-        ones = pad(ones)
+        ones = pad.at_full_precision(ones)
     return ones
 
 

@@ -123,19 +123,22 @@ def gradient(model, x, target):
 def picture(model, x, y, path):
     """Relevance beside the plain gradient, for each digit."""
     found = ks.LRP(model).explain(x, y)
-    maps = {"relevance": found.input, "gradient": gradient(model, x, y)}
-    titles = [f"{digit}, p = {p[digit]:.2f}" for digit, p in zip(y, found.probability)]
-    ks.plot_heatmaps(maps, x, titles=titles, columns=2).savefig(path)
+    maps = {"relevance": found.input, "plain gradient": gradient(model, x, y)}
+    titles = [f"{digit} ({p[digit]:.0%})" for digit, p in zip(y, found.probability)]
+    title = "Why is it this digit? Conv net with SA: relevance of the pixels, and gradient of the probability"
+    ks.plot_heatmaps(maps, x, titles=titles, title=title, columns=2).savefig(path)
 
 
 def table(rows):
-    """The rows as text; times are ratios to ReLU in the same network."""
-    lines = [f"{'network':8} {'activation':10} {'parameters':>10} {'test accuracy':>13} {'time / ReLU':>11}"]
+    """The rows as text; times are of a training epoch, and as ratios to ReLU in the same network."""
+    head = f"{'network':8} {'activation':10} {'parameters':>10} {'test accuracy':>13} {'s / epoch':>10} {'time / ReLU':>11}"
+    lines = [head, "-" * len(head)]
     base = {row["network"]: row["seconds_per_epoch"] for row in rows if row["activation"] == "relu"}
     for row in rows:
         ratio = row["seconds_per_epoch"] / base[row["network"]]
         lines.append(
-            f"{row['network']:8} {row['activation']:10} {row['parameters']:10,} {row['accuracy']:13.3f} {ratio:11.2f}"
+            f"{row['network']:8} {row['activation']:10} {row['parameters']:10,} {row['accuracy']:13.3f} "
+            f"{row['seconds_per_epoch']:10.2f} {ratio:11.2f}"
         )
     return "\n".join(lines)
 
@@ -148,6 +151,8 @@ def main(argv=None):
     args = parser.parse_args(argv)
     if args.epochs < 1:
         parser.error(f"--epochs must be 1 or more, and is {args.epochs}")
+    if args.seed < 0:
+        parser.error(f"--seed must be 0 or more, and is {args.seed}")
 
     try:
         args.out.mkdir(parents=True, exist_ok=True)
@@ -163,8 +168,15 @@ def main(argv=None):
                 x_test, y_test = data[1]
                 picture(model, x_test[examples], y_test[examples], args.out / "relevance.png")
 
-    versions = {"python": platform.python_version(), "keras": keras.__version__, "keras_shapley": ks.__version__}
-    record = {"seed": args.seed, "epochs": args.epochs, "backend": keras.backend.backend(), "versions": versions}
+    backend = keras.backend.backend()
+    versions = {
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        "keras": keras.__version__,
+        backend: sys.modules[backend].__version__,
+        "keras_shapley": ks.__version__,
+    }
+    record = {"seed": args.seed, "epochs": args.epochs, "backend": backend, "versions": versions}
     (args.out / "table.json").write_text(json.dumps(record | {"rows": rows}, indent=1) + "\n")
     print(f"\n{table(rows)}\n")
     print(f"{N_TEST} test digits, so a standard error of about 0.01, and one seed: no ranking.")

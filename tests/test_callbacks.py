@@ -143,8 +143,8 @@ def test_titles_give_true_and_predicted_class_with_probability(end, n_classes, d
         probability = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
     best = probability.argmax(axis=1)
     for i, true in enumerate((1, 0)):
-        expected = f"true: {names[true]} {probability[i, true]:.0%}\n"
-        expected += f"predicted: {names[best[i]]} {probability[i, best[i]]:.0%}"
+        expected = f"true: {names[true]} ({probability[i, true]:.0%})\n"
+        expected += f"predicted: {names[best[i]]} ({probability[i, best[i]]:.0%})"
         assert heatmaps._titles(recorder.found)[i] == expected
 
 
@@ -153,6 +153,70 @@ def test_flat_inputs_are_drawn_in_the_layout_of_their_images(data, tmp_path):
     model = compiled(keras.Sequential([keras.Input((64,)), layers.Dense(4, activation="softmax")]))
     heatmaps = ks.LRPHeatmaps(x[:2].reshape(2, 64), y[:2], images=x[:2], directory=tmp_path)
     model.fit(x.reshape(24, 64), y, verbose=0, callbacks=[heatmaps])
+    assert os.listdir(tmp_path) == ["epoch_0001.png"]
+
+
+def test_more_channels_than_a_screen_has_are_drawn_beside_what_stands_for_them(rng, tmp_path):
+    x, y = rng.random((6, 8, 8, 5)).astype("float32"), np.arange(6) % 2
+    model = keras.Sequential([keras.Input((8, 8, 5)), layers.Flatten(), layers.Dense(2, activation="softmax")])
+    heatmaps = ks.LRPHeatmaps(x[:2], y[:2], images=x[:2, ..., :3], directory=tmp_path, save_arrays=True)
+    compiled(model).fit(x, y, verbose=0, callbacks=[heatmaps])
+    assert sorted(os.listdir(tmp_path)) == ["epoch_0001.npz", "epoch_0001.png"]
+    assert np.load(tmp_path / "epoch_0001.npz")["relevance"].shape == (2, 8, 8, 5)
+
+
+@pytest.mark.parametrize(
+    "target, words", [("true", "the true class"), ("predicted", "the predicted class"), (2, "class cat")]
+)
+def test_the_headline_says_what_is_explained_and_how_training_stands(target, words, data, tmp_path):
+    x, y = data
+    names = ["ant", "bee", "cat", "dog"]
+    heatmaps = ks.LRPHeatmaps(x[:2], y[:2], target=target, class_names=names, directory=tmp_path)
+    headline = heatmaps._headline(11, {"loss": 0.12345, "val_accuracy": np.float32(0.5), "nested": {}})
+    assert headline == f"Relevance of {words}, epoch 12: loss 0.123, val_accuracy 0.5"
+    assert heatmaps._headline(0, None) == f"Relevance of {words}, epoch 1"
+
+
+def test_one_callback_serves_one_model_after_another(data, tmp_path):
+    """The second picture is of the second model, not of the one that the callback met first."""
+    x, y = data
+    heatmaps = ks.LRPHeatmaps(x[:2], y[:2], directory=tmp_path, save_arrays=True)
+    for model in (network(), network()):
+        compiled(model).fit(x, y, verbose=0, callbacks=[heatmaps])
+        saved = np.load(tmp_path / "epoch_0001.npz")["relevance"]
+        np.testing.assert_allclose(saved, ks.LRP(model).explain(x[:2], y[:2]).input, atol=1e-6)
+
+
+def test_a_part_of_a_subclassed_model_can_be_explained(data, tmp_path):
+    """`LRP` refuses the model itself when training begins, and says so; its classifier is a model of its own."""
+
+    class Wrapped(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.classifier = network()
+
+        def call(self, x, training=False):
+            return self.classifier(x, training=training)
+
+    x, y = data
+    model = compiled(Wrapped())
+    with pytest.raises(ValueError, match="Sequential and Functional"):
+        model.fit(x, y, verbose=0, callbacks=[ks.LRPHeatmaps(x[:2], directory=tmp_path)])
+    heatmaps = ks.LRPHeatmaps(x[:2], y[:2], directory=tmp_path, explainer=ks.LRP(model.classifier))
+    model.fit(x, y, verbose=0, callbacks=[heatmaps])
+    assert os.listdir(tmp_path) == ["epoch_0001.png"]
+
+
+def test_training_that_diverges_is_not_stopped_by_its_pictures(data, tmp_path):
+    x, y = data
+    model = compiled(network())
+    break_it = keras.callbacks.LambdaCallback(
+        on_epoch_end=lambda epoch, logs: model.set_weights([w * np.nan for w in model.get_weights()]) if epoch else None
+    )
+    heatmaps = ks.LRPHeatmaps(x[:2], y[:2], directory=tmp_path)
+    with pytest.warns(UserWarning, match="epoch 2.*diverged"):
+        history = model.fit(x, y, epochs=2, verbose=0, callbacks=[break_it, heatmaps])
+    assert len(history.history["loss"]) == 2
     assert os.listdir(tmp_path) == ["epoch_0001.png"]
 
 
@@ -178,10 +242,9 @@ def begin(model, *arguments, **options):
 
 def test_a_directory_that_cannot_be_written_fails_when_training_begins(data, tmp_path):
     (tmp_path / "file").write_text("not a directory")
-    with pytest.raises(OSError, match="file"):
-        begin(network(), data[0][:2], directory=tmp_path / "file" / "maps")
-    with pytest.raises(OSError, match="file"):
-        begin(network(), data[0][:2], directory=tmp_path / "file")
+    for directory in (tmp_path / "file" / "maps", tmp_path / "file"):
+        with pytest.raises(OSError, match="`directory` must be .*file"):
+            begin(network(), data[0][:2], directory=directory)
 
 
 def test_what_does_not_fit_the_model_fails_when_training_begins(data, tmp_path):
@@ -223,6 +286,7 @@ def test_a_picture_is_never_half_written(data, tmp_path, monkeypatch):
     with pytest.raises(OSError, match="space"):
         heatmaps.on_epoch_end(0)
     assert (tmp_path / "epoch_0001.png").read_bytes() == before
+    assert os.listdir(tmp_path) == ["epoch_0001.png"]
 
 
 @pytest.mark.parametrize(
@@ -238,7 +302,9 @@ def test_a_picture_is_never_half_written(data, tmp_path, monkeypatch):
         (dict(x=np.zeros((2, 8, 8)), freq=1.5), "`freq`"),
         (dict(x=np.zeros((2, 8, 8)), images=np.zeros((3, 8, 8))), "`images`"),
         (dict(x=np.zeros((2, 8, 8)), images=np.zeros((2, 8, 7))), "images"),
-        (dict(x=np.zeros((2, 64))), "images="),
+        (dict(x=np.zeros((2, 64))), "`x`.*images="),
+        (dict(x=np.zeros((2, 8, 8, 5))), "`x`.*images="),
+        (dict(x=np.zeros((2, 8, 8)), class_names="abcd"), "`class_names`"),
     ],
 )
 def test_bad_options_fail_at_once(arguments, word):

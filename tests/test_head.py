@@ -230,3 +230,48 @@ def test_logits_far_apart_stay_finite(rng):
     found = ks.LRP(model).explain(rng.normal(size=(4, 5)))
     assert np.isfinite(found.input).all() and np.isfinite(found.head_stderr).all()
     np.testing.assert_allclose(found.head.sum(axis=1), found.head_total, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        [layers.Reshape((5, 1)), layers.Dense(2, activation="softmax"), layers.Flatten()],
+        [layers.Reshape((5, 1)), layers.Dense(2), layers.Softmax(), layers.Flatten()],
+        [layers.Reshape((5, 1)), layers.Dense(2), layers.Softmax(axis=1), layers.Flatten()],
+    ],
+)
+def test_a_softmax_over_parts_of_the_output_is_refused(end, rng):
+    model = head_model(keras.Sequential(end))
+    with pytest.raises(ValueError, match="no single distribution"):
+        ks.LRP(model)(rng.normal(size=(1, 5)))
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        [layers.Dense(3, "softmax", bias_initializer=BIAS)],
+        [layers.Dense(3, "softmax", bias_initializer=BIAS), layers.Activation("linear")],
+        [layers.Dense(3, bias_initializer=BIAS), layers.Activation("linear"), layers.Softmax()],
+        [layers.Dense(3, "sigmoid", bias_initializer=BIAS)],
+        [layers.Dense(1, "sigmoid", bias_initializer=BIAS)],
+    ],
+)
+def test_total_and_baseline_are_the_models_probability(end, rng):
+    model = head_model(keras.Sequential(end))
+    found = ks.LRP(model).explain(rng.normal(size=(4, 5)))
+    np.testing.assert_allclose(found.head_total + found.head_baseline, found.output.max(axis=1), atol=1e-6)
+
+
+def test_a_single_logit_speaks_for_class_1_and_against_class_0(rng):
+    model = head_model(layers.Dense(1, bias_initializer=BIAS))
+    x = rng.normal(size=(2, 5))
+    explainer = ks.LRP(model)
+    np.testing.assert_allclose(explainer.explain(x, [0, 0]).input, -explainer.explain(x).input, rtol=1e-6)
+    with pytest.raises(ValueError, match="sigmoid"):
+        ks.LRP(model, head="softmax")(x)
+
+
+def test_paths_are_all_walked_whatever_their_number(rng):
+    """499 pairs have no divisor, and three players make the first pairs agree by chance."""
+    found = ks.LRP(head_model(layers.Dense(4, "softmax"), n=3), n_paths=998).explain(rng.normal(size=(20, 3)))
+    assert found.head_paths == 998

@@ -263,7 +263,7 @@ def test_a_layer_without_a_rule_is_named_with_the_remedy():
         layers.Activation("softmax", name="mix"),
         layers.Dense(5, activation="softmax", name="mix"),
         layers.Dense(5, activation=lambda x: x, name="mix"),
-        layers.LayerNormalization(name="mix"),
+        layers.UnitNormalization(name="mix"),
     ],
 )
 def test_relevance_never_passes_silently_through_what_mixes_elements(layer):
@@ -332,3 +332,98 @@ def test_bad_options_are_named(convnet, options, word):
 def test_bad_data_is_named(convnet, x, target, word):
     with pytest.raises(ValueError, match=word):
         ks.LRP(convnet)(x, target)
+
+
+class Mixing(layers.Dropout):
+    def call(self, inputs, training=False):
+        return ops.cumsum(inputs, axis=-1)
+
+
+class Squashing(layers.Dense):
+    def call(self, inputs):
+        return ops.softmax(super().call(inputs))
+
+
+@pytest.mark.parametrize("layer", [Mixing(0.5, name="mix"), Squashing(5, name="mix")])
+def test_a_subclass_with_a_call_of_its_own_does_not_inherit_the_rule(layer):
+    model = keras.Sequential([keras.Input((5,)), layer, layers.Dense(2)])
+    with pytest.raises(ValueError, match="'mix'.*no LRP rule"):
+        ks.LRP(model)
+    ks.LRP(model, rules=[(type(layer), lambda call, inputs, relevance: [relevance])])
+
+
+def test_inputs_given_by_name_reach_the_input_of_that_name(rng):
+    a, b = keras.Input((3,), name="a"), keras.Input((2,), name="b")
+    model = keras.Model([b, a], layers.Dense(2)(layers.Concatenate()([layers.Dense(3)(b), a])))
+    data = {"a": rng.normal(size=(4, 3)), "b": rng.normal(size=(4, 2))}
+    found = ks.LRP(model).explain(data, 0)
+    np.testing.assert_allclose(found.output, model.predict([data["b"], data["a"]], verbose=0), rtol=1e-4, atol=1e-5)
+    assert found.input["a"].shape == (4, 3) and found.input["b"].shape == (4, 2)
+    with pytest.raises(ValueError, match="names of the model's inputs"):
+        ks.LRP(model)({"a": data["a"], "c": data["b"]})
+
+
+@pytest.mark.parametrize("make", [lambda x: 1.0 - x, lambda x: x - 1.0, lambda x: x + 1.0, lambda x: 3.0 * x])
+def test_a_constant_beside_a_tensor_changes_no_relevance(make, rng):
+    x = keras.Input((3,))
+    model = keras.Model(x, layers.Dense(2)(make(layers.Dense(4, name="below")(x))))
+    found = ks.LRP(model).explain(rng.normal(size=(4, 3)), 0)
+    below, above = (found.layers[name] for name in list(found.layers)[:2])
+    np.testing.assert_allclose(below, above, rtol=1e-6)
+
+
+def test_a_quantized_layer_is_refused():
+    model = keras.Sequential([keras.Input((5,)), layers.Dense(4, "relu", name="below"), layers.Dense(2)])
+    model.layers[0].quantize("int8")
+    with pytest.raises(ValueError, match="'below'.*quantized"):
+        ks.LRP(model)
+
+
+def test_lora_enabled_after_the_first_call_is_seen(rng):
+    model = keras.Sequential([keras.Input((4,)), layers.Dense(3, name="dense")])
+    data, explainer = rng.normal(size=(2, 4)), ks.LRP(model)
+    before = explainer.explain(data, 0).input
+    model.layers[0].enable_lora(2)
+    model.layers[0].lora_kernel_b.assign(rng.normal(size=(2, 3)))
+    after = explainer.explain(data, 0).input
+    np.testing.assert_allclose(after, ks.LRP(model).explain(data, 0).input, rtol=1e-5)
+    assert np.abs(after - before).max() > 1e-3
+
+
+def test_a_model_built_on_one_batch_is_explained_on_another(rng):
+    model = keras.Sequential([layers.Dense(3), layers.Dense(2, activation="softmax")])
+    model(rng.normal(size=(8, 4)).astype("float32"))
+    assert ks.LRP(model).explain(rng.normal(size=(5, 4))).input.shape == (5, 4)
+
+
+@pytest.mark.parametrize("wrong", [lambda call, x, r: r, lambda call, x, r: [], lambda call, x, r: [r[:, :1]]])
+def test_what_a_rule_returns_is_checked(wrong, rng):
+    model = keras.Sequential([keras.Input((4,)), layers.ReLU(name="relu"), layers.Dense(2)])
+    with pytest.raises(ValueError, match="The rule of 'relu'"):
+        ks.LRP(model, rules=[(layers.ReLU, wrong)])(rng.normal(size=(1, 4)))
+
+
+def test_zero_padding_and_mixed_precision_go_together(rng):
+    policy = "mixed_bfloat16"
+    model = keras.Sequential(
+        [
+            keras.Input((4, 4, 2)),
+            layers.ZeroPadding2D(1, dtype=policy),
+            layers.Conv2D(3, 3, bias_initializer=BIAS, dtype=policy),
+            layers.Flatten(dtype=policy),
+            layers.Dense(3, dtype=policy),
+        ]
+    )
+    found = ks.LRP(model).explain(rng.uniform(size=(2, 4, 4, 2)), 0)
+    np.testing.assert_allclose(total(found.input), found.head_total, rtol=0.05, atol=0.05)
+
+
+def test_activations_given_as_operations_or_layers_pass(rng):
+    x = keras.Input((4,))
+    y = layers.Dense(4, activation=ops.relu)(x)
+    y = layers.Dense(4, activation=layers.LeakyReLU(0.1))(y)
+    model = keras.Model(x, layers.Dense(2)(keras.activations.relu(y)))
+    found = ks.LRP(model).explain(rng.normal(size=(2, 4)), 0)
+    np.testing.assert_allclose(
+        found.head_total - total(found.input), sum(found.conservation_gap.signed.values()), atol=1e-4
+    )

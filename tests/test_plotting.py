@@ -51,6 +51,80 @@ def test_titles_stay_inside_their_cells(rng):
     assert all(-1 <= box.x0 and box.x1 <= width + 1 for box in boxes)
 
 
+def occupied(figure):
+    """Extents of all that is written and of all panels and bars."""
+    figure.canvas.draw()
+    ticks = [label for axes in figure.axes for label in (*axes.get_xticklabels(), *axes.get_yticklabels())]
+    written = [text for text in (*figure.texts, *ticks) if text.get_text()]
+    return [thing.get_window_extent() for thing in (*written, *(axes.patch for axes in figure.axes))]
+
+
+@pytest.mark.parametrize("shared_scale", [False, True])
+@pytest.mark.parametrize("n, size", [(1, (8, 8)), (5, (8, 8)), (2, (4, 30)), (3, (30, 4)), (17, (6, 8))])
+def test_nothing_lies_on_anything_else(n, size, shared_scale, rng):
+    relevance = {"one method": rng.normal(size=(n, *size)) * 1e-9, "another": rng.normal(size=(n, *size)) * 1e9}
+    titles = [f"true: {i} (12%)\npredicted: an unusually long name (83%)" for i in range(n)]
+    figure = ks.plot_heatmaps(
+        relevance, rng.random((n, *size)), titles=titles, title="Epoch 12", shared_scale=shared_scale, percentile=90
+    )
+    boxes, edge = occupied(figure), figure.bbox
+    for i, one in enumerate(boxes):
+        assert edge.x0 <= one.x0 and one.x1 <= edge.x1 and edge.y0 <= one.y0 and one.y1 <= edge.y1
+        for other in boxes[:i]:
+            across = min(one.x1, other.x1) - max(one.x0, other.x0)
+            up = min(one.y1, other.y1) - max(one.y0, other.y0)
+            assert min(across, up) < 1, (one, other)
+
+
+def test_sizes_suit_a_page(rng):
+    for n in (1, 10, 64):
+        width, height = ks.plot_heatmaps(rng.normal(size=(n, 4, 4)), rng.random((n, 4, 4))).get_size_inches()
+        assert 1 < width < 25 and 1 < height < 25
+        assert 0.5 < width / height < 3
+
+
+def bar_labels(figure):
+    bars = [axes for axes in figure.axes if not axes.images]
+    return [[label.get_text() for label in (*bar.get_xticklabels(), *bar.get_yticklabels())] for bar in bars]
+
+
+def test_faint_images_have_a_scale_of_their_own_unless_it_is_shared(rng):
+    relevance = np.stack([np.full((4, 4), 0.5), np.full((4, 4), -0.001)])
+    own, shared = (drawn_images(ks.plot_heatmaps(relevance, shared_scale=shared)) for shared in (False, True))
+    assert [image.get_array()[0, 0] for image in own] == [1, -1]
+    assert [image.get_array()[0, 0] for image in shared] == [1, -0.002]
+    assert bar_labels(ks.plot_heatmaps(relevance)) == [["−0.5", "0", "0.5"], ["−0.001", "0", "0.001"]]
+    assert bar_labels(ks.plot_heatmaps(relevance, shared_scale=True)) == [["−0.5", "0", "0.5"]]
+
+
+def test_the_scale_ends_at_the_percentile_and_the_bar_tells():
+    relevance = np.arange(100.0).reshape(1, 10, 10)
+    assert bar_labels(ks.plot_heatmaps(relevance, percentile=90)) == [["−90", "0", "90"]]
+    assert bar_labels(ks.plot_heatmaps(relevance, percentile=100)) == [["−99", "0", "99"]]
+    relevance[0, 1:] = 0  # nine pixels in a hundred: the percentile is 0, and they are seen all the same
+    assert bar_labels(ks.plot_heatmaps(relevance, percentile=50)) == [["−9", "0", "9"]]
+
+
+def test_numbers_at_the_ends_of_their_range_are_drawn(rng, tmp_path):
+    for scale in (1e-310, 1e30):
+        (image,) = drawn_images(ks.plot_heatmaps(np.array([[[scale, -scale], [0.0, scale]]])))
+        np.testing.assert_array_equal(image.get_array(), [[1, -1], [0, 1]])
+
+
+def test_several_heatmaps_stand_beside_each_image_under_their_names(rng):
+    relevance = {"LRP": rng.normal(size=(3, 4, 4)), "gradient": rng.normal(size=(3, 4, 4, 3))}
+    figure = ks.plot_heatmaps(relevance, rng.random((3, 4, 4, 3)))
+    assert len(drawn_images(figure)) == 3 * 3
+    written = [text.get_text() for text in figure.texts]
+    assert written.count("LRP") == written.count("gradient") == 3
+
+
+def test_names_of_classes_are_not_formulas():
+    figure = ks.plot_heatmaps(np.ones((1, 4, 4)), titles=["$5 or $x^"], title="a_b$")
+    figure.canvas.draw()
+    assert {text.get_text() for text in figure.texts} == {"$5 or $x^", "a_b$"}
+
+
 def test_images_are_shown_in_the_range_that_they_have(rng):
     bytes_ = np.array([[[0, 255], [51, 102]]], "uint8")
     np.testing.assert_allclose(display_images(bytes_)[0], [[0, 1], [0.2, 0.4]])
@@ -90,6 +164,8 @@ def test_channels_first_is_understood(rng):
         (dict(relevance=np.zeros((2, 4, 4)), titles=["one"]), "`titles`.*2"),
         (dict(relevance=np.zeros((2, 4, 4)), titles="ab"), "`titles`"),
         (dict(relevance=np.zeros((2, 4, 4)), columns=0), "`columns`"),
+        (dict(relevance=np.zeros((2, 4, 4)), columns=1.5), "`columns`"),
+        (dict(relevance=np.zeros((2, 9)), images=np.zeros((2, 4, 4))), "16 features"),
         (dict(relevance=np.zeros((2, 4, 4)), percentile=0), "`percentile`"),
         (dict(relevance={}), "`relevance`"),
         (dict(relevance={"a": np.zeros((2, 4, 4)), "b": np.zeros((2, 4, 5))}), "one shape"),
