@@ -13,12 +13,19 @@ import keras_shapley as ks
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 
 BLOCK_TENSORFLOW = """
+import importlib.machinery
 import sys
 
 class Blocked:
     def find_spec(self, name, path=None, target=None):
         if name.split(".")[0] == "tensorflow":
-            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+            return importlib.machinery.ModuleSpec(name, self)
+
+    def create_module(self, spec):
+        raise ModuleNotFoundError(f"No module named {spec.name!r}", name=spec.name)
+
+    def exec_module(self, module):
+        pass
 
 sys.meta_path.insert(0, Blocked())
 """
