@@ -2,6 +2,7 @@
 
 from keras_shapley import presets, rules
 from keras_shapley.callbacks import LRPHeatmaps
+from keras_shapley.explanation import Explanation
 from keras_shapley.layers import (
     SAConv1D,
     SAConv2D,
@@ -16,7 +17,7 @@ from keras_shapley.layers import (
     ShapLUDepthwiseConv2D,
     ShapLUEinsumDense,
 )
-from keras_shapley.lrp import LRP, Explanation
+from keras_shapley.lrp import LRP
 from keras_shapley.plotting import plot_heatmaps
 from keras_shapley.shapley import neuron_shapley_values
 

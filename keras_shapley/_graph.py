@@ -2,37 +2,71 @@
 
 import collections
 import dataclasses
+import inspect
 
 import keras
 from keras import tree
 from keras.src.activations.activations import ReLU as ReLUOperation
+from keras.src.applications import convnext
+from keras.src.backend import get_keras_mask, is_float_dtype, set_keras_mask
 from keras.src.models.functional import Functional
-from keras.src.ops import nn
+from keras.src.ops import core, math, nn
 from keras.src.ops import numpy as operations
 
 from keras_shapley.layers import ShapleyLayer
 
-AddOperation, SubtractOperation, MultiplyOperation = operations.Add, operations.Subtract, operations.Multiply
+
+def _classes(module, names):
+    return tuple(getattr(module, name) for name in names.split())
+
+
+# What stands in a graph for `keras.ops` functions, and layers without a public name, by what they do to their input
 ELEMENTWISE_OPERATIONS = (
-    nn.Elu,
-    nn.Gelu,
-    nn.LeakyRelu,
-    nn.Relu,
-    nn.Relu6,
-    nn.Selu,
-    nn.Sigmoid,
-    nn.Silu,
-    nn.Softplus,
-    operations.Tanh,
+    *_classes(
+        nn,
+        "Celu Elu Gelu HardShrink HardSigmoid HardSilu HardTanh LeakyRelu LogSigmoid Relu Relu6 Selu Sigmoid Silu "
+        "SoftShrink Softplus Softsign SparsePlus SparseSigmoid Squareplus TanhShrink Threshold",
+    ),
+    *_classes(
+        operations,
+        "Absolute Abs Arctan Arcsinh Cbrt Clip Copy Cos Cosh Exp Exp2 Expm1 Log Log10 Log1p Log2 Negative Reciprocal "
+        "Sin Sinh Sqrt Square Tanh",
+    ),
+    *_classes(math, "Erf Erfc Rsqrt"),
+    *_classes(core, "Cast StopGradient"),
     ReLUOperation,
+    convnext.LayerScale,
+    convnext.StochasticDepth,
 )
+ADDITION_OPERATIONS = _classes(operations, "Add Subtract")
+PRODUCT_OPERATIONS = _classes(operations, "Multiply")
+ONE_OPERAND_OPERATIONS = _classes(operations, "Divide TrueDivide Power")
+PAIR_EXTREME_OPERATIONS = _classes(operations, "Maximum Minimum")
+BILINEAR_OPERATIONS = _classes(operations, "Dot Einsum Matmul Tensordot")
+EXTREME_OPERATIONS = _classes(operations, "Amax Amin Max Min")
+MEAN_OPERATIONS = (*_classes(operations, "Mean Sum"), nn.AveragePool)
+MOVING_OPERATIONS = (
+    *_classes(
+        operations,
+        "BroadcastTo Concatenate ExpandDims Flip GetItem Hstack Moveaxis Pad Ravel Repeat Reshape Roll Rot90 Split "
+        "Squeeze Stack Swapaxes Take Tile Transpose Vstack",
+    ),
+    *_classes(core, "Slice Unstack"),
+    *_classes(nn, "DepthToSpace SpaceToDepth"),
+)
+SOFTMAX_OPERATIONS = (nn.Softmax,)
 
 
 class Value:
-    """A tensor of the model: a place in the graph, whatever the data. `producer` is its `Call`, None for an input."""
+    """A tensor of the model: a place in the graph, whatever the data.
 
-    def __init__(self, producer=None):
-        self.producer = producer
+    Attributes:
+        producer: its `Call`, None for an input of the model.
+        dtype: as in Keras, None where it is not known.
+    """
+
+    def __init__(self, producer=None, dtype=None):
+        self.producer, self.dtype = producer, dtype
 
 
 @dataclasses.dataclass(eq=False)
@@ -44,19 +78,30 @@ class Call:
         op: the layer or operation.
         arguments: its `(args, kwargs)`, with a `Value` wherever a tensor goes.
         outputs: list of `Value`.
+        linear: the `LinearMap` to use for it where that is not the layer's own.
+        sums: in a walk, the sums and pullback of the layer's linear map, if the forward pass left them.
     """
 
     name: str
     op: object
     arguments: tuple
     outputs: list = dataclasses.field(default_factory=list)
+    linear: object = None
+    sums: tuple = None
 
     def __post_init__(self):
         self.inputs = [leaf for leaf in tree.flatten(self.arguments) if isinstance(leaf, Value)]
 
+    @property
+    def players(self):
+        """Those of `inputs` that can have relevance: no masks, and no indices, which are ints beside floats."""
+        floats = any(value.dtype is None or is_float_dtype(value.dtype) for value in self.inputs)
+        kinds = ("bool", "int", "uint") if floats else ("bool",)
+        return [value for value in self.inputs if not (value.dtype or "").startswith(kinds)]
+
     def ancestors(self):
-        """Set of the calls that this one depends on."""
-        return ancestors(self.inputs)
+        """Set of the calls that relevance can reach from this one."""
+        return ancestors(self.players, players=True)
 
     @property
     def description(self):
@@ -77,19 +122,42 @@ class Call:
 
     def __call__(self, *tensors):
         """The operation on `tensors`, one for each of `inputs`, in inference mode."""
-        args, kwargs = self._fill(tensors)
+        args, kwargs = self.fill(tensors)
         if isinstance(self.op, keras.layers.Layer):
             kwargs = {**kwargs, "training": False}
         return self.op(*args, **kwargs)
 
     def at_full_precision(self, *tensors):
         """As a call, in the dtype of `tensors`, whatever the layer's dtype policy."""
-        args, kwargs = self._fill(tensors)
+        args, kwargs = self.fill(tensors)
         if getattr(self.op, "_call_has_training_arg", False):
             kwargs = {**kwargs, "training": False}
         return self.op.call(*args, **kwargs)
 
-    def _fill(self, tensors):
+    def bound(self, tensors):
+        """The call with `players` as its only `inputs`: masks and indices are the tensors that they are.
+
+        Masks that Keras attaches to `tensors` are among its arguments, as Keras itself would add them.
+        """
+        players = self.players
+        args, kwargs = self.fill([v if v in players else tensor for v, tensor in zip(self.inputs, tensors)])
+        masks = [get_keras_mask(tensor) for tensor in tensors]
+        if isinstance(self.op, keras.layers.Layer) and any(mask is not None for mask in masks):
+            parameters = inspect.signature(self.op.call).parameters
+            for name, mask in self.named(masks).items():
+                for parameter in ("mask", f"{name}_mask"):
+                    own = any(mask is m for m in masks if m is not None)
+                    if own and parameter in parameters and kwargs.get(parameter) is None:
+                        kwargs[parameter] = mask
+        return dataclasses.replace(self, arguments=(args, kwargs))
+
+    def named(self, tensors):
+        """Dict of the operation's arguments by name, with one of `tensors` for each of `inputs`."""
+        args, kwargs = self.fill(tensors)
+        return inspect.signature(self.op.call).bind(*args, **kwargs).arguments
+
+    def fill(self, tensors):
+        """The arguments `(args, kwargs)` with one of `tensors` for each of `inputs`."""
         rest = iter(tensors)
         return tree.map_structure(lambda leaf: next(rest) if isinstance(leaf, Value) else leaf, self.arguments)
 
@@ -103,23 +171,22 @@ class Graph:
     outputs: list
     structure: object
 
-    def run(self, tensors):
-        """Every tensor of the model, by `Value`, from one tensor for each of `inputs`."""
-        values = dict(zip(self.inputs, tensors))
-        for call in self.calls:
-            outputs = tree.flatten(call(*(values[value] for value in call.inputs)))
-            values.update(zip(call.outputs, outputs))
-        return values
+
+def copy_mask(source, target):
+    """Attaches the Keras mask of one tensor, if there is one, to another, as a layer that supports masking does."""
+    mask = get_keras_mask(source)
+    if mask is not None:
+        set_keras_mask(target, mask)
 
 
-def ancestors(values):
-    """Set of the calls that `values` depend on."""
+def ancestors(values, players=False):
+    """Set of the calls that `values` depend on; with `players`, of those that their relevance can reach."""
     todo, calls = [value.producer for value in values], set()
     while todo:
         call = todo.pop()
         if call is not None and call not in calls:
             calls.add(call)
-            todo.extend(value.producer for value in call.inputs)
+            todo.extend(value.producer for value in (call.players if players else call.inputs))
     return calls
 
 
@@ -139,7 +206,7 @@ def trace(model):
             f"Model '{model.name}' is not built: give it an Input, call it on data, or call model.build(input_shape)."
         )
     tracer = _Tracer()
-    inputs = [Value() for _ in model.inputs]
+    inputs = [Value(dtype=tensor.dtype) for tensor in model.inputs]
     outputs = tracer.open(model, inputs, "")
     return Graph(inputs, tracer.calls, outputs, _structure(model))
 
@@ -183,18 +250,19 @@ class _Tracer:
         if isinstance(model, keras.Sequential):
             values = inputs
             for layer in model.layers:
-                values = self.record(layer, (tuple(values), {}), 1, prefix)
+                values = self.record(layer, (tuple(values), {}), [None], prefix)
             return values
 
         values = {id(tensor): value for tensor, value in zip(model.inputs, inputs)}
         for depth in sorted(model._nodes_by_depth, reverse=True):
             for node in model._nodes_by_depth[depth]:
                 if not node.is_input:
-                    outputs = self.record(node.operation, node.arguments.fill_in(values), len(node.outputs), prefix)
+                    dtypes = [tensor.dtype for tensor in node.outputs]
+                    outputs = self.record(node.operation, node.arguments.fill_in(values), dtypes, prefix)
                     values.update(zip(map(id, node.outputs), outputs))
         return [values[id(tensor)] for tensor in model.outputs]
 
-    def record(self, op, arguments, n_outputs, prefix):
+    def record(self, op, arguments, dtypes, prefix):
         path = prefix + op.name
         name = f"{path}:{self.uses[path]}" if self.uses[path] else path
         self.uses[path] += 1
@@ -203,6 +271,6 @@ class _Tracer:
             args, kwargs = arguments
             x = args[0] if args else next(iter(kwargs.values()))
             return self.open(op, in_order(op, x) if isinstance(x, dict) else call.inputs, name + "/")
-        call.outputs = [Value(call) for _ in range(n_outputs)]
+        call.outputs = [Value(call, dtype) for dtype in dtypes]
         self.calls.append(call)
         return call.outputs

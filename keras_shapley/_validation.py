@@ -1,5 +1,6 @@
 """Checks of arguments: an error names the argument, what came and what is allowed."""
 
+import numpy as np
 from keras import ops
 
 
@@ -16,3 +17,24 @@ def finite(name, x):
     if not bool(ops.all(ops.isfinite(x))):
         raise ValueError(f"`{name}` must be finite. Received NaN or infinity in `{name}` of shape {tuple(x.shape)}.")
     return x
+
+
+def integer(name, value, low):
+    """Returns the int `value` if it is `low` or more, else raises a `ValueError`."""
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < low:
+        raise ValueError(f"`{name}` must be an int, {low} or more. Received: {name}={value!r}")
+    return value
+
+
+def classes(name, y, n):
+    """Class numbers of shape `(n,)`, from those, a column of them, or one-hot rows; else raises a `ValueError`."""
+    y = ops.convert_to_numpy(y)
+    if y.ndim == 2 and y.shape[1] > 1 and np.all(np.isin(y, (0, 1))) and np.all(y.sum(axis=1) == 1):
+        y = y.argmax(axis=1)
+    y = y[:, 0] if y.ndim == 2 and y.shape[1] == 1 else y
+    if y.shape != (n,) or not np.issubdtype(y.dtype, np.number) or np.any(y != np.floor(y)) or np.any(y < 0):
+        raise ValueError(
+            f"`{name}` must be class numbers of shape ({n},) or ({n}, 1), or one-hot rows. Received: {y.dtype} of "
+            f"shape {y.shape}"
+        )
+    return y.astype("int32")

@@ -11,7 +11,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_shapley._validation import finite, one_of
+from keras_shapley._validation import classes, finite, integer, one_of
 from keras_shapley.lrp import LRP
 from keras_shapley.plotting import display_images, height_and_width, plot_heatmaps, relevance_maps
 
@@ -67,14 +67,13 @@ class LRPHeatmaps(keras.callbacks.Callback):
         super().__init__()
         self.x = finite("x", ops.convert_to_numpy(x))
         n = len(self.x)
-        self.y = None if y is None else _classes(y, n)
+        self.y = None if y is None else classes("y", y, n)
         self.target = ("predicted" if y is None else "true") if target is None else target
         if isinstance(self.target, bool) or not isinstance(self.target, (int, np.integer)):
             one_of("target", self.target, ("true", "predicted"))
         if self.target == "true" and y is None:
             raise ValueError("target='true' needs the true classes `y`. Received: y=None")
-        if isinstance(freq, bool) or not isinstance(freq, (int, np.integer)) or freq < 1:
-            raise ValueError(f"`freq` must be an int of 1 or more. Received: freq={freq!r}")
+        integer("freq", freq, 1)
 
         self.images = self.x if images is None else ops.convert_to_numpy(images)
         if len(self.images) != n:
@@ -105,7 +104,7 @@ class LRPHeatmaps(keras.callbacks.Callback):
             _summary()
         if isinstance(self._explainer, LRP):
             # before it sees `y`: its own error would speak of a `target`
-            self._check_classes(self._explainer.model.output_shape[-1])
+            self._check_classes(self._explainer.n_classes)
         # what fails, fails now; and what is compiled here serves every epoch
         found = self._explain()
         self._check_classes(found.probability.shape[1])
@@ -115,9 +114,11 @@ class LRPHeatmaps(keras.callbacks.Callback):
             return
         found = self._explain()
         if not np.all(np.isfinite(found.input)):
+            cause = (
+                "training has diverged" if found.overflow is None else f"it grew without bound at {found.overflow!r}"
+            )
             warnings.warn(
-                f"LRPHeatmaps drew nothing for epoch {epoch + 1}: the relevance holds NaN or infinity, as it does when "
-                "training has diverged.",
+                f"LRPHeatmaps drew nothing for epoch {epoch + 1}: the relevance holds NaN or infinity, as {cause}.",
                 stacklevel=2,
             )
             return
@@ -157,7 +158,10 @@ class LRPHeatmaps(keras.callbacks.Callback):
 
     def _explain(self):
         target = self.y if self.target == "true" else None if self.target == "predicted" else int(self.target)
-        return self._explainer.explain(self.x, target)
+        with warnings.catch_warnings():
+            # said in our own words where it matters
+            warnings.simplefilter("ignore", RuntimeWarning)
+            return self._explainer.explain(self.x, target)
 
     def _headline(self, epoch, logs):
         """What is explained, the epoch, and the first few of its logs."""
@@ -197,20 +201,6 @@ class LRPHeatmaps(keras.callbacks.Callback):
             "calls": np.array(list(gaps)),
         }
         return arrays if self.y is None else {**arrays, "y": self.y}
-
-
-def _classes(y, n):
-    """Class numbers of shape `(n,)`, from those, a column of them, or one-hot rows."""
-    y = ops.convert_to_numpy(y)
-    if y.ndim == 2 and y.shape[1] > 1 and np.all(np.isin(y, (0, 1))) and np.all(y.sum(axis=1) == 1):
-        y = y.argmax(axis=1)
-    y = y[:, 0] if y.ndim == 2 and y.shape[1] == 1 else y
-    if y.shape != (n,) or not np.issubdtype(y.dtype, np.number) or np.any(y != np.floor(y)) or np.any(y < 0):
-        raise ValueError(
-            f"`y` must be class numbers of shape ({n},) or ({n}, 1), or one-hot rows. Received: {y.dtype} of shape "
-            f"{y.shape}"
-        )
-    return y.astype("int32")
 
 
 def _as_drawn(relevance, images):

@@ -51,12 +51,23 @@ class Start:
     n_paths: object
     call: object
 
+    def minus(self, other):
+        """The start of the difference; its standard error is a bound, as both come from the same paths."""
+        return dataclasses.replace(
+            self,
+            relevance=self.relevance - other.relevance,
+            stderr=self.stderr + other.stderr,
+            total=self.total - other.total,
+            baseline=self.baseline - other.baseline,
+            n_paths=ops.maximum(self.n_paths, other.n_paths),
+        )
+
 
 class Head:
     """Finds the logits of a model, and starts the relevance there or at the features below.
 
     Args:
-        graph: the model's `Graph`, of one output.
+        output: `Value` of the output that is explained.
         head: `"auto"`, `"softmax"`, `"sigmoid"`, `"linear"`, or a callable `head(logits, target)` that returns the
             relevance of the logits.
         head_players: `"features"` or `"logits"`.
@@ -69,10 +80,10 @@ class Head:
         linear_call: that layer's call, or None.
     """
 
-    def __init__(self, graph, head, head_players, n_paths, seed):
+    def __init__(self, output, head, head_players, n_paths, seed):
         self.by_features = head_players == "features"
         self.n_paths, self.seed = n_paths, seed
-        self.output = graph.outputs[0]
+        self.output = output
         self.logits, self.link_call, link = _find_logits(self.output)
         self.linear_call = _linear_call(self.logits, self.link_call)
         if link == "relu" and self.linear_call is None:
@@ -85,7 +96,7 @@ class Head:
     @property
     def walked(self):
         """The calls whose rules may be needed, as a set: those the logits depend on, without the head's own layer."""
-        return ancestors(self.linear_call.inputs if self.linear_call else [self.logits])
+        return ancestors(self.linear_call.players if self.linear_call else [self.logits], players=True)
 
     def n_targets(self, n_outputs):
         """Number of classes that a target can name: of a single unit, both."""

@@ -26,10 +26,24 @@ class LinearMap:
     @property
     def bias(self):
         """Bias, in a shape that broadcasts against the output, or None."""
-        return self.layer.bias
+        return None if self.layer.bias is None else self.along_channels(self.layer.bias)
+
+    channel_axis = -1
+
+    def along_channels(self, vector):
+        """A vector of one number a channel, in a shape that broadcasts against input or output."""
+        return vector
 
     def __call__(self, x, kernel):
         raise TypeError(f"{type(self).__name__} does not say how to apply itself.")
+
+    def sums(self, x):
+        """`L(x; W)` with the layer's own weights."""
+        return self(x, ops.cast(self.kernel, x.dtype))
+
+    def activated(self, u):
+        """The layer's output from its sums."""
+        return self.layer.activation(u if self.bias is None else u + ops.cast(self.bias, u.dtype))
 
     def unit_kernel(self, dtype):
         """Kernel of ones that has one output for all the units that share their inputs."""
@@ -49,6 +63,14 @@ class LinearMap:
             The counts, in a shape that broadcasts against the output; 1 where an output sees padding alone.
         """
         return ops.maximum(self(players, self.unit_kernel(players.dtype)), 1)
+
+    def times_inputs(self, kernel, factors):
+        """The kernel times one factor for each channel of the input."""
+        raise TypeError(f"{type(self).__name__} does not say where its kernel has the channels of the input.")
+
+    def times_outputs(self, kernel, factors):
+        """The kernel times one factor for each channel of the output: its last axis, if nothing else is said."""
+        return kernel * factors
 
     def pool(self, x, kernel):
         """Mean of `x` and sum of `kernel` over the input channels, tap by tap and within each group."""
@@ -73,6 +95,9 @@ class DenseMap(LinearMap):
     def __call__(self, x, kernel):
         return ops.matmul(x, kernel)
 
+    def times_inputs(self, kernel, factors):
+        return kernel * ops.reshape(factors, (-1, 1))
+
     def _unit_shape(self):
         return (self.kernel.shape[0], 1)
 
@@ -84,6 +109,7 @@ class EinsumDenseMap(LinearMap):
         x, kernel, y = re.split(",|->", layer.equation.replace(" ", ""))
         contracted = [label for label in kernel if label in x and label not in y]
         new = [label for label in kernel if label not in x]
+        self.channels = [_axis(kernel, term[-1]) for term in (x, y)]
         self.x_axes = _axes(x, contracted)
         self.kernel_axes = _axes(kernel, contracted)
         self.unit_axes = _axes(kernel, new)
@@ -91,6 +117,15 @@ class EinsumDenseMap(LinearMap):
 
     def __call__(self, x, kernel):
         return ops.einsum(self.layer.equation, x, kernel)
+
+    def times_inputs(self, kernel, factors):
+        return self._times(kernel, factors, self.channels[0])
+
+    def times_outputs(self, kernel, factors):
+        return self._times(kernel, factors, self.channels[1])
+
+    def _times(self, kernel, factors, axis):
+        return kernel * ops.reshape(factors, [-1 if i == axis else 1 for i in range(len(kernel.shape))])
 
     def _unit_shape(self):
         return tuple(1 if axis in self.unit_axes else size for axis, size in enumerate(self.kernel.shape))
@@ -100,6 +135,10 @@ class EinsumDenseMap(LinearMap):
 
     def pool(self, x, kernel):
         return ops.mean(x, axis=self.x_axes, keepdims=True), ops.sum(kernel, axis=self.kernel_axes, keepdims=True)
+
+
+def _axis(kernel, label):
+    return kernel.index(label) if label in kernel else None
 
 
 def _axes(spec, labels):
@@ -112,12 +151,10 @@ def _axes(spec, labels):
 class _ConvMap(LinearMap):
     """What Conv and DepthwiseConv share: a channel axis, and groups of channels that do not meet."""
 
-    @property
-    def bias(self):
-        bias = self.layer.bias
-        if bias is None or self.layer.data_format == "channels_last":
-            return bias
-        return ops.reshape(bias, (-1,) + (1,) * self.layer.rank)
+    def along_channels(self, vector):
+        if self.layer.data_format == "channels_last":
+            return vector
+        return ops.reshape(vector, (-1,) + (1,) * self.layer.rank)
 
     @property
     def channel_axis(self):
@@ -160,6 +197,10 @@ class ConvMap(_ConvMap):
             data_format=layer.data_format,
         )
 
+    def times_inputs(self, kernel, factors):
+        by_group = ops.transpose(ops.reshape(factors, (self.groups, -1)))
+        return kernel * ops.repeat(by_group, self.layer.filters // self.groups, axis=1)
+
     def _unit_shape(self):
         return (*self.kernel.shape[:-1], self.groups)
 
@@ -184,6 +225,12 @@ class DepthwiseConvMap(_ConvMap):
             dilation_rate=layer.dilation_rate,
             data_format=layer.data_format,
         )
+
+    def times_inputs(self, kernel, factors):
+        return kernel * ops.reshape(factors, (-1, 1))
+
+    def times_outputs(self, kernel, factors):
+        return kernel * ops.reshape(factors, (-1, self.layer.depth_multiplier))
 
     def _unit_shape(self):
         return (*self.kernel.shape[:-1], 1)
@@ -210,6 +257,12 @@ class ConvTransposeMap(_ConvMap):
             data_format=layer.data_format,
             dilation_rate=layer.dilation_rate,
         )
+
+    def times_inputs(self, kernel, factors):
+        return kernel * factors
+
+    def times_outputs(self, kernel, factors):
+        return kernel * ops.reshape(factors, (-1, 1))
 
     def _unit_shape(self):
         return (*self.kernel.shape[:-2], 1, self.kernel.shape[-1])

@@ -1,88 +1,21 @@
 """Layer-wise relevance propagation through a whole Keras model, eq. (2)."""
 
-import dataclasses
+import warnings
 
 import keras
 import numpy as np
 from keras import ops, tree
 
-from keras_shapley import presets
-from keras_shapley import rules as lrp_rules
 from keras_shapley._backend import compiled
-from keras_shapley._graph import in_order, trace
-from keras_shapley._validation import finite, one_of
+from keras_shapley._graph import ancestors, in_order, trace
+from keras_shapley._validation import classes, finite, integer, one_of
+from keras_shapley.batches import batches
+from keras_shapley.explanation import ConservationGap, Explanation
 from keras_shapley.head import Head
-from keras_shapley.linear import LINEAR_TYPES
-
-_ELEMENTWISE_FUNCTIONS = {
-    getattr(module, name, None)
-    for module in (keras.activations, ops)
-    for name in (
-        "celu elu exponential gelu hard_shrink hard_sigmoid hard_silu hard_tanh leaky_relu linear log_sigmoid mish "
-        "relu relu6 selu sigmoid silu soft_shrink softplus softsign sparse_plus sparse_sigmoid squareplus tanh "
-        "tanh_shrink threshold"
-    ).split()
-}
-
-
-@dataclasses.dataclass
-class ConservationGap:
-    """What each call lost or made of the relevance that it dealt with, per image.
-
-    The signed gaps of a walk add up to `head_total` less the sum of the input's relevance.
-
-    Attributes:
-        signed: by call, relevance of its output less that of its inputs, shape `(batch,)`.
-        relative: by call, the absolute gap over the sum of the absolute relevance of its output, shape `(batch,)`; at
-            the head over `|head_total|`.
-    """
-
-    signed: dict
-    relative: dict
-
-    @property
-    def absolute(self):
-        """By call, the absolute gap, shape `(batch,)`."""
-        return {name: np.abs(gap) for name, gap in self.signed.items()}
-
-    def summary(self):
-        """By call, `(median, maximum)` of the absolute gap and of the relative one over the images."""
-        return {
-            name: tuple((float(np.median(gap)), float(np.max(gap))) for gap in (self.absolute[name], relative))
-            for name, relative in self.relative.items()
-        }
-
-
-@dataclasses.dataclass
-class Explanation:
-    """Relevance of everything in a model for a batch, in NumPy.
-
-    Attributes:
-        input: relevance of the input, in its structure and shape.
-        layers: by call, relevance of its output, in its shape; of the calls below the head's players.
-        output: the model's output, shape `(batch, classes)`.
-        probability: the same as probabilities: for a model that ends in logits their softmax (sigmoid for one unit).
-        target: the explained class, shape `(batch,)`.
-        head: relevance of the head's players, in their shape.
-        head_stderr: standard error of `head`; 0 where it is exact.
-        head_total: what was dealt out, shape `(batch,)`: for a softmax or sigmoid the target's probability less
-            `head_baseline`; for a linear head the output; for a ReLU head what eq. (1) sums to.
-        head_baseline: the target's probability with no player present, shape `(batch,)`; 0 for other heads.
-        head_paths: number of random paths behind `head`, 0 where it is exact.
-        conservation_gap: `ConservationGap` of every call.
-    """
-
-    input: object
-    layers: dict
-    output: np.ndarray
-    probability: np.ndarray
-    target: np.ndarray
-    head: np.ndarray
-    head_stderr: np.ndarray
-    head_total: np.ndarray
-    head_baseline: np.ndarray
-    head_paths: int
-    conservation_gap: ConservationGap
+from keras_shapley.linear_rules import LinearRule
+from keras_shapley.merging import merges
+from keras_shapley.rule_table import RuleTable
+from keras_shapley.walk import Walk
 
 
 class LRP:
@@ -92,174 +25,207 @@ class LRP:
     the model in inference mode and changes nothing in it.
 
     Args:
-        model: a built Sequential or Functional model with one output of shape `(batch, classes)`.
+        model: a built Sequential or Functional model; what is explained has the shape `(batch, classes)`.
         rules: the name of a preset without arguments, or a table, a list of `(key, rule)` as in
             `keras_shapley.presets`: a key is a layer type, a tuple of them, `presets.First(types)`, or a layer's name;
             a rule is one of `keras_shapley.rules`, its name, or a function `rule(call, inputs, relevance)`. The first
             entry that fits counts; after yours come those of `presets.paper()`.
+        output: of a model with several outputs, the one to explain: its name or its place.
         head: what is explained. `"auto"`: the probability, for a model that ends in a softmax or sigmoid; otherwise its
             output. `"softmax"` or `"sigmoid"`: the probability, for a model that ends in logits. `"linear"`: the logit
             below a softmax or sigmoid. Or a callable `head(logits, target)` that returns the relevance of the logits.
         head_players: who shares a probability by Shapley values: `"features"`, the inputs of the last linear layer, or
             `"logits"`. The logits also where that layer is no Dense on vectors and no 1x1 convolution of 1x1.
+        merge_batch_norm: whether a BatchNormalization right behind or before a linear layer is merged into it, so that
+            rules see the product of both. Otherwise relevance passes it unchanged (n = 1), as it does where no linear
+            layer is beside it.
         n_paths: even number of random paths for these Shapley values, half of them the reverse of the other half; the
             same ones at every call. For very large heads an upper bound (see `head_paths` of the `Explanation`).
-        seed: of the paths.
+        seed: of the paths, an int.
+
+    Attributes:
+        n_classes: number of classes that a target can name.
 
     Raises:
-        ValueError: if the model is not built, of another kind, or has a layer without a rule; on an odd `n_paths`, an
-            unknown option, or a malformed table of rules.
+        ValueError: if the model is not built, of another kind, or has a layer without a rule, several outputs, or
+            layers of float64 beside others; on an odd `n_paths`, an unknown option, or a malformed table of rules; if a
+            BatchNormalization cannot be merged.
     """
 
-    def __init__(self, model, *, rules=None, head="auto", head_players="features", n_paths=1000, seed=0):
+    def __init__(
+        self,
+        model,
+        *,
+        rules=None,
+        output=None,
+        head="auto",
+        head_players="features",
+        merge_batch_norm=False,
+        n_paths=1000,
+        seed=0,
+    ):
         one_of("head_players", head_players, ("features", "logits"))
-        if isinstance(n_paths, bool) or not isinstance(n_paths, (int, np.integer)) or n_paths < 2 or n_paths % 2:
-            raise ValueError(f"`n_paths` must be an even number, 2 or more. Received: n_paths={n_paths!r}")
-        self.model = model
-        self.rules = [*_table(rules), *presets.paper()]
+        one_of("merge_batch_norm", merge_batch_norm, (True, False))
+        if integer("n_paths", n_paths, 2) % 2:
+            raise ValueError(f"`n_paths` must be even. Received: n_paths={n_paths!r}")
+        integer("seed", seed, 0)
         if not isinstance(model, keras.Model):
             raise ValueError(f"`model` must be a keras.Model. Received: {model!r}")
+        self.model = model
         self._graph = trace(model)
-        names = {name for call in self._graph.calls for name in (call.name, call.op.name)}
-        for key, _ in self.rules:
-            if isinstance(key, str):
-                one_of("rules", key, sorted(names))
-        if len(self._graph.outputs) != 1 or len(model.output_shape) != 2:
-            raise ValueError(
-                f"`model` must have one output of shape (batch, classes). Received: model '{model.name}' with output "
-                f"shape {model.output_shape}"
-            )
-        self._head = Head(self._graph, head, head_players, n_paths, seed)
-        self._rules = {call: self._rule(call) for call in self._graph.calls if call in self._head.walked}
-        if self._head.linear_call is not None:
-            self._rules[self._head.linear_call] = self._rule(self._head.linear_call, head=True)
-        wide = any(getattr(call.op, "compute_dtype", None) == "float64" for call in self._graph.calls)
-        self._dtype = "float64" if wide else "float32"
+        place = self._place(output)
+        explained = self._graph.outputs[place]
+        table = RuleTable(rules, self._graph.calls)
+        needed = ancestors([explained])
+        self._calls = [call for call in self._graph.calls if call in needed]
+        dtype = _dtype(self._calls)
+        head = Head(explained, head, head_players, n_paths, seed)
+        met = {call: table.rule(call) for call in self._calls if call in head.walked and call.players}
+        if head.linear_call is not None:
+            met[head.linear_call] = table.rule(head.linear_call, head=True)
+        beside = merges(met) if merge_batch_norm else {}
+        beside = {call: merge for call, merge in beside.items() if isinstance(met[call], LinearRule)}
+        self._walk = Walk(self._graph.inputs, self._calls, head, met, beside, dtype)
+        self.n_classes = head.n_targets(model.outputs[place].shape[-1])
         self._variables = None
 
-    def __call__(self, x, target=None):
+    def __call__(self, x, target=None, versus=None):
         """Relevance of the input.
 
         Args:
             x: a batch, as the model takes it.
-            target: the class to explain: None for the predicted one, an int for all images, or ints of shape
-                `(batch,)`. A single unit has the classes 0 and 1: it speaks for 1, which None means, and against 0.
+            target: the class to explain: None for the predicted one, an int for all images, ints of shape `(batch,)`,
+                or of shape `(batch, k)` or `(1, k)` for `k` classes one by one. A single unit has the classes 0 and 1:
+                it speaks for 1, which None means, and against 0.
+            versus: a class to compare with, as `target`: what speaks for the target rather than for this one. The
+                difference of their probabilities or logits is explained.
 
         Returns:
-            Backend tensor, or structure of tensors, shaped as `x`.
+            Backend tensor, or structure of tensors, shaped as `x`; for `k` targets with an axis for them after the
+            batch.
 
         Raises:
-            ValueError: if `x` has another structure or shape than the model's input, or NaN or infinity; if `target` is
-                out of range.
+            ValueError: if `x` has another structure or shape than the model's input, or NaN or infinity; if `target` or
+                `versus` is out of range.
         """
         tensors = self._inputs(x)
+        pairs, several = self._pairs(len(tensors[0]), target, versus)
         self._compile()
-        return self._as_input(x, self._relevance(tensors, self._targets(len(tensors[0]), target)))
+        found = [self._relevance(tensors, *pair) for pair in pairs]
+        return self._as_input(x, [ops.stack(parts, axis=1) for parts in zip(*found)] if several else found[0])
 
-    def explain(self, x, target=None):
-        """Relevance of the input and of every layer, with the gaps of conservation: an `Explanation`. As `__call__`."""
+    def explain(self, x, target=None, versus=None):
+        """Relevance of the input and of every layer, and what was lost on the way.
+
+        Args:
+            x, target, versus: as in a call.
+
+        Returns:
+            An `Explanation`.
+
+        Warns:
+            RuntimeWarning: if relevance grew beyond the range of its dtype; it says where.
+        """
         tensors = self._inputs(x)
+        return self._explanation(x, tensors, *self._pairs(len(tensors[0]), target, versus))
+
+    def explain_batches(self, data, target=None, versus=None, *, batch_size=32, progress=True):
+        """Explanations of a data set of any size, a batch at a time.
+
+        Args:
+            data: arrays in the structure of the model's input; or a `tf.data.Dataset`, `keras.utils.PyDataset` or other
+                iterable of batches, each `x` or a tuple `(x, y)` or `(x, y, sample_weight)`.
+            target: as in a call; beside arrays also one for each image of them; beside a data set also `"true"`, for
+                its labels `y`, class numbers or one-hot rows.
+            versus: as in a call; beside arrays also one for each image of them.
+            batch_size: of arrays. Other data come in batches of their own.
+            progress: whether to show a progress bar.
+
+        Yields:
+            An `Explanation` of each batch, in order.
+
+        Raises:
+            ValueError: as a call; if there is no batch, or no label where they are asked for.
+        """
+        length, parts = batches(data, batch_size)
+        bar = keras.utils.Progbar(length, unit_name="batch") if progress else None
+        size = 0
+        for number, (x, y, place) in enumerate(parts, 1):
+            tensors = self._inputs(x)
+            n_images = len(tensors[0])
+            pairs, several = self._pairs(
+                n_images, *(_of_batch(value, data, y, place, n_images) for value in (target, versus))
+            )
+            # a shorter batch would be compiled anew: it is filled up with its last image
+            size = max(size, n_images)
+            tensors, pairs = tree.map_structure(lambda tensor: _filled(tensor, size), (tensors, pairs))
+            yield self._explanation(x, tensors, pairs, several, n_images)
+            if bar is not None:
+                bar.update(number, finalize=number == length)
+        if not size:
+            raise ValueError("`data` has no batch.")
+
+    def _explanation(self, x, tensors, pairs, several, n_images=None):
+        """The `Explanation` of the first `n_images` of `tensors`."""
         self._compile()
-        found = self._everything(tensors, self._targets(len(tensors[0]), target))
-        found = tree.map_structure(ops.convert_to_numpy, found)
-        order = [call.name for call in self._graph.calls]
-        in_order = {
-            key: {n: found[key][n] for n in order if n in found[key]} for key in ("layers", "signed", "relative")
-        }
-        return Explanation(
-            input=self._as_input(x, found["input"]),
-            layers=in_order["layers"],
-            output=found["output"],
-            probability=found["probability"],
-            target=found["target"],
-            head=found["head"],
-            head_stderr=found["head_stderr"],
-            head_total=found["head_total"],
-            head_baseline=found["head_baseline"],
-            head_paths=int(found["head_paths"]),
-            conservation_gap=ConservationGap(in_order["signed"], in_order["relative"]),
+        founds = [tree.map_structure(ops.convert_to_numpy, self._report(tensors, *pair)) for pair in pairs]
+        paths = max(int(found.pop("head_paths")) for found in founds)
+        founds = [tree.map_structure(lambda array: array[:n_images], found) for found in founds]
+        found = founds[0]
+        if several:
+            stacked = tree.map_structure(lambda *arrays: np.stack(arrays, axis=1), *founds)
+            # these two know nothing of a target
+            found = {**stacked, "output": found["output"], "probability": found["probability"]}
+        order = [call.name for call in self._calls]
+        by_call = {}
+        for key in ("layers", "signed", "relative", "amplification"):
+            values = found.pop(key)
+            by_call[key] = {name: values[name] for name in order if name in values}
+        explanation = Explanation(
+            input=self._as_input(x, found.pop("input")),
+            layers=by_call["layers"],
+            head_paths=paths,
+            conservation_gap=ConservationGap(by_call["signed"], by_call["relative"]),
+            amplification=by_call["amplification"],
+            versus=found.pop("versus", None),
+            **found,
         )
+        lost = explanation.overflow
+        if lost is not None:
+            warnings.warn(
+                f"The relevance left the range of {self._walk.dtype} at {lost!r}. Eq. (2) has no bound where "
+                "denominators come near zero (see `Explanation.amplification`): take another preset, such as "
+                "LRP(model, rules='epsilon_plus').",
+                RuntimeWarning,
+                stacklevel=3,
+            )
+        return explanation
 
     def _compile(self):
         """Compiles anew when the model has other variables than before, as after `enable_lora`."""
         variables = self.model.variables
         if self._variables is None or list(map(id, variables)) != list(map(id, self._variables)):
             self._variables = variables
-            self._relevance = compiled(lambda *args: self._walk(*args)["input"], variables)
-            self._everything = compiled(self._walk, variables)
+            self._relevance = compiled(self._walk.relevance, variables)
+            self._report = compiled(self._walk.report, variables)
 
-    def _walk(self, tensors, target):
-        values = self._graph.run(tensors)
-        start = self._head.start(values, target, self._dtype)
-        relevance = {start.players: start.relevance}
-        signed, scale = {}, {}
-        if start.call is not None:
-            signed[start.call.name] = start.total - _total(start.relevance)
-            scale[start.call.name] = ops.abs(start.total)
-
-        for call in reversed(self._graph.calls):
-            outputs = [relevance.get(value) for value in call.outputs]
-            if all(output is None for output in outputs):
-                continue
-            outputs = [ops.zeros_like(values[v]) if r is None else r for v, r in zip(call.outputs, outputs)]
-            inputs = [ops.cast(values[value], self._dtype) for value in call.inputs]
-            parts = self._rules[call](call, inputs, outputs[0] if len(outputs) == 1 else outputs)
-            _check_parts(call, inputs, parts)
-            for value, part in zip(call.inputs, parts):
-                relevance[value] = relevance[value] + part if value in relevance else part
-            gap = sum(map(_total, outputs)) - sum(map(_total, parts))
-            signed[call.name] = signed.get(call.name, 0) + gap
-            scale.setdefault(call.name, sum(_total(ops.abs(output)) for output in outputs))
-
-        found = {call.name: [relevance[v] for v in call.outputs if v in relevance] for call in self._graph.calls}
-        return {
-            "input": [
-                relevance.get(value, ops.zeros(tensor.shape, self._dtype))
-                for value, tensor in zip(self._graph.inputs, tensors)
-            ],
-            "layers": {name: parts[0] if len(parts) == 1 else parts for name, parts in found.items() if parts},
-            "output": ops.cast(values[self._head.output], self._dtype),
-            "probability": self._head.probability(values[self._head.output]),
-            "target": start.target,
-            "head": start.relevance,
-            "head_stderr": start.stderr,
-            "head_total": start.total,
-            "head_baseline": start.baseline,
-            "head_paths": start.n_paths,
-            "signed": signed,
-            "relative": {n: ops.abs(gap) / ops.where(scale[n] > 0, scale[n], 1) for n, gap in signed.items()},
-        }
-
-    def _rule(self, call, head=False):
-        """The rule of a call; at the head, the activation is the head's business."""
-        rule = next((rule for key, rule in self.rules if _fits(key, call)), None)
-        name = type(call.op).__name__
-        if getattr(call.op, "quantization_mode", None) is not None:
+    def _place(self, output):
+        """Which of the model's outputs to explain."""
+        outputs = self.model.outputs
+        names = getattr(self.model, "output_names", None) or [self.model.layers[-1].name]
+        if output is None and len(outputs) > 1:
+            raise ValueError(f"`output` must say which output of model '{self.model.name}' to explain: one of {names}.")
+        place = 0 if output is None else output
+        if isinstance(place, str):
+            place = names.index(one_of("output", place, names))
+        elif integer("output", place, 0) >= len(outputs):
+            raise ValueError(f"`output` must be below {len(outputs)}, the number of outputs. Received: {place}")
+        if len(outputs[place].shape) != 2:
             raise ValueError(
-                f"Layer {call.description} is quantized ({call.op.quantization_mode}), and relevance needs its float "
-                "kernel: explain the model as it was before."
+                f"`model` must have an output of shape (batch, classes). Received: model '{self.model.name}' with "
+                f"output '{names[place]}' of shape {outputs[place].shape}"
             )
-        if rule is None:
-            types = {cls for key, _ in self.rules for cls in _types(key)}
-            raise ValueError(
-                f"Layer {call.description} has no LRP rule. Give it one: LRP(model, rules=[(({name},), rule)]), or "
-                f"explain a model that begins above it. Types with rules: "
-                f"{', '.join(sorted(cls.__name__ for cls in types))}."
-            )
-        if isinstance(rule, lrp_rules.LinearRule) and not isinstance(call.op, LINEAR_TYPES):
-            raise ValueError(
-                f"Rule {type(rule).__name__} is for layers with a linear map, and {call.description} has none. Types "
-                f"with one: {', '.join(cls.__name__ for cls in LINEAR_TYPES)}."
-            )
-        function = getattr(call.op, "activation", None)
-        passes = isinstance(rule, (lrp_rules.LinearRule, lrp_rules.Pass))
-        if passes and not head and function is not None and not _is_elementwise(function):
-            raise ValueError(
-                f"Layer {call.description} has the activation {getattr(function, '__name__', function)!r}, which is "
-                f"not known to act on each element alone, so relevance cannot pass it unchanged. Give the layer a rule "
-                f"of its own, a function: LRP(model, rules=[(({name},), rule)])."
-            )
-        return rule
+        return place
 
     def _inputs(self, x):
         """The batch as a flat list of finite tensors that fit the model."""
@@ -267,8 +233,7 @@ class LRP:
         arrays = in_order(self.model, x)
         if len(arrays) != len(expected):
             raise ValueError(f"`x` must have {len(expected)} arrays, one for each input. Received: {len(arrays)}")
-        arrays = [array if ops.is_tensor(array) else np.asarray(array) for array in arrays]
-        tensors = [ops.convert_to_tensor(array, dtype=tensor.dtype) for array, tensor in zip(arrays, expected)]
+        tensors = [_as_tensor(array, reference.dtype) for array, reference in zip(arrays, expected)]
         for tensor, reference in zip(tensors, expected):
             fits = len(tensor.shape) == len(reference.shape) and all(
                 want is None or want == size for size, want in zip(tensor.shape[1:], reference.shape[1:])
@@ -289,76 +254,79 @@ class LRP:
         nested = isinstance(self._graph.structure, (dict, list, tuple))
         return tree.pack_sequence_as(x, parts) if nested else parts[0]
 
-    def _targets(self, n_images, target):
-        """The targets as an int tensor of shape `(batch,)`, or None."""
-        if target is None:
-            return None
-        n_targets = self._head.n_targets(self.model.output_shape[-1])
-        array = np.asarray(ops.convert_to_numpy(target) if keras.ops.is_tensor(target) else target)
-        if not np.issubdtype(array.dtype, np.integer) or array.shape not in ((), (n_images,)):
+    def _pairs(self, n_images, target, versus):
+        """The targets one by one, each beside what it is compared with; and whether there is an axis of them."""
+        columns = [self._columns(*given, n_images) for given in (("target", target), ("versus", versus))]
+        numbers = {len(column) for column, _ in columns}
+        if len(numbers - {1}) > 1:
             raise ValueError(
-                f"`target` must be None, an int, or ints of shape ({n_images},). Received: {array.dtype} of shape "
-                f"{array.shape}"
+                "`target` and `versus` must be as many an image. Received: "
+                f"{len(columns[0][0])} and {len(columns[1][0])}"
             )
-        if array.min() < 0 or array.max() >= n_targets:
-            raise ValueError(f"`target` must be in [0, {n_targets}). Received: {array.min()} to {array.max()}")
-        return ops.convert_to_tensor(np.broadcast_to(array, (n_images,)).astype("int32"))
+        k = max(numbers)
+        targets, others = (column * (k // len(column)) for column, _ in columns)
+        return list(zip(targets, others)), any(several for _, several in columns)
 
-
-def _total(relevance):
-    """Sum over everything but the batch."""
-    return ops.sum(ops.reshape(relevance, (relevance.shape[0], -1)), axis=1)
-
-
-def _table(rules):
-    """The user's table: a preset's, or entries with checked keys and with rules for their names."""
-    if rules is None:
-        return []
-    if isinstance(rules, str):
-        return presets.PRESETS[one_of("rules", rules, tuple(presets.PRESETS))]()
-    table = []
-    for entry in rules:
-        if not isinstance(entry, (tuple, list)) or len(entry) != 2:
-            raise ValueError(f"`rules` must be entries (key, rule). Received: {entry!r}")
-        key, rule = entry
-        if not isinstance(key, str) and (not _types(key) or not all(isinstance(cls, type) for cls in _types(key))):
+    def _columns(self, name, value, n_images):
+        """`([class of each image as an int tensor, or None] of each target, whether there is an axis of them)`."""
+        if value is None:
+            return [None], False
+        array = np.asarray(ops.convert_to_numpy(value) if ops.is_tensor(value) else value)
+        shapes = [(), (n_images,)] + [(n, *array.shape[1:2]) for n in (n_images, 1)]
+        if not np.issubdtype(array.dtype, np.integer) or array.shape not in shapes or not array.size:
             raise ValueError(
-                "A key in `rules` must be a layer type, a tuple of them, presets.First(types) or a layer's name. "
-                f"Received: {key!r}"
+                f"`{name}` must be None, an int, or ints of shape ({n_images},), ({n_images}, k) or (1, k). Received: "
+                f"{array.dtype} of shape {array.shape}"
             )
-        table.append((key, lrp_rules.get(rule)))
-    return table
-
-
-def _types(key):
-    """The layer types of a key, none for a name."""
-    if isinstance(key, str):
-        return ()
-    types = key.types if isinstance(key, presets.First) else key
-    return tuple(types) if isinstance(types, (tuple, list)) else (types,)
-
-
-def _fits(key, call):
-    if isinstance(key, str):
-        return key in (call.name, call.op.name)
-    if not call.is_a(_types(key)):
-        return False
-    return not isinstance(key, presets.First) or not any(c.is_a(LINEAR_TYPES) for c in call.ancestors())
-
-
-def _is_elementwise(function):
-    if isinstance(function, keras.layers.Layer):
-        return isinstance(function, presets.ELEMENTWISE)
-    return function in _ELEMENTWISE_FUNCTIONS
-
-
-def _check_parts(call, inputs, parts):
-    """What a rule returns must fit: a part too few would be lost without a word."""
-    if not isinstance(parts, (list, tuple)) or [tuple(part.shape) for part in parts] != [
-        tuple(x.shape) for x in inputs
-    ]:
-        received = [tuple(part.shape) for part in parts] if isinstance(parts, (list, tuple)) else type(parts).__name__
-        raise ValueError(
-            f"The rule of {call.description} must return a list with the relevance of each input, of shapes "
-            f"{[tuple(x.shape) for x in inputs]}. Received: {received}"
+        if array.min() < 0 or array.max() >= self.n_classes:
+            raise ValueError(f"`{name}` must be in [0, {self.n_classes}). Received: {array.min()} to {array.max()}")
+        rows = np.broadcast_to(
+            array if array.ndim == 2 else array.reshape(-1, 1), (n_images, max(array.shape[1:] or [1]))
         )
+        return [ops.convert_to_tensor(column.astype("int32")) for column in rows.T], array.ndim == 2
+
+
+def _dtype(calls):
+    """Of the relevance: float32, or float64 for a model of that.
+
+    Raises:
+        ValueError: if the model has layers of float64 and of another dtype.
+    """
+    dtypes = {call.op.compute_dtype: call for call in calls if isinstance(call.op, keras.layers.Layer)}
+    if "float64" not in dtypes:
+        return "float32"
+    for dtype, call in dtypes.items():
+        if dtype != "float64":
+            raise ValueError(
+                f"Layers of float64 cannot be walked beside others. Received: {dtypes['float64'].description} of "
+                f"float64 and {call.description} of {dtype}."
+            )
+    return "float64"
+
+
+def _as_tensor(array, dtype):
+    if ops.is_tensor(array):
+        return ops.cast(array, dtype)
+    array = np.asarray(array)
+    if array.dtype != "bool" and not np.issubdtype(array.dtype, np.number):
+        raise ValueError(f"`x` must be numbers. Received: {array.dtype} of shape {array.shape}")
+    if np.issubdtype(array.dtype, np.floating) and not keras.backend.is_float_dtype(dtype) and np.any(array % 1):
+        raise ValueError(f"`x` must be whole numbers, the model takes {dtype}. Received: {array.dtype} with fractions")
+    return ops.convert_to_tensor(array, dtype=dtype)
+
+
+def _of_batch(value, data, y, place, n_images):
+    """A target for one batch of `data`: its labels `y`, or the part of an array that belongs to its `place`."""
+    if isinstance(value, str):
+        one_of("target", value, ("true",))
+        if y is None:
+            raise ValueError("target='true' needs batches (x, y). Beside arrays, give the labels as `target`.")
+        return classes("y", y, n_images)
+    one_each = place is not None and np.ndim(value) and len(value) == len(tree.flatten(data)[0])
+    return value[place] if one_each else value
+
+
+def _filled(tensor, size):
+    if tensor is None or len(tensor) == size:
+        return tensor
+    return ops.concatenate([tensor, ops.repeat(tensor[-1:], size - len(tensor), axis=0)], axis=0)

@@ -8,27 +8,33 @@ import dataclasses
 
 from keras import layers
 
-from keras_shapley._graph import ELEMENTWISE_OPERATIONS, AddOperation, MultiplyOperation, SubtractOperation
+from keras_shapley import _graph
 from keras_shapley.linear import LINEAR_TYPES
 from keras_shapley.rules import (
     Airport,
     AlphaBeta,
+    Attention,
+    Bilinear,
     CentredScale,
     Epsilon,
     EqualSplit,
     Flat,
     Gamma,
+    LargerOperand,
+    Lookup,
     Move,
+    OneOperand,
     Pass,
     Proportional,
     Resize,
     Shapley,
+    SoftmaxTaylor,
     Sum,
     WinnerTakesAll,
     ZBox,
     ZPlus,
 )
-from keras_shapley.structural_rules import ZERO_PADDING
+from keras_shapley.structural_rules import UNCENTRED, ZERO_PADDING
 
 DENSE = (layers.Dense, layers.EinsumDense)
 CONVOLUTION = tuple(cls for cls in LINEAR_TYPES if cls not in DENSE)
@@ -47,7 +53,21 @@ AVERAGE_POOLING = (
     layers.GlobalAveragePooling1D,
     layers.GlobalAveragePooling2D,
     layers.GlobalAveragePooling3D,
+    layers.AdaptiveAveragePooling1D,
+    layers.AdaptiveAveragePooling2D,
+    layers.AdaptiveAveragePooling3D,
+    *_graph.MEAN_OPERATIONS,
 )
+EXTREME = (
+    layers.Maximum,
+    layers.Minimum,
+    layers.AdaptiveMaxPooling1D,
+    layers.AdaptiveMaxPooling2D,
+    layers.AdaptiveMaxPooling3D,
+    *_graph.EXTREME_OPERATIONS,
+)
+# augmentation does nothing in inference, but RandomCrop, which crops
+RANDOM = tuple(getattr(layers, name) for name in dir(layers) if name.startswith("Random") and name != "RandomCrop")
 ELEMENTWISE = (
     layers.Activation,
     layers.ReLU,
@@ -66,10 +86,15 @@ ELEMENTWISE = (
     layers.Identity,
     layers.Rescaling,
     layers.Normalization,
-    *ELEMENTWISE_OPERATIONS,
+    layers.Masking,
+    *RANDOM,
+    *_graph.ELEMENTWISE_OPERATIONS,
 )
-ADDITION = (layers.Add, layers.Subtract, layers.Average, AddOperation, SubtractOperation)
-PRODUCT = (layers.Multiply, MultiplyOperation)
+ADDITION = (layers.Add, layers.Subtract, layers.Average, *_graph.ADDITION_OPERATIONS)
+PRODUCT = (layers.Multiply, *_graph.PRODUCT_OPERATIONS)
+BILINEAR = (layers.Dot, *_graph.BILINEAR_OPERATIONS)
+SOFTMAX = (layers.Softmax, *_graph.SOFTMAX_OPERATIONS)
+NORMALIZATION = (layers.LayerNormalization, layers.GroupNormalization, *UNCENTRED)
 MOVING = (
     layers.Concatenate,
     layers.Flatten,
@@ -79,9 +104,11 @@ MOVING = (
     layers.Cropping1D,
     layers.Cropping2D,
     layers.Cropping3D,
+    layers.CenterCrop,
     *ZERO_PADDING,
+    *_graph.MOVING_OPERATIONS,
 )
-UPSAMPLING = (layers.UpSampling1D, layers.UpSampling2D, layers.UpSampling3D)
+RESIZING = (layers.UpSampling1D, layers.UpSampling2D, layers.UpSampling3D, layers.Resizing)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,10 +130,16 @@ def paper(epsilon=1e-9):
         (MAX_POOLING, Airport()),
         (ADDITION, Sum(epsilon)),
         (PRODUCT, EqualSplit()),
-        ((layers.Maximum,), WinnerTakesAll()),
-        ((layers.LayerNormalization,), CentredScale(epsilon)),
-        (UPSAMPLING, Resize(epsilon)),
+        (_graph.ONE_OPERAND_OPERATIONS, OneOperand()),
+        (EXTREME, WinnerTakesAll()),
+        (_graph.PAIR_EXTREME_OPERATIONS, LargerOperand()),
+        (NORMALIZATION, CentredScale(epsilon)),
+        ((layers.MultiHeadAttention,), Attention(Shapley(epsilon), epsilon)),
+        (BILINEAR, Bilinear(epsilon)),
+        (SOFTMAX, SoftmaxTaylor()),
+        (RESIZING, Resize(epsilon)),
         (MOVING, Move()),
+        ((layers.Embedding,), Lookup()),
         (ELEMENTWISE, Pass()),
     ]
 
@@ -148,7 +181,14 @@ def epsilon_alpha2_beta1(epsilon=1e-6):
 
 
 def _sums(epsilon):
-    return [(AVERAGE_POOLING, Proportional(epsilon)), (MAX_POOLING, WinnerTakesAll()), (ADDITION, Sum(epsilon))]
+    return [
+        (AVERAGE_POOLING, Proportional(epsilon)),
+        (MAX_POOLING, WinnerTakesAll()),
+        (ADDITION, Sum(epsilon)),
+        (NORMALIZATION, CentredScale(epsilon)),
+        ((layers.MultiHeadAttention,), Attention(Epsilon(epsilon), epsilon)),
+        (BILINEAR, Bilinear(epsilon)),
+    ]
 
 
 # those that need no argument, by name

@@ -16,6 +16,12 @@ def stabilize(x, epsilon):
     return x + ops.where(x < 0, -epsilon, epsilon)
 
 
+def in_proportion(fn, inputs, relevance, epsilon):
+    """Relevance of the inputs of a linear `fn`, or one linear in each: `x df/dx` of what it gives over what it is."""
+    y, transpose = vjp(fn, *inputs)
+    return [x * part for x, part in zip(inputs, transpose(relevance / stabilize(y, epsilon)))]
+
+
 class Proportional:
     """Eq. (2) where no weights or bias are: every addend of an output gets relevance in proportion to itself.
 
@@ -29,9 +35,7 @@ class Proportional:
         self.epsilon = epsilon
 
     def __call__(self, call, inputs, relevance):
-        y, transpose = vjp(call.at_full_precision, *inputs)
-        quotient = relevance / stabilize(y, self.epsilon)
-        return [x * part for x, part in zip(inputs, transpose(quotient))]
+        return in_proportion(call.at_full_precision, inputs, relevance, self.epsilon)
 
 
 class Sum(Proportional):
@@ -57,9 +61,10 @@ class Resize(Proportional):
 
 
 class CentredScale:
-    """LayerNormalization with its standard deviation held constant, after Ali et al. (2022).
+    """LayerNormalization and GroupNormalization with their standard deviation held constant, after Ali et al. (2022).
 
     What is left is linear, `y = gamma (x - mean(x))/std + beta`: `beta` is dealt as by n = 1, the rest in proportion.
+    Where nothing is centred (RMSNormalization, UnitNormalization, `rms_scaling`) that is n = 1, and relevance passes.
 
     Args:
         epsilon: stabiliser of the denominator.
@@ -70,15 +75,31 @@ class CentredScale:
 
     def __call__(self, call, inputs, relevance):
         (x,), layer = inputs, call.op
-        if layer.rms_scaling:
-            raise ValueError(f"Rule CentredScale centres, and {call.description} has rms_scaling=True.")
-        axes = [axis % len(x.shape) for axis in (layer.axis if isinstance(layer.axis, (list, tuple)) else [layer.axis])]
-        scale = ops.rsqrt(ops.var(x, axis=axes, keepdims=True) + layer.epsilon)
+        if getattr(layer, "rms_scaling", isinstance(layer, UNCENTRED)):
+            return [relevance]
+        shape, axes, features = _normalized(layer, x)
+        scale = ops.rsqrt(ops.var(ops.reshape(x, shape), axis=axes, keepdims=True) + layer.epsilon)
+        gamma = 1.0
         if layer.gamma is not None:
-            shape = [size if axis in axes else 1 for axis, size in enumerate(x.shape)]
-            scale = scale * ops.reshape(ops.cast(layer.gamma, x.dtype), shape)
-        y, transpose = vjp(lambda x: scale * (x - ops.mean(x, axis=axes, keepdims=True)), x)
-        return [x * transpose(relevance / stabilize(y, self.epsilon))[0]]
+            sizes = [size if axis in features else 1 for axis, size in enumerate(x.shape)]
+            gamma = ops.reshape(ops.cast(layer.gamma, x.dtype), sizes)
+
+        def centred(x):
+            parts = ops.reshape(x, shape)
+            return gamma * ops.reshape(scale * (parts - ops.mean(parts, axis=axes, keepdims=True)), x.shape)
+
+        return in_proportion(centred, [x], relevance, self.epsilon)
+
+
+def _normalized(layer, x):
+    """How a layer normalises: the shape in which it looks at `x`, the axes of a mean there, and those of `gamma`."""
+    rank = len(x.shape)
+    if isinstance(layer, keras.layers.GroupNormalization):
+        axis, channels = layer.axis % rank, x.shape[layer.axis]
+        shape = (*x.shape[:axis], layer.groups, channels // layer.groups, *x.shape[axis + 1 :])
+        return shape, [i for i in range(1, rank + 1) if i != axis], [axis]
+    axes = [axis % rank for axis in (layer.axis if isinstance(layer.axis, (list, tuple)) else [layer.axis])]
+    return x.shape, axes, axes
 
 
 class EqualSplit:
@@ -122,12 +143,71 @@ class Move:
     """
 
     def __call__(self, call, inputs, relevance):
-        _, transpose = vjp(call.at_full_precision, *inputs)
-        return list(transpose(relevance))
+        def moved(*inputs):
+            return _flat(call.at_full_precision(*inputs))
+
+        _, transpose = vjp(moved, *inputs)
+        return list(transpose(_flat(relevance)))
+
+
+def _flat(tensors):
+    """All elements of a tensor or list of tensors in one vector."""
+    return ops.concatenate([ops.reshape(tensor, (-1,)) for tensor in keras.tree.flatten(tensors)], axis=0)
 
 
 class WinnerTakesAll(Move):
-    """Max pooling: the largest input of a window takes the relevance of its output."""
+    """Maxima and minima, as in max pooling: the winning input takes the relevance of its output."""
+
+
+class OneOperand:
+    """An operation on one tensor and constants (`x / 255`, `x ** 2`) has n = 1: the relevance passes unchanged.
+
+    Raises:
+        ValueError: if more than one operand is a tensor of the model.
+    """
+
+    def __call__(self, call, inputs, relevance):
+        if len(inputs) != 1:
+            raise ValueError(
+                f"Rule OneOperand is for one tensor and constants. Received: {call.description} of {len(inputs)} "
+                f"tensors. Give it a rule of its own: LRP(model, rules=[({call.op.name!r}, rule)])."
+            )
+        return [_gathered(relevance, inputs[0])]
+
+
+class LargerOperand(WinnerTakesAll):
+    """`maximum` and `minimum` of two tensors: the winner takes all; beside a constant, as `OneOperand`."""
+
+    def __call__(self, call, inputs, relevance):
+        return (super().__call__ if len(inputs) > 1 else OneOperand())(call, inputs, relevance)
+
+
+class Lookup:
+    """Embedding: a token takes the relevance of its vector. The walk ends there."""
+
+    def __call__(self, call, inputs, relevance):
+        return [ops.sum(relevance, axis=-1)]
+
+
+class EachStep:
+    """TimeDistributed: a rule on every step by itself.
+
+    Args:
+        call: the wrapped layer's call.
+        rule: its rule.
+    """
+
+    def __init__(self, call, rule):
+        self.call, self.rule = call, rule
+
+    def __call__(self, call, inputs, relevance):
+        (x,) = inputs
+        (part,) = self.rule(self.call, [_steps(x)], _steps(relevance))
+        return [ops.reshape(part, x.shape)]
+
+
+def _steps(x):
+    return ops.reshape(x, (x.shape[0] * x.shape[1], *x.shape[2:]))
 
 
 class Airport:
@@ -207,4 +287,5 @@ def _windows(layer, x):
     return ops.stack([x[window] for window in slices], axis=0)
 
 
+UNCENTRED = (keras.layers.RMSNormalization, keras.layers.UnitNormalization)
 ZERO_PADDING = (keras.layers.ZeroPadding1D, keras.layers.ZeroPadding2D, keras.layers.ZeroPadding3D)

@@ -16,7 +16,10 @@ from keras_shapley.rules import (
     Airport,
     CentredScale,
     EqualSplit,
+    LargerOperand,
+    Lookup,
     Move,
+    OneOperand,
     Pass,
     Proportional,
     Resize,
@@ -294,6 +297,173 @@ def test_layer_normalization_with_constant_deviation_is_its_dense_matrix(rng):
     messages = x[..., None, :] * (gamma[:, None] * matrix) / deviation[..., None] / y[..., None] * relevance[..., None]
     (found,) = propagate(CentredScale(), call, [x], relevance)
     np.testing.assert_allclose(found, messages.sum(axis=-2), rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("groups, axis, shape", [(2, -1, (2, 3, 4)), (4, -1, (3, 4)), (1, -1, (4,)), (2, 1, (4, 3))])
+def test_group_normalization_with_constant_deviation_is_its_dense_matrix(groups, axis, shape, rng):
+    layer = layers.GroupNormalization(groups, axis=axis, beta_initializer=BIAS, gamma_initializer=BIAS)
+    call = call_of(layer, shape)
+    x = rng.normal(size=(2, *shape))
+    gamma = keras.ops.convert_to_numpy(layer.gamma).astype("float64")
+    relevance = rng.normal(size=x.shape)
+    (found,) = propagate(CentredScale(), call, [x], relevance)
+
+    n = int(np.prod(shape))
+    channel = (np.indices(shape)[axis % len(x.shape) - 1]).ravel()
+    group = channel // (shape[axis if axis < 0 else axis - 1] // groups)
+    for i in range(2):
+        expected = np.zeros(n)
+        flat = x[i].ravel()
+        for j in range(n):
+            members = np.flatnonzero(group == group[j])
+            scale = gamma[channel[j]] / np.sqrt(flat[members].var() + layer.epsilon)
+            z = np.zeros(n)
+            z[members] = -flat[members] / len(members)
+            z[j] += flat[j]
+            y = scale * z.sum()
+            expected += scale * z / y * relevance[i].ravel()[j]
+        np.testing.assert_allclose(found[i].ravel(), expected, rtol=2e-3, atol=2e-4 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("layer", [layers.UnitNormalization(), layers.RMSNormalization()])
+def test_a_norm_without_a_centre_is_a_constant(layer, rng):
+    relevance = rng.normal(size=(2, 4))
+    (found,) = propagate(CentredScale(), call_of(layer, (4,)), [rng.normal(size=(2, 4))], relevance)
+    np.testing.assert_allclose(found, relevance, rtol=1e-6)
+
+
+def test_a_token_takes_the_relevance_of_its_vector(rng):
+    model = keras.Sequential([keras.Input((3,), dtype="int32"), layers.Embedding(7, 4)])
+    relevance = rng.normal(size=(2, 3, 4))
+    (found,) = propagate(Lookup(), trace(model).calls[-1], [rng.integers(7, size=(2, 3))], relevance)
+    np.testing.assert_allclose(found, relevance.sum(axis=2), rtol=1e-5)
+
+
+def test_each_step_is_explained_as_it_is_alone(rng):
+    """A convolution on the images of a film, and a Dense layer on the steps of a sequence."""
+    x = rng.uniform(size=(2, 3, 4, 4, 2))
+    conv, dense = layers.Conv2D(3, 3, activation="relu", bias_initializer=BIAS), layers.Dense(2, bias_initializer=BIAS)
+    film = keras.Sequential([keras.Input((3, 4, 4, 2)), layers.TimeDistributed(conv), layers.Reshape((3, 12))])
+    film.add(layers.TimeDistributed(dense))
+    film.add(layers.GlobalAveragePooling1D())
+    image = keras.Sequential([keras.Input((4, 4, 2)), conv, layers.Reshape((12,)), dense])
+    found = ks.LRP(film).explain(x, 1)
+    relevance = found.layers["time_distributed_1" if "time_distributed_1" in found.layers else film.layers[2].name]
+    for step in range(3):
+        explainer = ks.LRP(image, head=lambda logits, target, step=step: ops.convert_to_tensor(relevance[:, step]))
+        np.testing.assert_allclose(found.input[:, step], explainer.explain(x[:, step]).input, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "make, rule",
+    [
+        (lambda x: x / 255.0, OneOperand()),
+        (lambda x: x**2, OneOperand()),
+        (lambda x: 1.0 / x, OneOperand()),
+        (lambda x: ops.maximum(x, 1.5), LargerOperand()),
+    ],
+)
+def test_one_tensor_beside_constants_is_n_equal_to_1(make, rule, rng):
+    inputs = keras.Input((4,))
+    (call,) = trace(keras.Model(inputs, make(inputs))).calls
+    relevance = rng.normal(size=(2, 4))
+    (found,) = propagate(rule, call, [rng.uniform(1, 2, size=(2, 4))], relevance)
+    np.testing.assert_allclose(found, relevance, rtol=1e-6)
+
+
+def test_a_quotient_of_tensors_has_no_rule(rng):
+    one, other = keras.Input((4,)), keras.Input((4,))
+    (call,) = trace(keras.Model([one, other], one / other)).calls
+    with pytest.raises(ValueError, match=r"OneOperand.*(Divide|TrueDivide)\) of 2 tensors"):
+        propagate(OneOperand(), call, [rng.normal(size=(2, 4))] * 2, rng.normal(size=(2, 4)))
+
+
+@pytest.mark.parametrize("make", [layers.Maximum(), lambda pair: ops.maximum(*pair)])
+def test_the_larger_of_two_tensors_takes_all(make, rng):
+    one, other = keras.Input((4,)), keras.Input((4,))
+    (call,) = trace(keras.Model([one, other], make([one, other]))).calls
+    a, b, relevance = (rng.normal(size=(2, 4)) for _ in range(3))
+    found = propagate(LargerOperand(), call, [a, b], relevance)
+    np.testing.assert_allclose(found[0], np.where(a > b, relevance, 0))
+    np.testing.assert_allclose(found[1], np.where(a > b, 0, relevance))
+
+
+MOVES = {
+    "reshape": lambda x: ops.reshape(x, (-1, 6)),
+    "transpose": lambda x: ops.transpose(x, (0, 2, 1)),
+    "get_item": lambda x: x[:, 1:, 0],
+    "expand_and_squeeze": lambda x: ops.squeeze(ops.expand_dims(x, 1), 1),
+    "stack": lambda x: ops.stack([x, x], axis=1),
+    "flip": lambda x: ops.flip(x, axis=1),
+    "repeat": lambda x: ops.repeat(x, 2, axis=1),
+    "split": lambda x: ops.split(x, 3, axis=2)[1],
+    "unstack": lambda x: ops.unstack(x, axis=1)[0],
+    "mean": lambda x: ops.mean(x, axis=1),
+    "sum": lambda x: ops.sum(x, axis=2),
+    "max": lambda x: ops.max(x, axis=1),
+    "einsum": lambda x: ops.einsum("bij->bj", x),
+    "arithmetic": lambda x: -((x - 1.0) * 2.0 + 3.0) / 4.0,
+    "slice": lambda x: ops.slice(x, (0, 1, 0), (2, 1, 3)),
+}
+
+
+@pytest.mark.parametrize("name", MOVES)
+def test_operations_in_a_graph_lose_nothing(name, rng):
+    """`keras.ops` between layers: what is dealt out arrives, and only at the elements that were used."""
+    x = keras.Input((2, 3), batch_size=2)
+    y = MOVES[name](x)
+    model = keras.Model(x, layers.Dense(2, bias_initializer=BIAS)(layers.Flatten()(y)))
+    data = rng.uniform(1, 2, size=(2, 2, 3))
+    found = ks.LRP(model).explain(data, 1)
+    np.testing.assert_allclose(found.input.sum(axis=(1, 2)), found.head_total, rtol=1e-3, atol=1e-3)
+    for index in np.ndindex(2, 3):
+        other = data.copy()
+        other[(slice(None), *index)] += 0.01
+        unused = np.allclose(ops.convert_to_numpy(model(other)), ops.convert_to_numpy(model(data)), atol=1e-7)
+        assert unused == (not found.input[(slice(None), *index)].any())
+
+
+def elementwise(cls):
+    """An operation of a type that relevance passes through."""
+    arguments = {
+        "Activation": ("gelu",),
+        "Rescaling": (2.0,),
+        "Clip": (-1.0, 1.0),
+        "Cast": ("float32",),
+        "Threshold": (0.5, 0.0),
+        "LayerScale": (1.0, 3),
+    }
+    arguments |= dict.fromkeys(("Dropout", "AlphaDropout", "GaussianDropout", "GaussianNoise"), (0.5,))
+    return cls(*arguments.get(cls.__name__, ()))
+
+
+PASSED = [cls for cls in ks.presets.ELEMENTWISE if not cls.__name__.startswith(("Random", "Spatial", "Stochastic"))]
+
+
+@pytest.mark.parametrize("cls", PASSED, ids=lambda cls: f"{cls.__module__.split('.')[-1]}.{cls.__name__}")
+def test_what_relevance_passes_unchanged_mixes_no_elements(cls, rng):
+    """Each output changes with its own input alone."""
+    op = elementwise(cls)
+    call = call_of(op, (2, 3))
+    x = rng.uniform(0.1, 0.9, size=(1, 2, 3)).astype("float32")
+    before = ops.convert_to_numpy(call(ops.convert_to_tensor(x)))
+    for index in np.ndindex(2, 3):
+        other = x.copy()
+        other[(0, *index)] += 0.05
+        changed = ops.convert_to_numpy(call(ops.convert_to_tensor(other))) != before
+        changed[(0, *index)] = False
+        assert not changed.any()
+
+
+@pytest.mark.parametrize(
+    "cls", [layers.RandomFlip, layers.RandomContrast, layers.RandomRotation, layers.SpatialDropout2D]
+)
+def test_augmentation_does_nothing_in_inference(cls, rng):
+    layer = cls() if cls is layers.RandomFlip else cls(0.3)
+    model = keras.Sequential([keras.Input((4, 4, 3)), layer, layers.Flatten(), layers.Dense(2)])
+    x = rng.uniform(size=(2, 4, 4, 3)).astype("float32")
+    plain = keras.Sequential([keras.Input((4, 4, 3)), *model.layers[1:]])
+    np.testing.assert_allclose(ks.LRP(model).explain(x, 0).input, ks.LRP(plain).explain(x, 0).input, rtol=1e-6)
 
 
 def test_an_output_over_padding_alone_gives_finite_relevance(rng):

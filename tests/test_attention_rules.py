@@ -1,0 +1,184 @@
+"""Attention, products and softmaxes against loops over the formulas, in float64; small transformers as wholes."""
+
+from functools import partial
+
+import keras
+import numpy as np
+import pytest
+from keras import layers, ops
+
+import keras_shapley as ks
+from keras_shapley._backend import compiled
+from keras_shapley._graph import trace
+from keras_shapley.rules import Attention, Bilinear, Epsilon, SoftmaxTaylor
+
+BIAS = keras.initializers.RandomNormal(stddev=0.3, seed=1)
+
+
+def last_call(outputs, *inputs):
+    return trace(keras.Model(list(inputs), outputs)).calls[-1]
+
+
+def propagate(rule, call, inputs, relevance):
+    tensors = [ops.convert_to_tensor(x, dtype="float32") for x in inputs]
+    parts = compiled(partial(rule, call), ())(tensors, ops.convert_to_tensor(relevance, dtype="float32"))
+    return [ops.convert_to_numpy(part).astype("float64") for part in parts]
+
+
+def dense(x, w, b, relevance, distribute):
+    """Relevance of the vector `x` under eq. (2), or LRP-epsilon, and what the layer gives."""
+    u = x @ w + b
+    share = b / len(x) if distribute else 0
+    return ((x[:, None] * w + share) / u * relevance).sum(axis=1), u
+
+
+def attention_by_loops(layer, query, value, key, mask, relevance, distribute):
+    """Relevance of query, value and key of one image, step by step."""
+    (wq, bq), (wk, bk), (wv, bv), (wo, bo) = (
+        [ops.convert_to_numpy(w).astype("float64") for w in d.weights]
+        for d in (layer.query_dense, layer.key_dense, layer.value_dense, layer.output_dense)
+    )
+    heads, dim = bq.shape
+    q, k, v = (np.einsum("td,dhe->the", x, w) + b for x, w, b in ((query, wq, bq), (key, wk, bk), (value, wv, bv)))
+    n_q, n_k = len(query), len(key)
+    scores = np.einsum("qhe,khe->hqk", q, k) / np.sqrt(dim)
+    exps = np.where(mask, np.exp(scores), 0)
+    weights = exps / exps.sum(axis=-1, keepdims=True)
+    mixed = np.einsum("hqk,khe->qhe", weights, v)
+
+    r_q, r_k, r_v = np.zeros_like(q), np.zeros_like(k), np.zeros_like(v)
+    for t in range(n_q):
+        r_mixed, _ = dense(mixed[t].ravel(), wo.reshape(-1, wo.shape[-1]), bo, relevance[t], distribute)
+        r_mixed = r_mixed.reshape(heads, -1)
+        for h in range(heads):
+            r_weights = np.zeros(n_k)
+            for j in range(n_k):
+                for e in range(v.shape[2]):
+                    half = weights[h, t, j] * v[j, h, e] / (2 * mixed[t, h, e]) * r_mixed[h, e]
+                    r_weights[j] += half
+                    r_v[j, h, e] += half
+            r_scores = [scores[h, t, j] * (r_weights[j] - weights[h, t, j] * r_weights.sum()) for j in range(n_k)]
+            for j in range(n_k):
+                for e in range(dim):
+                    half = q[t, h, e] * k[j, h, e] / np.sqrt(dim) / (2 * scores[h, t, j]) * r_scores[j]
+                    r_q[t, h, e] += half
+                    r_k[j, h, e] += half
+
+    def back(x, w, b, r):
+        flat = w.reshape(w.shape[0], -1)
+        return np.stack([dense(row, flat, b.ravel(), r[i].ravel(), distribute)[0] for i, row in enumerate(x)])
+
+    return back(query, wq, bq, r_q), back(value, wv, bv, r_v), back(key, wk, bk, r_k)
+
+
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("rule", [Attention(), Attention(Epsilon(1e-9))])
+def test_attention_follows_its_formulas(rule, masked, rng):
+    layer = layers.MultiHeadAttention(2, 3, value_dim=4, bias_initializer=BIAS)
+    query, value, key = keras.Input((3, 5)), keras.Input((4, 6)), keras.Input((4, 7))
+    mask = np.ones((2, 3, 4), bool)
+    if masked:
+        mask[:, :, 3] = mask[:, 0, 1] = False
+    mask_input = keras.Input((3, 4))
+    call = last_call(layer(query, value, key=key, attention_mask=mask_input), query, value, key, mask_input)
+    x = [rng.normal(size=(2, 3, 5)), rng.normal(size=(2, 4, 6)), rng.normal(size=(2, 4, 7))]
+    relevance = rng.normal(size=(2, 3, 5))
+    found = propagate(rule, call, [*x, mask], relevance)
+    for i in range(2):
+        distribute = not isinstance(rule.rule, Epsilon) or isinstance(rule.rule, ks.rules.Shapley)
+        expected = attention_by_loops(layer, *(part[i] for part in x), mask[i], relevance[i], distribute)
+        for ours, theirs in zip(found, expected):
+            np.testing.assert_allclose(ours[i], theirs, rtol=2e-3, atol=2e-4 * np.abs(theirs).max())
+    assert not found[3].any()
+
+
+def test_self_attention_collects_what_query_key_and_value_get(rng):
+    layer = layers.MultiHeadAttention(2, 3, bias_initializer=BIAS)
+    x = keras.Input((4, 5))
+    data, relevance = rng.normal(size=(1, 4, 5)), rng.normal(size=(1, 4, 5))
+    found = propagate(Attention(), last_call(layer(x, x, use_causal_mask=True), x), [data] * 2, relevance)
+    expected = attention_by_loops(layer, *[data[0]] * 3, np.tri(4, dtype=bool), relevance[0], True)
+    np.testing.assert_allclose(sum(found)[0], sum(expected), rtol=2e-3, atol=2e-4 * np.abs(sum(expected)).max())
+
+
+@pytest.mark.parametrize("make", [lambda a, b: ops.matmul(a, b), lambda a, b: layers.Dot(axes=(2, 1))([a, b])])
+def test_a_matrix_product_halves_and_deals_in_proportion(make, rng):
+    one, other = keras.Input((3, 4)), keras.Input((4, 2))
+    a, v, relevance = rng.normal(size=(2, 3, 4)), rng.normal(size=(2, 4, 2)), rng.normal(size=(2, 3, 2))
+    found = propagate(Bilinear(), last_call(make(one, other), one, other), [a, v], relevance)
+    terms = np.einsum("bij,bjp,bip->bijp", a, v, relevance / (2 * a @ v))
+    np.testing.assert_allclose(found[0], terms.sum(axis=3), rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(found[1], terms.sum(axis=1), rtol=1e-3, atol=1e-4)
+
+
+def test_a_product_with_a_constant_matrix_is_a_linear_layer(rng):
+    x, w = keras.Input((3,)), rng.normal(size=(3, 2)).astype("float32")
+    data, relevance = rng.normal(size=(2, 3)), rng.normal(size=(2, 2))
+    (found,) = propagate(Bilinear(), last_call(ops.matmul(x, w), x), [data], relevance)
+    for i in range(2):
+        np.testing.assert_allclose(
+            found[i], dense(data[i], w, np.zeros(2), relevance[i], True)[0], rtol=1e-4, atol=1e-5
+        )
+
+
+@pytest.mark.parametrize("make", [lambda x: layers.Softmax(axis=1)(x), lambda x: ops.softmax(x, axis=1)])
+def test_softmax_inside_a_network_follows_its_taylor_expansion(make, rng):
+    x = keras.Input((4, 2))
+    data, relevance = rng.normal(size=(3, 4, 2)), rng.normal(size=(3, 4, 2))
+    (found,) = propagate(SoftmaxTaylor(), last_call(make(x), x), [data], relevance)
+    s = np.exp(data) / np.exp(data).sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(found, data * (relevance - s * relevance.sum(axis=1, keepdims=True)), atol=1e-5)
+
+
+def transformer(x):
+    """Two blocks, normalised before attention and before the MLP."""
+    for _ in range(2):
+        y = layers.LayerNormalization(beta_initializer=BIAS)(x)
+        x = layers.Add()([x, layers.MultiHeadAttention(2, 4, bias_initializer=BIAS)(y, y)])
+        y = layers.LayerNormalization(beta_initializer=BIAS)(x)
+        y = layers.Dense(16, "gelu", bias_initializer=BIAS)(y)
+        x = layers.Add()([x, layers.Dense(8, bias_initializer=BIAS)(y)])
+    return x
+
+
+def test_a_small_vision_transformer_is_explained(rng):
+    image = keras.Input((8, 8, 3))
+    x = layers.Reshape((4, 8))(layers.Conv2D(8, 4, strides=4)(image))
+    x = x + rng.normal(size=(4, 8)).astype("float32")
+    x = layers.GlobalAveragePooling1D()(transformer(x))
+    model = keras.Model(image, layers.Dense(3, "softmax")(x))
+    found = ks.LRP(model).explain(rng.uniform(size=(2, 8, 8, 3)))
+    assert np.isfinite(found.input).all() and np.abs(found.input).max() > 0
+    # attention's softmax loses relevance, and says so; nothing else does
+    lossy = {name for name, (_, gap) in found.conservation_gap.summary().items() if gap[1] > 0.01}
+    assert lossy <= {call.name for call in trace(model).calls if isinstance(call.op, layers.MultiHeadAttention)}
+    missing = found.head_total - found.input.sum(axis=(1, 2, 3))
+    np.testing.assert_allclose(sum(found.conservation_gap.signed.values()), missing, atol=1e-3 * np.abs(missing).max())
+
+
+def test_a_text_classifier_is_explained_token_by_token(rng):
+    """Padding, which every layer masks, has no part; so a longer padding changes nothing."""
+    tokens = keras.Input((None,), dtype="int32")
+    x = layers.Embedding(20, 8, mask_zero=True)(tokens)
+    x = layers.GlobalAveragePooling1D()(transformer(x))
+    model = keras.Model(tokens, layers.Dense(3, "softmax", bias_initializer=BIAS)(x))
+    text = np.array([[3, 7, 9, 0, 0], [4, 4, 1, 2, 0]])
+    outputs = [ops.convert_to_numpy(model(t)) for t in (np.pad(text, [(0, 0), (0, 2)]), text)]
+    np.testing.assert_allclose(*outputs, atol=1e-5)
+    explainer = ks.LRP(model)
+    found = explainer.explain(text, 1)
+    assert found.input.shape == text.shape
+    np.testing.assert_allclose(found.input[text == 0], 0, atol=1e-6)
+    assert (np.abs(found.input[text > 0]) > 1e-6).all()
+    longer = explainer.explain(np.pad(text, [(0, 0), (0, 2)]), 1)
+    np.testing.assert_allclose(longer.input[:, :5], found.input, rtol=1e-3, atol=1e-4 * np.abs(found.input).max())
+    alone = explainer.explain(text[:1, :3], 1)
+    np.testing.assert_allclose(alone.input[0], found.input[0, :3], rtol=1e-3, atol=1e-4 * np.abs(found.input).max())
+
+
+def test_attention_refuses_what_it_cannot_follow(rng):
+    x = keras.Input((4, 5))
+    layer = layers.MultiHeadAttention(2, 3, name="attention", use_gate=True)
+    model = keras.Sequential([keras.Input((4, 5)), layers.Flatten(), layers.Dense(2)])
+    with pytest.raises(ValueError, match="gate.*'attention'"):
+        ks.LRP(keras.Model(x, model(layer(x, x))))(np.ones((1, 4, 5)))
