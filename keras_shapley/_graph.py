@@ -7,7 +7,7 @@ import inspect
 import keras
 from keras import tree
 from keras.src.activations.activations import ReLU as ReLUOperation
-from keras.src.applications import convnext
+from keras.src.applications import convnext, inception_resnet_v2
 from keras.src.backend import get_keras_mask, is_float_dtype, set_keras_mask
 from keras.src.models.functional import Functional
 from keras.src.ops import core, math, nn
@@ -38,7 +38,7 @@ ELEMENTWISE_OPERATIONS = (
     convnext.LayerScale,
     convnext.StochasticDepth,
 )
-ADDITION_OPERATIONS = _classes(operations, "Add Subtract")
+ADDITION_OPERATIONS = (*_classes(operations, "Add Subtract"), inception_resnet_v2.CustomScaleLayer)
 PRODUCT_OPERATIONS = _classes(operations, "Multiply")
 ONE_OPERAND_OPERATIONS = _classes(operations, "Divide TrueDivide Power")
 PAIR_EXTREME_OPERATIONS = _classes(operations, "Maximum Minimum")

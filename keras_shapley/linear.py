@@ -285,6 +285,19 @@ class SeparableConvMap(ConvMap):
         mixing = ops.reshape(pointwise, (channels, multiplier, self.layer.filters))
         return ops.einsum("...cm,cmf->...cf", depthwise, mixing)
 
+    def sums(self, x):
+        # one kernel after the other is cheaper than their product
+        layer = self.layer
+        return ops.separable_conv(
+            x,
+            ops.cast(layer.depthwise_kernel, x.dtype),
+            ops.cast(layer.pointwise_kernel, x.dtype),
+            strides=layer.strides,
+            padding=layer.padding,
+            dilation_rate=layer.dilation_rate,
+            data_format=layer.data_format,
+        )
+
     def _unit_shape(self):
         return (*self.layer.depthwise_kernel.shape[:-1], 1)
 

@@ -45,6 +45,7 @@ class LRP:
 
     Attributes:
         n_classes: number of classes that a target can name.
+        rules: by call, `(layer or operation, rule)`, of all calls that relevance can reach.
 
     Raises:
         ValueError: if the model is not built, of another kind, or has a layer without a rule, several outputs, or
@@ -87,6 +88,7 @@ class LRP:
         beside = {call: merge for call, merge in beside.items() if isinstance(met[call], LinearRule)}
         self._walk = Walk(self._graph.inputs, self._calls, head, met, beside, dtype)
         self.n_classes = head.n_targets(model.outputs[place].shape[-1])
+        self.rules = {call.name: (call.op, met[call]) for call in self._calls if call in met}
         self._variables = None
 
     def __call__(self, x, target=None, versus=None):
@@ -194,8 +196,8 @@ class LRP:
         if lost is not None:
             warnings.warn(
                 f"The relevance left the range of {self._walk.dtype} at {lost!r}. Eq. (2) has no bound where "
-                "denominators come near zero (see `Explanation.amplification`): take another preset, such as "
-                "LRP(model, rules='epsilon_plus').",
+                "denominators come near zero (see `Explanation.amplification`). With BatchNormalization, "
+                "LRP(model, merge_batch_norm=True) may keep it finite; LRP(model, rules='epsilon_plus') keeps it small.",
                 RuntimeWarning,
                 stacklevel=3,
             )

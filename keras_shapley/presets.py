@@ -2,6 +2,9 @@
 
 A key is a layer type or a tuple of them, a `First` of such, or the name of a layer or call. A table may be incomplete:
 `LRP` appends the paper's own.
+
+Presets that keep signs apart in convolutions do so in additions as well, by `AbsoluteSum`; zennit's divide by the sum:
+`[(presets.ADDITION, rules.Sum()), *presets.epsilon_plus()]`.
 """
 
 import dataclasses
@@ -11,6 +14,7 @@ from keras import layers
 from keras_shapley import _graph
 from keras_shapley.linear import LINEAR_TYPES
 from keras_shapley.rules import (
+    AbsoluteSum,
     Airport,
     AlphaBeta,
     Attention,
@@ -146,12 +150,12 @@ def paper(epsilon=1e-9):
 
 def epsilon(epsilon=1e-6):
     """`Epsilon` on every linear layer, Bach et al. (2015)."""
-    return [(LINEAR_TYPES, Epsilon(epsilon)), *_sums(epsilon)]
+    return [(LINEAR_TYPES, Epsilon(epsilon)), (ADDITION, Sum(epsilon)), *_others(epsilon)]
 
 
 def epsilon_plus(epsilon=1e-6):
     """`ZPlus` on convolutions, `Epsilon` on dense layers."""
-    return [(CONVOLUTION, ZPlus(epsilon)), (DENSE, Epsilon(epsilon)), *_sums(epsilon)]
+    return [(CONVOLUTION, ZPlus(epsilon)), (DENSE, Epsilon(epsilon)), (ADDITION, AbsoluteSum()), *_others(epsilon)]
 
 
 def epsilon_plus_flat(epsilon=1e-6):
@@ -171,20 +175,25 @@ def epsilon_gamma_box(low, high, epsilon=1e-6, gamma=0.25):
         (First(CONVOLUTION), ZBox(low, high, epsilon)),
         (CONVOLUTION, Gamma(gamma, epsilon)),
         (DENSE, Epsilon(epsilon)),
-        *_sums(epsilon),
+        (ADDITION, AbsoluteSum()),
+        *_others(epsilon),
     ]
 
 
 def epsilon_alpha2_beta1(epsilon=1e-6):
     """`AlphaBeta(2, 1)` on convolutions, `Epsilon` on dense layers."""
-    return [(CONVOLUTION, AlphaBeta(2.0, 1.0, epsilon)), (DENSE, Epsilon(epsilon)), *_sums(epsilon)]
+    return [
+        (CONVOLUTION, AlphaBeta(2.0, 1.0, epsilon)),
+        (DENSE, Epsilon(epsilon)),
+        (ADDITION, AbsoluteSum()),
+        *_others(epsilon),
+    ]
 
 
-def _sums(epsilon):
+def _others(epsilon):
     return [
         (AVERAGE_POOLING, Proportional(epsilon)),
         (MAX_POOLING, WinnerTakesAll()),
-        (ADDITION, Sum(epsilon)),
         (NORMALIZATION, CentredScale(epsilon)),
         ((layers.MultiHeadAttention,), Attention(Epsilon(epsilon), epsilon)),
         (BILINEAR, Bilinear(epsilon)),

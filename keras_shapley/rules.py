@@ -20,6 +20,7 @@ from keras_shapley.linear_rules import (
     ZPlus,
 )
 from keras_shapley.structural_rules import (
+    AbsoluteSum,
     Airport,
     CentredScale,
     EachStep,
@@ -37,6 +38,7 @@ from keras_shapley.structural_rules import (
 )
 
 __all__ = [
+    "AbsoluteSum",
     "Airport",
     "AlphaBeta",
     "Attention",

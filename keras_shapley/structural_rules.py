@@ -47,6 +47,23 @@ class Sum(Proportional):
         return [_gathered(relevance, inputs[0])]
 
 
+class AbsoluteSum:
+    """Addition, in proportion to absolute values: `r_k = |x_k| / sum_i |x_i| r`, so that no addend amplifies.
+
+    The ratio-based splitting of Otsuki et al. (2024) for residual networks, where addends of opposite signs abound.
+    Where all are zero they share equally. A constant addend is no player.
+    """
+
+    def __call__(self, call, inputs, relevance):
+        if len(inputs) < len(keras.tree.flatten(call.arguments)):
+            return Sum()(call, inputs, relevance)
+        zeros = [ops.zeros_like(x) for x in inputs]
+        addends = [ops.abs(call.at_full_precision(*zeros[:i], x, *zeros[i + 1 :])) for i, x in enumerate(inputs)]
+        total = sum(addends)
+        shares = [ops.where(total > 0, addend / ops.where(total > 0, total, 1), 1 / len(inputs)) for addend in addends]
+        return [_gathered(share * relevance, x) for share, x in zip(shares, inputs)]
+
+
 class Resize(Proportional):
     """UpSampling: copies give their relevance back to the original, interpolated values in proportion to their parts.
 

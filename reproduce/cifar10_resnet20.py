@@ -218,7 +218,7 @@ def train(model, data, checkpoint, *, epochs, heatmaps=False):
         What `result.json` holds.
     """
     (x_train, y_train), (x_test, y_test) = data
-    mean = (x_train.mean(axis=0, dtype="float64") / 255).astype("float32")
+    mean = datasets.pixel_mean(x_train)
     model.compile(
         optimizer=keras.optimizers.Adam(learning_rate(0)),
         loss="sparse_categorical_crossentropy",

@@ -142,6 +142,11 @@ def _unreachable(url):
     return None
 
 
+def pixel_mean(images):
+    """Mean of each pixel and channel over uint8 images, in [0, 1], float32."""
+    return (images.mean(axis=0, dtype="float64") / 255).astype("float32")
+
+
 def normalised(images, mean):
     """`x/255 - mean` in float32."""
     return images.astype("float32") / 255 - mean

@@ -105,6 +105,28 @@ def test_map_and_bias_together_are_the_layer(case, numpy):
     close(linear(x, linear.kernel) + linear.bias, numpy(linear.layer(x)), numpy)
 
 
+def test_sums_and_activation_are_the_layer(case, numpy):
+    """In two steps, as a walk takes them that needs the sums as well."""
+    linear, x, *_ = case
+    close(linear.activated(linear.sums(ops.convert_to_tensor(x))), numpy(linear.layer(x)), numpy)
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        layers.SeparableConv1D(3, 3, strides=2, depth_multiplier=2, activation="tanh", bias_initializer="normal"),
+        layers.SeparableConv2D(3, 3, padding="same", dilation_rate=2, bias_initializer="normal"),
+        layers.Conv2DTranspose(3, 3, strides=2, padding="same", activation="relu", bias_initializer="normal"),
+    ],
+)
+def test_sums_of_layers_with_other_geometries_too(layer, rng, numpy):
+    x = ops.convert_to_tensor(rng.normal(size=(2, *[7] * layer.rank, 2)).astype("float32"))
+    y = numpy(layer(x))
+    linear = linear_map(layer)
+    close(linear.activated(linear.sums(x)), y, numpy)
+    close(linear.sums(x), numpy(linear(x, linear.kernel)), numpy)
+
+
 def test_map_of_powers_is_the_sum_of_powers(case, numpy):
     """What eq. (1) needs of it: the map serves any kernel of the layer's geometry, not the layer's weights alone."""
     linear, x, kernel, _, cells = case

@@ -13,6 +13,7 @@ import keras_shapley as ks
 from keras_shapley._backend import compiled
 from keras_shapley._graph import trace
 from keras_shapley.rules import (
+    AbsoluteSum,
     Airport,
     CentredScale,
     EqualSplit,
@@ -240,6 +241,18 @@ def test_addends_share_in_proportion_also_when_they_broadcast(rng):
     a, b = propagate(Sum(), call_of(layers.Add(), (3, 4), (1, 4)), [one, other], relevance)
     np.testing.assert_allclose(a, one / (one + other) * relevance, rtol=1e-3)
     np.testing.assert_allclose(b, (other / (one + other) * relevance).sum(axis=1, keepdims=True), rtol=1e-3)
+
+
+@pytest.mark.parametrize("layer", [layers.Add(), layers.Subtract(), layers.Average()])
+def test_addends_can_share_by_their_absolute_values(layer, rng):
+    one, other = rng.normal(size=(2, 3, 4)), rng.normal(size=(2, 1, 4))
+    one[0, 0, 0] = other[0, 0, 0] = 0
+    relevance = rng.normal(size=(2, 3, 4))
+    a, b = propagate(AbsoluteSum(), call_of(layer, (3, 4), (1, 4)), [one, other], relevance)
+    size = np.abs(one) + np.abs(other)
+    share = np.where(size > 0, np.abs(one) / np.where(size > 0, size, 1), 1 / 2)
+    np.testing.assert_allclose(a, share * relevance, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(b, ((1 - share) * relevance).sum(axis=1, keepdims=True), rtol=1e-4, atol=1e-5)
 
 
 def test_a_constant_addend_is_no_player(rng):
