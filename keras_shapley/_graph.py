@@ -79,7 +79,7 @@ class Call:
         arguments: its `(args, kwargs)`, with a `Value` wherever a tensor goes.
         outputs: list of `Value`.
         linear: the `LinearMap` to use for it where that is not the layer's own.
-        sums: in a walk, the sums and pullback of the layer's linear map, if the forward pass left them.
+        preactivation: in a walk, `u + b` of the linear layer and its pullback, if the forward pass left them.
     """
 
     name: str
@@ -87,7 +87,7 @@ class Call:
     arguments: tuple
     outputs: list = dataclasses.field(default_factory=list)
     linear: object = None
-    sums: tuple = None
+    preactivation: tuple = None
 
     def __post_init__(self):
         self.inputs = [leaf for leaf in tree.flatten(self.arguments) if isinstance(leaf, Value)]

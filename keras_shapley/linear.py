@@ -8,6 +8,8 @@ import re
 
 from keras import layers, ops
 
+from keras_shapley._backend import vjp
+
 
 class LinearMap:
     """The sums `u = sum of w_i x_i` of a layer, without its bias and activation.
@@ -41,17 +43,28 @@ class LinearMap:
         """`L(x; W)` with the layer's own weights."""
         return self(x, ops.cast(self.kernel, x.dtype))
 
-    def activated(self, u):
-        """The layer's output from its sums."""
-        return self.layer.activation(u if self.bias is None else u + ops.cast(self.bias, u.dtype))
+    def preactivation(self, x):
+        """`u + b` with the layer's own weights: its output before the activation."""
+        u = self.sums(x)
+        return u if self.bias is None else u + ops.cast(self.bias, u.dtype)
 
     def unit_kernel(self, dtype):
         """Kernel of ones that has one output for all the units that share their inputs."""
         return ops.ones(self._unit_shape(), dtype)
 
-    def merge(self, y):
-        """Sums an output over the units that share their inputs: the output's shape under `unit_kernel`."""
-        return ops.sum(y, axis=-1, keepdims=True)
+    def merge(self, y, weights):
+        """Sums `y * weights` over the units that share their inputs: the output's shape under `unit_kernel`."""
+        if len(weights.shape) == 1:
+            return ops.matmul(y, weights)[..., None]
+        return ops.sum(y * weights, axis=-1, keepdims=True)
+
+    def spread(self, share, x):
+        """What an input like `x` gets if each unit gives `share` to every one of its inputs.
+
+        The transpose of `unit_kernel`'s map, in a shape that broadcasts against `x`.
+        """
+        _, transpose = vjp(lambda x: self(x, self.unit_kernel(x.dtype)), x)
+        return transpose(share)[0]
 
     def fan_in(self, players):
         """Number of inputs `n` behind each output, eq. (2): `L(1; 1)`, so taps on padding do not count.
@@ -95,6 +108,9 @@ class DenseMap(LinearMap):
     def __call__(self, x, kernel):
         return ops.matmul(x, kernel)
 
+    def spread(self, share, x):
+        return share
+
     def times_inputs(self, kernel, factors):
         return kernel * ops.reshape(factors, (-1, 1))
 
@@ -130,8 +146,8 @@ class EinsumDenseMap(LinearMap):
     def _unit_shape(self):
         return tuple(1 if axis in self.unit_axes else size for axis, size in enumerate(self.kernel.shape))
 
-    def merge(self, y):
-        return ops.sum(y, axis=self.y_axes, keepdims=True)
+    def merge(self, y, weights):
+        return ops.sum(y * weights, axis=self.y_axes, keepdims=True)
 
     def pool(self, x, kernel):
         return ops.mean(x, axis=self.x_axes, keepdims=True), ops.sum(kernel, axis=self.kernel_axes, keepdims=True)
@@ -160,8 +176,18 @@ class _ConvMap(LinearMap):
     def channel_axis(self):
         return self.layer.rank + 1 if self.layer.data_format == "channels_last" else 1
 
-    def merge(self, y):
-        return ops.sum(self._by_group(y), axis=self.channel_axis + 1)
+    def merge(self, y, weights):
+        if self.groups == 1 and self.layer.data_format == "channels_last":
+            return super().merge(y, weights)
+        return ops.sum(self._by_group(y * weights), axis=self.channel_axis + 1)
+
+    def spread(self, share, x):
+        if self.groups > 1:
+            return super().spread(share, x)
+        # all channels of the input get the same
+        ones = ops.ones((*self.layer.kernel_size, 1, 1), x.dtype)
+        _, transpose = vjp(lambda x: self(x, ones), ops.take(x, [0], axis=self.channel_axis))
+        return transpose(share)[0]
 
     def fan_in(self, players):
         # the same for every group: one channel of it broadcasts

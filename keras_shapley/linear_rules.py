@@ -5,6 +5,8 @@ denominators run over the inputs of an output.
 """
 
 import dataclasses
+import functools
+import operator
 
 from keras import ops
 
@@ -61,32 +63,21 @@ class LinearRule:
         has_bias = linear.bias is not None and self.bias != "ignore"
         b = ops.cast(linear.bias, x.dtype) if has_bias else ops.zeros((), x.dtype)
         real = players(call, x)
-        found = ops.zeros_like(x)
+        found = []
         for part in self.parts(x, kernel, b, real, relevance, linear):
-            maps = [(part_x, *_sums(call, linear, part_x, w, own=(x, kernel))) for part_x, w in part.terms]
-            denominator = sum(u for _, u, _ in maps) + part.bias
+            if call.preactivation is not None and part.terms[0][0] is x and part.terms[0][1] is kernel:
+                denominator, transpose = call.preactivation
+                terms = [(x, transpose)]
+            else:
+                maps = [(part_x, *vjp(lambda x, w=w: linear(x, w), part_x)) for part_x, w in part.terms]
+                denominator = sum(u for _, u, _ in maps) + part.bias
+                terms = [(part_x, transpose) for part_x, _, transpose in maps]
             quotient = part.relevance / stabilize(denominator, self.epsilon)
-            for part_x, _, transpose in maps:
-                found = found + part_x * transpose(quotient)[0]
+            found += [part_x * transpose(quotient)[0] for part_x, transpose in terms]
             if has_bias and self.bias == "distribute":
-                found = found + real * _spread(linear, real, x, quotient * part.bias)
-        return [found]
-
-
-def _sums(call, linear, x, kernel, own):
-    """`L(x; kernel)` and its pullback; those of the layer's `own` input and kernel are known from the forward pass."""
-    if call.sums is not None and x is own[0] and kernel is own[1]:
-        return call.sums
-    return vjp(lambda x: linear(x, kernel), x)
-
-
-def _spread(linear, real, x, amount):
-    """What each input gets of `amount`, which every output deals out equally to its `n` inputs."""
-    ones = linear.unit_kernel(x.dtype)
-    # the same for all inputs of a unit, so units are summed first and one map of ones spreads the sum
-    share = linear.merge(amount / linear.fan_in(real))
-    _, transpose = vjp(lambda x: linear(x, ones), x)
-    return transpose(share)[0]
+                share = linear.merge(quotient, part.bias) / linear.fan_in(real)
+                found.append(real * linear.spread(share, x))
+        return [functools.reduce(operator.add, found)]
 
 
 def _signs(x):

@@ -26,8 +26,11 @@ class MergedMap(LinearMap):
     def unit_kernel(self, dtype):
         return self._linear.unit_kernel(dtype)
 
-    def merge(self, y):
-        return self._linear.merge(y)
+    def merge(self, y, weights):
+        return self._linear.merge(y, weights)
+
+    def spread(self, share, x):
+        return self._linear.spread(share, x)
 
     def fan_in(self, players):
         return self._linear.fan_in(players)

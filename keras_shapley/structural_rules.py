@@ -8,12 +8,12 @@ import math
 import keras
 from keras import ops
 
-from keras_shapley._backend import vjp
+from keras_shapley._backend import signed, vjp
 
 
 def stabilize(x, epsilon):
     """`x + epsilon sign(x)` with sign(0) = +1, the denominator of eq. (2) as the paper keeps it from vanishing."""
-    return x + ops.where(x < 0, -epsilon, epsilon)
+    return x + signed(epsilon, x)
 
 
 def in_proportion(fn, inputs, relevance, epsilon):

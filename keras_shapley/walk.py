@@ -68,15 +68,15 @@ class Walk:
         return found if versus is None else {**found, "versus": versus}
 
     def _forward(self, tensors):
-        """Every tensor by `Value`, and the calls as they were made: with masks, merged maps and known sums."""
+        """Every tensor by `Value`, and the calls as they were made: with masks, merged maps and known preactivations."""
         values, uses = dict(zip(self.inputs, tensors)), []
         for call in self.calls:
             inputs = [values[value] for value in call.inputs]
             use = call.bound(inputs)
-            if self._wants_sums(call):
-                linear = linear_map(call.op)
-                sums = vjp(linear.sums, ops.cast(inputs[0], self.dtype))
-                use, outputs = dataclasses.replace(use, sums=sums), [linear.activated(sums[0])]
+            if self._wants_preactivation(call):
+                preactivation = vjp(linear_map(call.op).preactivation, ops.cast(inputs[0], self.dtype))
+                use = dataclasses.replace(use, preactivation=preactivation)
+                outputs = [call.op.activation(preactivation[0])]
                 copy_mask(inputs[0], outputs[0])
             else:
                 outputs = tree.flatten(call(*inputs))
@@ -87,11 +87,13 @@ class Walk:
             uses.append(use)
         return values, uses
 
-    def _wants_sums(self, call):
-        """Whether a call's rule needs what its output is made of, the sums of the layer's own kernel."""
+    def _wants_preactivation(self, call):
+        """Whether a call's rule has as its denominators what the layer's output is made of."""
+        rule = self.rules.get(call)
         return (
-            call not in self.merges
-            and isinstance(self.rules.get(call), linear_rules.Epsilon)
+            isinstance(rule, linear_rules.Epsilon)
+            and (rule.bias != "ignore" or call.op.bias is None)
+            and call not in self.merges
             and call.is_a(LINEAR_TYPES)
             and not isinstance(call.op, ShapleyLayer)
             and call.op.compute_dtype == self.dtype

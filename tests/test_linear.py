@@ -105,10 +105,9 @@ def test_map_and_bias_together_are_the_layer(case, numpy):
     close(linear(x, linear.kernel) + linear.bias, numpy(linear.layer(x)), numpy)
 
 
-def test_sums_and_activation_are_the_layer(case, numpy):
-    """In two steps, as a walk takes them that needs the sums as well."""
+def test_preactivation_and_activation_are_the_layer(case, numpy):
     linear, x, *_ = case
-    close(linear.activated(linear.sums(ops.convert_to_tensor(x))), numpy(linear.layer(x)), numpy)
+    close(linear.layer.activation(linear.preactivation(ops.convert_to_tensor(x))), numpy(linear.layer(x)), numpy)
 
 
 @pytest.mark.parametrize(
@@ -119,11 +118,11 @@ def test_sums_and_activation_are_the_layer(case, numpy):
         layers.Conv2DTranspose(3, 3, strides=2, padding="same", activation="relu", bias_initializer="normal"),
     ],
 )
-def test_sums_of_layers_with_other_geometries_too(layer, rng, numpy):
+def test_preactivation_of_layers_with_other_geometries_too(layer, rng, numpy):
     x = ops.convert_to_tensor(rng.normal(size=(2, *[7] * layer.rank, 2)).astype("float32"))
     y = numpy(layer(x))
     linear = linear_map(layer)
-    close(linear.activated(linear.sums(x)), y, numpy)
+    close(layer.activation(linear.preactivation(x)), y, numpy)
     close(linear.sums(x), numpy(linear(x, linear.kernel)), numpy)
 
 
@@ -167,20 +166,17 @@ def test_pooled_operands_are_smaller_than_those_of_the_exact_moment():
     assert tuple(x.shape) == (1, 5, 5, 2) and tuple(kernel.shape) == (3, 3, 1, 8)
 
 
-def test_what_is_merged_and_spread_reaches_each_input_in_equal_shares(case, gradients, rng):
+def test_what_is_merged_and_spread_reaches_each_input_in_equal_shares(case, numpy, rng):
     """The share of the bias in eq. (2): an amount at a neuron goes to each of its inputs, and to no other."""
-    linear, x, _, _, cells = case
+    linear, x, _, bias, cells = case
     amount = rng.normal(size=reference.output_shape(cells)).astype("float32")
+    weighted = amount * numpy(linear.bias)
     expected = np.zeros(x.shape)
     for cell in cells:
         for index in cell.inputs:
-            expected[index] += amount[cell.output]
-
-    def spread(x):
-        return ops.sum(linear(x, linear.unit_kernel("float32")) * linear.merge(ops.convert_to_tensor(amount)))
-
-    (actual,) = gradients(spread, x)
-    np.testing.assert_allclose(actual, expected, rtol=1e-5, atol=1e-5)
+            expected[index] += weighted[cell.output]
+    actual = linear.spread(linear.merge(ops.convert_to_tensor(amount), linear.bias), ops.convert_to_tensor(x))
+    np.testing.assert_allclose(np.broadcast_to(numpy(actual), x.shape), expected, rtol=1e-5, atol=1e-5)
 
 
 def test_unit_kernel_has_one_output_for_all_units_with_the_same_inputs(case):
