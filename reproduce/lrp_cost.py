@@ -15,6 +15,7 @@ they are installed. Their time is over the input gradient of that twin, and thei
 
 import argparse
 import dataclasses
+import functools
 import gc
 import importlib.metadata
 import importlib.util
@@ -37,6 +38,7 @@ BACKEND = keras.backend.backend()
 NETWORKS = {"resnet20": "ResNet-20", "resnet50": "ResNet50"}
 # of every rule that is compared with a peer's: with 1e-6 the largest relevance hangs on the last bit of a denominator
 EPSILON = 0.1
+PEERS = ("zennit", "captum")
 WARM_UP = 2  # calls of each candidate behind the first
 RESAMPLES = 2000
 RESULTS = pathlib.Path(__file__).resolve().parent / "results"
@@ -47,7 +49,12 @@ RESNET50_ONLY = ("image_size", "classes")
 COLUMNS = ("", "median, ms", "quartiles, ms", "over input gradient", "95 % interval", "over ours", "head alone, ms")
 COLUMNS += ("largest relevance", "agreement")
 
-LEGEND = """\
+NOT_FINITE = "not finite"
+INTRODUCTION = """\
+# The cost of relevance propagation
+
+Made by `python reproduce/lrp_cost.py`, once for each backend.
+
 Medians over rounds in which everything has its turn. *Over input gradient*: of the same model in the same run (for
 zennit and captum, of the `torch.nn` twin), with a 95 % interval from resampled rounds. *Over ours*: over the row with
 which the attribution is compared, preset `epsilon` or the input gradient of the Keras model. *Head alone*: the Shapley
@@ -150,9 +157,8 @@ def compiled(model):
             return model.stateless_call(*variables, x, training=False)[0]
 
         def variables():
-            return tuple(
-                [v.value for v in group] for group in (model.trainable_variables, model.non_trainable_variables)
-            )
+            groups = model.trainable_variables, model.non_trainable_variables
+            return tuple([variable.value for variable in group] for group in groups)
 
         jit_forward = jax.jit(apply)
         jit_gradient = jax.jit(jax.grad(lambda x, chosen, variables: ops.sum(chosen * apply(x, variables))))
@@ -183,17 +189,19 @@ def torch_gradient(model, x, chosen):
 
 
 def wait(result):
-    """Returns once the result is there."""
+    """Returns once the result is there; an `Explanation` is when it is returned."""
+    if not ops.is_tensor(result):
+        return
     if BACKEND == "jax":
-        sys.modules["jax"].block_until_ready(result)
+        result.block_until_ready()
     elif BACKEND == "tensorflow":
-        tree.map_structure(ops.convert_to_numpy, result)
+        result.numpy()
     elif sys.modules["torch"].cuda.is_available():
         sys.modules["torch"].cuda.synchronize()
 
 
 def candidates(model, x, target):
-    """What is timed on a model, by name; and the features' game at the head."""
+    """What is timed on a model, by name, and how many paths the game at its head takes."""
     linear, head = below_softmax(model)
     forward, gradient = compiled(linear)
     chosen = ops.one_hot(target, model.output_shape[-1])
@@ -254,7 +262,7 @@ def twin(model, add, fork=None):
 
     Args:
         model: a Keras model that calls each layer once.
-        add: function or module that adds two tensors; called for each addition, a module type is instantiated.
+        add: function that adds two tensors, or a type of modules that do, one for each addition.
         fork: module type to put between a ReLU and an input that other layers have as well; None for nothing.
     """
     import torch
@@ -263,37 +271,36 @@ def twin(model, add, fork=None):
     readers = [id(tensor) for layer in model.layers for tensor in tree.flatten(layer.input)]
 
     def translated(layer):
-        if isinstance(layer, keras.layers.Conv2D):
-            kernel, bias = (torch.tensor(weight) for weight in layer.get_weights())
+        is_a = functools.partial(isinstance, layer)
+        weights = [torch.tensor(weight) for weight in layer.get_weights()]
+        if is_a(keras.layers.Conv2D):
+            kernel = weights[0].permute(3, 2, 0, 1)
             padding = [(size - 1) // 2 if layer.padding == "same" else 0 for size in layer.kernel_size]
-            sizes = (kernel.shape[2], kernel.shape[3], layer.kernel_size, layer.strides, padding)
-            return loaded(nn.Conv2d(*sizes), kernel.permute(3, 2, 0, 1), bias)
-        if isinstance(layer, keras.layers.Dense):
-            kernel, bias = (torch.tensor(weight) for weight in layer.get_weights())
-            return loaded(nn.Linear(*kernel.shape), kernel.T, bias)
-        if isinstance(layer, keras.layers.BatchNormalization):
-            weights = (torch.tensor(weight) for weight in layer.get_weights())
-            return loaded(nn.BatchNorm2d(layer.gamma.shape[0], eps=layer.epsilon), *weights)
-        if isinstance(layer, keras.layers.MaxPooling2D):
+            module = nn.Conv2d(kernel.shape[1], kernel.shape[0], layer.kernel_size, layer.strides, padding)
+            return loaded(module, kernel, weights[1])
+        if is_a(keras.layers.Dense):
+            return loaded(nn.Linear(*weights[0].shape), weights[0].T, weights[1])
+        if is_a(keras.layers.BatchNormalization):
+            return loaded(nn.BatchNorm2d(len(weights[0]), eps=layer.epsilon), *weights)
+        if is_a(keras.layers.MaxPooling2D):
             return nn.MaxPool2d(layer.pool_size, layer.strides)
-        if isinstance(layer, keras.layers.AveragePooling2D):
+        if is_a(keras.layers.AveragePooling2D):
             return nn.AvgPool2d(layer.pool_size, layer.strides)
-        if isinstance(layer, keras.layers.GlobalAveragePooling2D):
+        if is_a(keras.layers.GlobalAveragePooling2D):
             return nn.AdaptiveAvgPool2d(1)
-        if isinstance(layer, keras.layers.ZeroPadding2D):
-            (top, bottom), (left, right) = layer.padding
-            return lambda x: nn.functional.pad(x, (left, right, top, bottom))
-        if isinstance(layer, keras.layers.Add):
+        if is_a(keras.layers.ZeroPadding2D):
+            # no module, for captum knows no rule for one
+            return functools.partial(nn.functional.pad, pad=[side for pair in layer.padding[::-1] for side in pair])
+        if is_a(keras.layers.Add):
             return add() if isinstance(add, type) else add
-        if isinstance(layer, keras.layers.Flatten):
+        if is_a(keras.layers.Flatten):
             return lambda x: x
         forked = readers.count(id(layer.input)) > 1
         return nn.Sequential(fork(), nn.ReLU()) if fork and forked else nn.ReLU()
 
     def loaded(module, *values):
-        state = module.state_dict()
-        names = [name for name in state if name != "num_batches_tracked"]
-        module.load_state_dict(state | dict(zip(names, values, strict=True)))
+        names = [name for name in module.state_dict() if name != "num_batches_tracked"]
+        module.load_state_dict(dict(zip(names, values, strict=True)), strict=False)
         return module
 
     class Twin(nn.Module):
@@ -398,30 +405,37 @@ def measured(name, settings):
     scale = float(np.abs(logits[np.arange(len(target)), target]).max())
 
     timed, head_paths = candidates(model, x, target)
-    attributions = {}
-    for key, candidate in timed.items():
-        result = candidate.call()
-        if candidate.to_keras:
-            attributions[key] = candidate.to_keras(result)
-        for _ in range(WARM_UP):
-            wait(candidate.call())
+    attributions = {key: warm(candidate) for key, candidate in timed.items()}
     seconds = in_turns({key: candidate.call for key, candidate in timed.items()}, settings["repeats"], rng)
 
     rows = {}
     for key, candidate in timed.items():
-        rows[key] = {"note": candidate.note, "base": candidate.base, "seconds": seconds[key].tolist()}
-        rows[key]["median_seconds"] = float(np.median(seconds[key]))
-        rows[key]["quartiles_seconds"] = np.quantile(seconds[key], (0.25, 0.75)).tolist()
-        rows[key]["over_base"] = ratio(seconds[key], seconds[candidate.base], rng)
+        rows[key] = row = {
+            "note": candidate.note,
+            "seconds": seconds[key].tolist(),
+            "median_seconds": float(np.median(seconds[key])),
+            "quartiles_seconds": np.quantile(seconds[key], (0.25, 0.75)).tolist(),
+            "base": candidate.base,
+            "over_base": ratio(seconds[key], seconds[candidate.base], rng),
+        }
         if candidate.relevance:
             largest = float(np.abs(attributions[key]).max()) / scale
-            rows[key]["largest_relevance"] = largest if np.isfinite(largest) else None
+            row["largest_relevance"] = largest if np.isfinite(largest) else None
         if candidate.like:
-            rows[key]["like"] = candidate.like
-            rows[key]["over_like"] = ratio(seconds[key], seconds[candidate.like], rng)
-            rows[key]["agreement"] = agreement(attributions[key], attributions[candidate.like])
+            row["like"] = candidate.like
+            row["over_like"] = ratio(seconds[key], seconds[candidate.like], rng)
+            row["agreement"] = agreement(attributions[key], attributions[candidate.like])
     head = rows.pop("head") | {"paths": head_paths}
     return {"run": describe(model, name, settings), "rows": rows, "head": head}
+
+
+def warm(candidate):
+    """The attribution of the first call, which compiles, if it is one; and the warm-up."""
+    result = candidate.call()
+    attribution = candidate.to_keras(result) if candidate.to_keras else None
+    for _ in range(WARM_UP):
+        wait(candidate.call())
+    return attribution
 
 
 def in_turns(calls, repeats, rng):
@@ -482,7 +496,7 @@ def describe(model, name, settings):
     """What a measurement is, for its record."""
     packages = {"keras": keras, "keras_shapley": ks, BACKEND: sys.modules[BACKEND], "numpy": np}
     versions = {"python": platform.python_version()} | {key: module.__version__ for key, module in packages.items()}
-    peers = [peer for peer in ("zennit", "captum") if BACKEND == "torch" and importlib.util.find_spec(peer)]
+    compared = [peer for peer in PEERS if BACKEND == "torch" and importlib.util.find_spec(peer)]
     options = {key: value for key, value in settings.items() if name == "resnet50" or key not in RESNET50_ONLY}
     words = " ".join(f"--{key.replace('_', '-')} {value}" for key, value in options.items())
     return {
@@ -492,7 +506,7 @@ def describe(model, name, settings):
         "images": list(model.input_shape[1:]),
         "classes": model.output_shape[-1],
         "parameters": model.count_params(),
-        "versions": versions | {peer: importlib.metadata.version(peer) for peer in peers},
+        "versions": versions | {peer: importlib.metadata.version(peer) for peer in compared},
         "device": device(),
         "cpu": cpu(),
         "cores": os.cpu_count(),
@@ -512,57 +526,63 @@ def device():
 
 
 def cpu():
-    try:
-        lines = pathlib.Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor()
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
+    """Name of the processor."""
+    file = pathlib.Path("/proc/cpuinfo")
+    lines = file.read_text().splitlines() if file.exists() else []
+    return next((line.partition(": ")[2] for line in lines if line.startswith("model name")), platform.machine())
 
 
 def table(records):
-    """Markdown of all measurements: for every network and backend a table, and what it was measured with."""
-    lines = [
-        "# The cost of relevance propagation",
-        "",
-        "Made by `python reproduce/lrp_cost.py`, once for each backend.",
+    """Markdown of all measurements, network by network."""
+    sections = [
+        section(title, record[name]) for name, title in NETWORKS.items() for record in records if name in record
     ]
-    lines += ["", LEGEND.rstrip()]
-    for name, title in NETWORKS.items():
-        for record in records:
-            if name not in record:
-                continue
-            run, rows, head = (record[name][key] for key in ("run", "rows", "head"))
-            lines += ["", f"## {title}, {run['backend']}", "", f"    {run['command']}", ""]
-            lines += [f"| {' | '.join(COLUMNS)} |", "|" + " --- |" * len(COLUMNS)]
-            lines += [f"| {' | '.join(cells(key, row, head))} |" for key, row in rows.items()]
-            versions = ", ".join(f"{package} {version}" for package, version in run["versions"].items())
-            lines += [
-                "",
-                f"- Batches of {run['settings']['batch_size']}, images {' x '.join(map(str, run['images']))}, "
-                f"{run['classes']} classes, {run['parameters']:,} parameters, seed {run['settings']['seed']}; the head "
-                f"by {head['paths']} paths.",
-                f"- {versions}; {run['device']}, {run['settings']['threads']} threads, {run['cores']} cores of "
-                f"{run['cpu']}.",
-                *(f"- {key}: {row['note']}." for key, row in rows.items() if row["note"]),
-            ]
+    return "\n".join([INTRODUCTION, *sections])
+
+
+def section(title, measurement):
+    """Markdown of one network on one backend: its table, and what it was measured with."""
+    run, rows, head = measurement["run"], measurement["rows"], measurement["head"]
+    settings, images = run["settings"], " x ".join(map(str, run["images"]))
+    versions = ", ".join(f"{package} {version}" for package, version in run["versions"].items())
+    lines = [f"## {title}, {run['backend']}", "", f"    {run['command']}", ""]
+    lines += [f"| {' | '.join(COLUMNS)} |", "|" + " --- |" * len(COLUMNS)]
+    lines += [f"| {' | '.join(cells(key, row, head))} |" for key, row in rows.items()]
+    lines += [
+        "",
+        f"- Batches of {settings['batch_size']}, images {images}, {run['classes']} classes, {run['parameters']:,} "
+        f"parameters, seed {settings['seed']}, {settings['repeats']} rounds; the head by {head['paths']} paths.",
+        f"- {versions}; {run['device']}, {settings['threads']} threads, {run['cores']} cores of {run['cpu']}.",
+        *(f"- {key}: {row['note']}." for key, row in rows.items() if row["note"]),
+    ]
     return "\n".join(lines) + "\n"
 
 
 def cells(name, row, head):
     """The cells of a row, in the order of COLUMNS."""
     low, high = row["over_base"]["interval"]
-    largest = row.get("largest_relevance", "")
-    found = [name, f"{1e3 * row['median_seconds']:.1f}"]
-    found += [" to ".join(f"{1e3 * value:.1f}" for value in row["quartiles_seconds"])]
-    found += [f"{row['over_base']['ratio']:.2f}", f"{low:.2f} to {high:.2f}"]
-    found += [f"{row['over_like']['ratio']:.2f}" if "over_like" in row else ""]
-    found += [f"{1e3 * head['median_seconds']:.1f}" if name.startswith("LRP") else ""]
-    found += ["not finite" if largest is None else largest and f"{largest:.1e}"]
-    if "agreement" not in row:
-        return [*found, ""]
-    if row["agreement"] is None:
-        return [*found, "not finite"]
-    return [*found, f"{row['agreement']['largest_difference']:.0e}, r = {row['agreement']['correlation']:.6f}"]
+    agreement, largest = row.get("agreement", ""), row.get("largest_relevance", "")
+    if agreement:
+        agreement = f"{agreement['largest_difference']:.0e}, r = {agreement['correlation']:.6f}"
+    return [
+        name,
+        f"{1e3 * row['median_seconds']:.1f}",
+        " to ".join(f"{1e3 * value:.1f}" for value in row["quartiles_seconds"]),
+        f"{row['over_base']['ratio']:.2f}",
+        f"{low:.2f} to {high:.2f}",
+        f"{row['over_like']['ratio']:.2f}" if "over_like" in row else "",
+        f"{1e3 * head['median_seconds']:.1f}" if name.startswith("LRP") else "",
+        f"{largest:.1e}" if largest else NOT_FINITE if largest is None else "",
+        NOT_FINITE if agreement is None else agreement,
+    ]
+
+
+def read(path):
+    """What an earlier run wrote."""
+    try:
+        return json.loads(path.read_text())
+    except ValueError as error:
+        raise ValueError(f"{path} is no file of this script ({error}): move it away, or give another --out") from error
 
 
 def write(path, text):
@@ -604,23 +624,22 @@ def main(argv=None):
 
     path = args.out / f"lrp_cost_{BACKEND}.json"
     try:
-        fix_threads(args.threads)
         args.out.mkdir(parents=True, exist_ok=True)
-        record = json.loads(path.read_text()) if path.exists() else {}
+        record = read(path) if path.exists() else {}
+        fix_threads(args.threads)
     except (OSError, ValueError) as error:
         parser.error(str(error))
 
     settings = {name: getattr(args, name) for name in SETTINGS}
-    for peer in ("zennit", "captum"):
-        if BACKEND == "torch" and not importlib.util.find_spec(peer):
-            print(f"{peer} is not installed: its row is left out.")
+    if BACKEND == "torch":
+        for peer in PEERS:
+            if not importlib.util.find_spec(peer):
+                print(f"{peer} is not installed: its row is left out.")
     for name in dict.fromkeys(args.model):
         record[name] = measured(name, settings)
-        write(path, json.dumps(record, indent=1) + "\n")
-        records = [json.loads(file.read_text()) for file in sorted(args.out.glob("lrp_cost_*.json"))]
-        write(args.out / "lrp_cost.md", table(records))
-        print(table([{name: record[name]}]))
-        keras.utils.clear_session()
+        write(path, json.dumps(record, indent=1, allow_nan=False) + "\n")
+        write(args.out / "lrp_cost.md", table([read(file) for file in sorted(args.out.glob("lrp_cost_*.json"))]))
+        print(section(NETWORKS[name], record[name]))
     return 0
 
 
