@@ -552,7 +552,7 @@ def section(title, measurement):
         "",
         f"- Batches of {settings['batch_size']}, images {images}, {run['classes']} classes, {run['parameters']:,} "
         f"parameters, seed {settings['seed']}, {settings['repeats']} rounds; the head by {head['paths']} paths.",
-        f"- {versions}; {run['device']}, {settings['threads']} threads, {run['cores']} cores of {run['cpu']}.",
+        f"- {versions}; {run['device']}, threads: {settings['threads']}, cores: {run['cores']} of {run['cpu']}.",
         *(f"- {key}: {row['note']}." for key, row in rows.items() if row["note"]),
     ]
     return "\n".join(lines) + "\n"

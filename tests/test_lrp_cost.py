@@ -10,6 +10,8 @@ import keras
 import numpy as np
 import pytest
 
+import keras_shapley as ks
+
 REPRODUCE = pathlib.Path(__file__).resolve().parents[1] / "reproduce"
 sys.path.insert(0, str(REPRODUCE))
 
@@ -135,6 +137,49 @@ def test_the_gradient_is_that_of_the_chosen_logits(rng, numpy):
         model.set_weights([kernel, np.ones(3, "float32")])
         np.testing.assert_allclose(numpy(gradient(x, chosen)), kernel.T[[2, 0]], rtol=1e-6)
         np.testing.assert_allclose(numpy(forward(x)), numpy(x) @ kernel + 1, rtol=1e-5)
+
+
+@pytest.fixture
+def residual(rng):
+    """The layers of ResNet50 that ResNet-20 has not, with a fork before a ReLU; its images and targets."""
+    layers = keras.layers
+    x = inputs = keras.Input((11, 11, 3))
+    x = layers.Conv2D(4, 3, strides=2)(layers.ZeroPadding2D(((1, 2), (2, 1)))(x))
+    x = layers.Activation("relu")(layers.BatchNormalization(epsilon=1e-5)(x))
+    x = layers.MaxPooling2D(3, strides=2)(layers.ZeroPadding2D(1)(x))
+    x = layers.Add()([x, layers.Conv2D(4, 3, padding="same")(x)])
+    x = layers.Add()([x, layers.Conv2D(4, 1)(layers.ReLU()(x))])
+    model = keras.Model(inputs, layers.Dense(5)(layers.GlobalAveragePooling2D()(x)))
+    for weight in model.weights:
+        offset = 1 if weight.name in ("gamma", "moving_variance") else 0
+        weight.assign(offset + 0.2 * rng.standard_normal(weight.shape))
+    images = keras.ops.convert_to_tensor(rng.standard_normal((2, 11, 11, 3)).astype("float32"))
+    return model, images, np.array([3, 1], "int32")
+
+
+@pytest.mark.skipif(keras.backend.backend() != "torch", reason="the peers run on PyTorch")
+def test_twins_are_right_for_every_layer_of_resnet50(residual, numpy):
+    model, x, target = residual
+    chosen = keras.ops.one_hot(target, 5)
+    found = script.peers(model, x, target, chosen)
+    like = {
+        "input gradient": numpy(script.compiled(model)[1](x, chosen)),
+        "LRP, preset epsilon": numpy(ks.LRP(model, rules=ks.presets.epsilon(script.EPSILON))(x, target)),
+    }
+    for candidate in found.values():
+        expected = like[candidate.like]
+        for _ in range(2):
+            np.testing.assert_allclose(
+                candidate.to_keras(candidate.call()), expected, atol=1e-5 * np.abs(expected).max()
+            )
+
+
+@pytest.mark.skipif(keras.backend.backend() != "torch", reason="the peers run on PyTorch")
+def test_without_the_peers_the_twin_is_left(residual, monkeypatch):
+    for peer in PEERS:
+        monkeypatch.setitem(sys.modules, peer, None)
+    model, x, target = residual
+    assert list(script.peers(model, x, target, keras.ops.one_hot(target, 5))) == [TWIN]
 
 
 def test_a_ratio_and_its_interval(rng):
