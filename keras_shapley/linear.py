@@ -184,6 +184,8 @@ class _ConvMap(LinearMap):
     def spread(self, share, x):
         if self.groups > 1:
             return super().spread(share, x)
+        if all(size == 1 for size in (*self.layer.kernel_size, *self.layer.strides)):
+            return share
         # all channels of the input get the same
         ones = ops.ones((*self.layer.kernel_size, 1, 1), x.dtype)
         _, transpose = vjp(lambda x: self(x, ones), ops.take(x, [0], axis=self.channel_axis))

@@ -15,8 +15,6 @@ they are installed. Their time is over the input gradient of that twin, and thei
 
 import argparse
 import dataclasses
-import functools
-import gc
 import importlib.metadata
 import importlib.util
 import json
@@ -24,13 +22,12 @@ import os
 import pathlib
 import platform
 import sys
-import time
-import types
 
 import cifar10_resnet20
 import keras
 import numpy as np
-from keras import ops, tree
+import timing
+from keras import ops
 
 import keras_shapley as ks
 
@@ -40,7 +37,6 @@ NETWORKS = {"resnet20": "ResNet-20", "resnet50": "ResNet50"}
 EPSILON = 0.1
 PEERS = ("zennit", "captum")
 WARM_UP = 2  # calls of each candidate behind the first
-RESAMPLES = 2000
 RESULTS = pathlib.Path(__file__).resolve().parent / "results"
 QUICK = {"model": ["resnet20"], "batch_size": 2, "repeats": 3, "out": pathlib.Path("runs", "lrp_cost")}
 FULL = {"model": list(NETWORKS), "batch_size": 16, "repeats": 20, "out": RESULTS}
@@ -61,8 +57,9 @@ which the attribution is compared, preset `epsilon` or the input gradient of the
 values of the softmax, which `head="auto"` needs beside the walk; the rows themselves are given the relevance there.
 
 *Largest relevance*: over the largest explained logit. The weights are random, and rule `Shapley` with its small
-stabiliser can grow beyond float32. *Agreement*: the largest difference over the largest value, and the correlation.
-Rounding can open a ReLU on one side alone, so that gradients may differ by more than rounding.
+stabiliser can grow beyond float32. *Agreement*: of each image the largest difference over the largest value, and the
+correlation; of the median image, and of the worst in brackets. Rounding can turn the sign of a denominator, or open a
+ReLU, on one side alone, and then an image differs by more than rounding.
 """
 
 EXAMPLES = """\
@@ -188,18 +185,6 @@ def torch_gradient(model, x, chosen):
     return torch.autograd.grad((chosen * model(x)).sum(), x)[0]
 
 
-def wait(result):
-    """Returns once the result is there; an `Explanation` is when it is returned."""
-    if not ops.is_tensor(result):
-        return
-    if BACKEND == "jax":
-        result.block_until_ready()
-    elif BACKEND == "tensorflow":
-        result.numpy()
-    elif sys.modules["torch"].cuda.is_available():
-        sys.modules["torch"].cuda.synchronize()
-
-
 def candidates(model, x, target):
     """What is timed on a model, by name, and how many paths the game at its head takes."""
     linear, head = below_softmax(model)
@@ -239,160 +224,23 @@ def candidates(model, x, target):
 def peers(model, x, target, chosen):
     """On PyTorch: the input gradient of a `torch.nn` twin, and zennit and captum on twins of their own."""
     import torch
+    import torch_peers
 
     x = torch.permute(x, (0, 3, 1, 2)).contiguous()
-    plain, base = twin(model, torch.add), "input gradient, torch.nn twin"
+    plain, base = torch_peers.twin(model, torch.add), "input gradient, torch.nn twin"
     options = {"base": base, "to_keras": lambda y: ops.convert_to_numpy(y.detach()).transpose(0, 2, 3, 1)}
     found = {base: Candidate(lambda: torch_gradient(plain, x, chosen), like="input gradient", **options)}
     options |= {"relevance": True, "like": "LRP, preset epsilon"}
     if importlib.util.find_spec("zennit"):
         note = f"Epsilon({EPSILON}); Norm({EPSILON}) on sums and average pooling; Pass on ReLU and BatchNorm"
-        found["zennit, the same rules"] = Candidate(zennit(model, x, chosen), note=note, **options)
+        found["zennit, the same rules"] = Candidate(torch_peers.zennit(model, x, chosen, EPSILON), note=note, **options)
     if importlib.util.find_spec("captum"):
         note = (
             f"EpsilonRule({EPSILON}) on linear layers, sums and average pooling; IdentityRule on BatchNorm, amended to "
             "reach a ReLU below; EpsilonRule(1e-9) on a copy between a forked tensor and its ReLU"
         )
-        found["captum, the same rules"] = Candidate(captum(model, x, target), note=note, **options)
+        found["captum, the same rules"] = Candidate(torch_peers.captum(model, x, target, EPSILON), note=note, **options)
     return found
-
-
-def twin(model, add, fork=None):
-    """A Functional model of these networks' layers in `torch.nn`, channels first, in inference mode.
-
-    Args:
-        model: a Keras model that calls each layer once.
-        add: function that adds two tensors, or a type of modules that do, one for each addition.
-        fork: module type to put between a ReLU and an input that other layers have as well; None for nothing.
-    """
-    import torch
-    from torch import nn
-
-    readers = [id(tensor) for layer in model.layers for tensor in tree.flatten(layer.input)]
-
-    def translated(layer):
-        is_a = functools.partial(isinstance, layer)
-        weights = [torch.tensor(weight) for weight in layer.get_weights()]
-        if is_a(keras.layers.Conv2D):
-            kernel = weights[0].permute(3, 2, 0, 1)
-            padding = [(size - 1) // 2 if layer.padding == "same" else 0 for size in layer.kernel_size]
-            module = nn.Conv2d(kernel.shape[1], kernel.shape[0], layer.kernel_size, layer.strides, padding)
-            return loaded(module, kernel, weights[1])
-        if is_a(keras.layers.Dense):
-            return loaded(nn.Linear(*weights[0].shape), weights[0].T, weights[1])
-        if is_a(keras.layers.BatchNormalization):
-            return loaded(nn.BatchNorm2d(len(weights[0]), eps=layer.epsilon), *weights)
-        if is_a(keras.layers.MaxPooling2D):
-            return nn.MaxPool2d(layer.pool_size, layer.strides)
-        if is_a(keras.layers.AveragePooling2D):
-            return nn.AvgPool2d(layer.pool_size, layer.strides)
-        if is_a(keras.layers.GlobalAveragePooling2D):
-            return nn.AdaptiveAvgPool2d(1)
-        if is_a(keras.layers.ZeroPadding2D):
-            # no module, for captum knows no rule for one
-            return functools.partial(nn.functional.pad, pad=[side for pair in layer.padding[::-1] for side in pair])
-        if is_a(keras.layers.Add):
-            return add() if isinstance(add, type) else add
-        if is_a(keras.layers.Flatten):
-            return lambda x: x
-        forked = readers.count(id(layer.input)) > 1
-        return nn.Sequential(fork(), nn.ReLU()) if fork and forked else nn.ReLU()
-
-    def loaded(module, *values):
-        names = [name for name in module.state_dict() if name != "num_batches_tracked"]
-        module.load_state_dict(dict(zip(names, values, strict=True)), strict=False)
-        return module
-
-    class Twin(nn.Module):
-        def __init__(self):
-            super().__init__()
-            layers = [layer for layer in model.layers if not isinstance(layer, keras.layers.InputLayer)]
-            self.steps = [(translated(a), [id(t) for t in tree.flatten(a.input)], id(a.output)) for a in layers]
-            self.parts = nn.ModuleList(step for step, *_ in self.steps if isinstance(step, nn.Module))
-
-        def forward(self, x):
-            values = {id(model.input): x}
-            for step, sources, result in self.steps:
-                inputs = [values[source] for source in sources]
-                # what a Flatten in front would do: after the pooling nothing but channels is left
-                inputs = [inputs[0].flatten(1)] if isinstance(step, nn.Linear) else inputs
-                values[result] = step(*inputs)
-            return values[id(model.output)]
-
-    return Twin().eval().to(model.variables[0].value.device)
-
-
-def zennit(model, x, chosen):
-    """Function without arguments: LRP-epsilon of `x` by zennit."""
-    import torch
-
-    if not importlib.util.find_spec("torchvision"):
-        # zennit imports it for networks of its own
-        stub = {"__getattr__": lambda self, name: type(name, (torch.nn.Module,), {}), "__path__": []}
-        for path in ("", ".models", ".models.resnet", ".models.vgg", ".ops", ".ops.misc"):
-            name = f"torchvision{path}"
-            sys.modules[name] = type("Stub", (types.ModuleType,), stub)(name)
-    from zennit import rules
-    from zennit import types as kinds
-    from zennit.attribution import Gradient
-    from zennit.composites import LayerMapComposite
-    from zennit.layer import Sum
-
-    class Addition(torch.nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.sum = Sum()
-
-        def forward(self, *addends):
-            return self.sum(torch.stack(addends, dim=-1))
-
-    table = [
-        (kinds.Linear, rules.Epsilon(EPSILON)),
-        ((Sum, kinds.AvgPool), rules.Norm(EPSILON)),
-        ((kinds.Activation, kinds.BatchNorm), rules.Pass()),
-    ]
-    attributor = Gradient(twin(model, Addition), LayerMapComposite(table))
-    attributor.__enter__()  # the hooks stay for all calls
-    return lambda: attributor(x.detach(), lambda output: chosen * output.detach())[1]
-
-
-def captum(model, x, target):
-    """Function without arguments: LRP-epsilon of `x` by captum."""
-    import torch
-    from captum.attr import LRP
-    from captum.attr._utils.custom_modules import Addition_Module
-    from captum.attr._utils.lrp_rules import EpsilonRule, IdentityRule
-
-    class Pass(IdentityRule):
-        """As IdentityRule, which a ReLU in front would not hear of."""
-
-        def _create_backward_hook_input(self, inputs):
-            def hook(gradient):
-                gradient.replace_out = self.relevance_output[gradient.device]
-                return gradient.replace_out
-
-            return hook
-
-    class Copy(torch.nn.Module):
-        def forward(self, x):
-            return x.clone()
-
-    attributed = twin(model, Addition_Module, fork=Copy)
-    weighed = (torch.nn.Conv2d, torch.nn.Linear, torch.nn.AvgPool2d, torch.nn.AdaptiveAvgPool2d, Addition_Module)
-    target = torch.tensor(target, device=x.device)
-
-    def attribute():
-        # it takes the rules off again after each call
-        for module in attributed.modules():
-            if isinstance(module, torch.nn.BatchNorm2d):
-                module.rule = Pass()
-            elif isinstance(module, Copy):
-                module.rule = EpsilonRule(1e-9)
-            elif isinstance(module, weighed):
-                module.rule = EpsilonRule(EPSILON)
-        return LRP(attributed).attribute(x.detach().requires_grad_(), target=target)
-
-    return attribute
 
 
 def measured(name, settings):
@@ -406,7 +254,7 @@ def measured(name, settings):
 
     timed, head_paths = candidates(model, x, target)
     attributions = {key: warm(candidate) for key, candidate in timed.items()}
-    seconds = in_turns({key: candidate.call for key, candidate in timed.items()}, settings["repeats"], rng)
+    seconds = timing.in_turns({key: candidate.call for key, candidate in timed.items()}, settings["repeats"], rng)
 
     rows = {}
     for key, candidate in timed.items():
@@ -416,14 +264,14 @@ def measured(name, settings):
             "median_seconds": float(np.median(seconds[key])),
             "quartiles_seconds": np.quantile(seconds[key], (0.25, 0.75)).tolist(),
             "base": candidate.base,
-            "over_base": ratio(seconds[key], seconds[candidate.base], rng),
+            "over_base": timing.ratio(seconds[key], seconds[candidate.base], rng),
         }
         if candidate.relevance:
             largest = float(np.abs(attributions[key]).max()) / scale
             row["largest_relevance"] = largest if np.isfinite(largest) else None
         if candidate.like:
             row["like"] = candidate.like
-            row["over_like"] = ratio(seconds[key], seconds[candidate.like], rng)
+            row["over_like"] = timing.ratio(seconds[key], seconds[candidate.like], rng)
             row["agreement"] = agreement(attributions[key], attributions[candidate.like])
     head = rows.pop("head") | {"paths": head_paths}
     return {"run": describe(model, name, settings), "rows": rows, "head": head}
@@ -434,62 +282,24 @@ def warm(candidate):
     result = candidate.call()
     attribution = candidate.to_keras(result) if candidate.to_keras else None
     for _ in range(WARM_UP):
-        wait(candidate.call())
+        timing.wait(candidate.call())
     return attribution
 
 
-def in_turns(calls, repeats, rng):
-    """Seconds of each call, an array of `repeats`: in each round every one has its turn, in random order."""
-    seconds = {name: [] for name in calls}
-    for _ in range(repeats):
-        gc.collect()
-        for name in rng.permutation(list(calls)):
-            start = time.perf_counter()
-            wait(calls[name]())
-            seconds[name].append(round(time.perf_counter() - start, 7))
-    return {name: np.array(values) for name, values in seconds.items()}
-
-
-def ratio(seconds, base, rng):
-    """Ratio of the medians, and its 95 % interval from rounds drawn with replacement."""
-    drawn = rng.integers(len(seconds), size=(RESAMPLES, len(seconds)))
-    ratios = np.median(seconds[drawn], axis=1) / np.median(base[drawn], axis=1)
-    return {
-        "ratio": float(np.median(seconds) / np.median(base)),
-        "interval": np.quantile(ratios, (0.025, 0.975)).tolist(),
-    }
-
-
 def agreement(theirs, ours):
-    """Largest difference of two attributions over the largest absolute value of the second, and their correlation."""
+    """How near two attributions are: of each image the largest difference over the largest value, and the correlation.
+
+    Of the median image and of the worst one, which may have a neuron on the edge between two signs.
+    """
     if not (np.isfinite(theirs).all() and np.isfinite(ours).all()):
         return None
-    theirs, ours = theirs.astype("float64"), ours.astype("float64")
+    theirs, ours = (part.reshape(len(part), -1).astype("float64") for part in (theirs, ours))
+    differences = np.abs(theirs - ours).max(axis=1) / np.abs(ours).max(axis=1)
+    correlations = [np.corrcoef(pair)[0, 1] for pair in zip(theirs, ours)]
     return {
-        "largest_difference": float(np.abs(theirs - ours).max() / np.abs(ours).max()),
-        "correlation": float(np.corrcoef(theirs.ravel(), ours.ravel())[0, 1]),
+        "difference": {"median": float(np.median(differences)), "worst": float(differences.max())},
+        "correlation": {"median": float(np.median(correlations)), "worst": float(min(correlations))},
     }
-
-
-def fix_threads(n):
-    """Lets this process have `n` threads for its work. To be called before the first tensor is made."""
-    if hasattr(os, "sched_setaffinity"):
-        cores = sorted(os.sched_getaffinity(0))
-        if n > len(cores):
-            raise ValueError(f"--threads {n} is more than the {len(cores)} cores that this process may use")
-        # what sizes XLA's pools on JAX, as NPROC does
-        os.sched_setaffinity(0, cores[:n])
-    os.environ["NPROC"] = str(n)
-    if BACKEND == "tensorflow":
-        import tensorflow as tf
-
-        tf.config.threading.set_intra_op_parallelism_threads(n)
-        tf.config.threading.set_inter_op_parallelism_threads(n)
-    elif BACKEND == "torch":
-        import torch
-
-        torch.set_num_threads(n)
-        torch.set_num_interop_threads(n)
 
 
 def describe(model, name, settings):
@@ -507,29 +317,10 @@ def describe(model, name, settings):
         "classes": model.output_shape[-1],
         "parameters": model.count_params(),
         "versions": versions | {peer: importlib.metadata.version(peer) for peer in compared},
-        "device": device(),
-        "cpu": cpu(),
+        "device": timing.device(),
+        "cpu": timing.cpu(),
         "cores": os.cpu_count(),
     }
-
-
-def device():
-    """Name of the device that computes."""
-    if BACKEND == "jax":
-        return sys.modules["jax"].devices()[0].device_kind
-    if BACKEND == "torch":
-        cuda = sys.modules["torch"].cuda
-        return cuda.get_device_name() if cuda.is_available() else "cpu"
-    config = sys.modules["tensorflow"].config
-    gpus = config.list_physical_devices("GPU")
-    return config.experimental.get_device_details(gpus[0]).get("device_name", "gpu") if gpus else "cpu"
-
-
-def cpu():
-    """Name of the processor."""
-    file = pathlib.Path("/proc/cpuinfo")
-    lines = file.read_text().splitlines() if file.exists() else []
-    return next((line.partition(": ")[2] for line in lines if line.startswith("model name")), platform.machine())
 
 
 def table(records):
@@ -563,7 +354,11 @@ def cells(name, row, head):
     low, high = row["over_base"]["interval"]
     agreement, largest = row.get("agreement", ""), row.get("largest_relevance", "")
     if agreement:
-        agreement = f"{agreement['largest_difference']:.0e}, r = {agreement['correlation']:.6f}"
+        difference, correlation = agreement["difference"], agreement["correlation"]
+        agreement = (
+            f"{difference['median']:.0e} ({difference['worst']:.0e}), "
+            f"r = {correlation['median']:.6f} ({correlation['worst']:.6f})"
+        )
     return [
         name,
         f"{1e3 * row['median_seconds']:.1f}",
@@ -626,7 +421,7 @@ def main(argv=None):
     try:
         args.out.mkdir(parents=True, exist_ok=True)
         record = read(path) if path.exists() else {}
-        fix_threads(args.threads)
+        timing.fix_threads(args.threads)
     except (OSError, ValueError) as error:
         parser.error(str(error))
 

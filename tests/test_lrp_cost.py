@@ -16,6 +16,7 @@ REPRODUCE = pathlib.Path(__file__).resolve().parents[1] / "reproduce"
 sys.path.insert(0, str(REPRODUCE))
 
 import lrp_cost as script
+import timing
 
 OURS = ["input gradient", "forward pass", "LRP, rule Shapley", "LRP, preset epsilon", "LRP, preset epsilon_plus"]
 OURS += ["explain, rule Shapley"]
@@ -90,7 +91,7 @@ def test_the_attributions_are_those_of_the_peers(finished, backend):
     compared = {name: row["agreement"] for name, row in rows.items() if "agreement" in row}
     assert bool(compared) == (backend == "torch")
     for agreement in compared.values():
-        assert agreement["largest_difference"] < 5e-3 and agreement["correlation"] > 0.9999
+        assert agreement["difference"]["worst"] < 5e-3 and agreement["correlation"]["worst"] > 0.9999
     assert 0 < rows["LRP, preset epsilon"]["largest_relevance"]
 
 
@@ -185,16 +186,18 @@ def test_without_the_peers_the_twin_is_left(residual, monkeypatch):
 def test_a_ratio_and_its_interval(rng):
     """Rounds that a busy machine slows leave the interval where both have the same share of it."""
     base = 1 + rng.random(50)
-    found = script.ratio(3 * base, base, rng)
+    found = timing.ratio(3 * base, base, rng)
     assert found["ratio"] == pytest.approx(3) and found["interval"] == pytest.approx([3, 3])
-    low, high = script.ratio(3 * rng.permutation(base), base, rng)["interval"]
+    low, high = timing.ratio(3 * rng.permutation(base), base, rng)["interval"]
     assert low < 3 < high
 
 
 def test_what_has_infinities_agrees_with_nothing():
     assert script.agreement(np.array([np.inf, 1]), np.ones(2)) is None
-    found = script.agreement(np.array([1.0, 2.5]), np.array([1.0, 2.0]))
-    assert found == {"largest_difference": 0.25, "correlation": pytest.approx(1)}
+    ours = np.array([[1.0, 2.0, 4.0], [1.0, 0.0, -1.0], [3.0, 1.0, 2.0]])
+    found = script.agreement(ours + [[0, 1.0, 0], [0, 0, 0], [0, 0, 0.3]], ours)
+    assert found["difference"] == {"median": pytest.approx(0.1), "worst": 0.25}
+    assert found["correlation"]["worst"] == pytest.approx(np.corrcoef([1, 3, 4], [1, 2, 4])[0, 1])
 
 
 @pytest.mark.parametrize(

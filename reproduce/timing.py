@@ -1,0 +1,89 @@
+"""Timing in one process: candidates in turns, ratios with intervals, fixed threads, and what it ran on."""
+
+import gc
+import os
+import pathlib
+import platform
+import sys
+import time
+
+import keras
+import numpy as np
+from keras import ops
+
+BACKEND = keras.backend.backend()
+RESAMPLES = 2000
+
+
+def fix_threads(n):
+    """Lets this process have `n` threads for its work. To be called before the first tensor is made."""
+    if hasattr(os, "sched_setaffinity"):
+        cores = sorted(os.sched_getaffinity(0))
+        if n > len(cores):
+            raise ValueError(f"--threads {n} is more than the {len(cores)} cores that this process may use")
+        # what sizes XLA's pools on JAX, as NPROC does
+        os.sched_setaffinity(0, cores[:n])
+    os.environ["NPROC"] = str(n)
+    if BACKEND == "tensorflow":
+        import tensorflow as tf
+
+        tf.config.threading.set_intra_op_parallelism_threads(n)
+        tf.config.threading.set_inter_op_parallelism_threads(n)
+    elif BACKEND == "torch":
+        import torch
+
+        torch.set_num_threads(n)
+        torch.set_num_interop_threads(n)
+
+
+def wait(result):
+    """Returns once the result is there; an `Explanation` is when it is returned."""
+    if not ops.is_tensor(result):
+        return
+    if BACKEND == "jax":
+        result.block_until_ready()
+    elif BACKEND == "tensorflow":
+        result.numpy()
+    elif sys.modules["torch"].cuda.is_available():
+        sys.modules["torch"].cuda.synchronize()
+
+
+def in_turns(calls, repeats, rng):
+    """Seconds of each call, an array of `repeats`: in each round every one has its turn, in random order."""
+    seconds = {name: [] for name in calls}
+    for _ in range(repeats):
+        gc.collect()
+        for name in rng.permutation(list(calls)):
+            start = time.perf_counter()
+            wait(calls[name]())
+            seconds[name].append(round(time.perf_counter() - start, 7))
+    return {name: np.array(values) for name, values in seconds.items()}
+
+
+def ratio(seconds, base, rng):
+    """Ratio of the medians, and its 95 % interval from rounds drawn with replacement."""
+    drawn = rng.integers(len(seconds), size=(RESAMPLES, len(seconds)))
+    ratios = np.median(seconds[drawn], axis=1) / np.median(base[drawn], axis=1)
+    return {
+        "ratio": float(np.median(seconds) / np.median(base)),
+        "interval": np.quantile(ratios, (0.025, 0.975)).tolist(),
+    }
+
+
+def device():
+    """Name of the device that computes."""
+    if BACKEND == "jax":
+        return sys.modules["jax"].devices()[0].device_kind
+    if BACKEND == "torch":
+        cuda = sys.modules["torch"].cuda
+        return cuda.get_device_name() if cuda.is_available() else "cpu"
+    config = sys.modules["tensorflow"].config
+    gpus = config.list_physical_devices("GPU")
+    return config.experimental.get_device_details(gpus[0]).get("device_name", "gpu") if gpus else "cpu"
+
+
+def cpu():
+    """Name of the processor."""
+    file = pathlib.Path("/proc/cpuinfo")
+    lines = file.read_text().splitlines() if file.exists() else []
+    return next((line.partition(": ")[2] for line in lines if line.startswith("model name")), platform.machine())
