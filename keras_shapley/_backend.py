@@ -31,7 +31,8 @@ elif keras.backend.backend() == "tensorflow":
 
     def vjp(fn, *primals):
         """As on JAX; `pullback` may be called more than once."""
-        primals = tuple(tf.convert_to_tensor(primal) for primal in primals)
+        # copies, for one tensor may come twice, and the tape tells tensors apart by identity
+        primals = tuple(tf.identity(primal) for primal in primals)
         with tf.GradientTape(persistent=True, watch_accessed_variables=False) as tape:
             tape.watch(primals)
             output = fn(*primals)

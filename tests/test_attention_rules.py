@@ -80,10 +80,14 @@ def test_attention_follows_its_formulas(rule, masked, rng):
     if masked:
         mask[:, :, 3] = mask[:, 0, 1] = False
     mask_input = keras.Input((3, 4))
-    call = last_call(layer(query, value, key=key, attention_mask=mask_input), query, value, key, mask_input)
+    inputs = [query, value, key, mask_input]
+    graph = trace(keras.Model(inputs, layer(query, value, key=key, attention_mask=mask_input)))
     x = [rng.normal(size=(2, 3, 5)), rng.normal(size=(2, 4, 6)), rng.normal(size=(2, 4, 7))]
     relevance = rng.normal(size=(2, 3, 5))
-    found = propagate(rule, call, [*x, mask], relevance)
+    # the order of keyword arguments is the backend's
+    call, given = graph.calls[-1], dict(zip(graph.inputs, [*x, mask]))
+    found = dict(zip(call.inputs, propagate(rule, call, [given[v] for v in call.inputs], relevance)))
+    found = [found[value] for value in graph.inputs]
     for i in range(2):
         distribute = not isinstance(rule.rule, Epsilon) or isinstance(rule.rule, ks.rules.Shapley)
         expected = attention_by_loops(layer, *(part[i] for part in x), mask[i], relevance[i], distribute)
