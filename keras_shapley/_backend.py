@@ -79,7 +79,8 @@ def signed(magnitude, x):
     if keras.backend.backend() == "torch":
         # three times as fast as a choice between two numbers
         return torch.copysign(torch.tensor(magnitude, dtype=x.dtype, device=x.device), x)
-    return keras.ops.where(x < 0, -magnitude, magnitude)
+    negative, positive = (keras.ops.cast(number, x.dtype) for number in (-magnitude, magnitude))
+    return keras.ops.where(x < 0, negative, positive)
 
 
 def _without_side_effects(fn):

@@ -8,7 +8,7 @@ import keras
 from keras import tree
 from keras.src.activations.activations import ReLU as ReLUOperation
 from keras.src.applications import convnext, inception_resnet_v2
-from keras.src.backend import get_keras_mask, is_float_dtype, set_keras_mask
+from keras.src.backend import get_keras_mask, set_keras_mask
 from keras.src.models.functional import Functional
 from keras.src.ops import core, math, nn
 from keras.src.ops import numpy as operations
@@ -49,12 +49,18 @@ MOVING_OPERATIONS = (
     *_classes(
         operations,
         "BroadcastTo Concatenate ExpandDims Flip GetItem Hstack Moveaxis Pad Ravel Repeat Reshape Roll Rot90 Split "
-        "Squeeze Stack Swapaxes Take Tile Transpose Vstack",
+        "Squeeze Stack Swapaxes Tile Transpose Vstack",
     ),
     *_classes(core, "Slice Unstack"),
     *_classes(nn, "DepthToSpace SpaceToDepth"),
 )
+LOOKUP_OPERATIONS = _classes(operations, "Take")
 SOFTMAX_OPERATIONS = (nn.Softmax,)
+CONSTANT_OPERATIONS = _classes(
+    operations,
+    "Argmax Argmin Equal Greater GreaterEqual Isfinite Isinf Isnan Less LessEqual LogicalAnd LogicalNot LogicalOr "
+    "LogicalXor NotEqual OnesLike Sign ZerosLike",
+)
 
 
 class Value:
@@ -62,11 +68,11 @@ class Value:
 
     Attributes:
         producer: its `Call`, None for an input of the model.
-        dtype: as in Keras, None where it is not known.
+        constant: whether no relevance can go through it to an input, as through a comparison.
     """
 
-    def __init__(self, producer=None, dtype=None):
-        self.producer, self.dtype = producer, dtype
+    def __init__(self, producer=None, constant=False):
+        self.producer, self.constant = producer, constant
 
 
 @dataclasses.dataclass(eq=False)
@@ -78,6 +84,8 @@ class Call:
         op: the layer or operation.
         arguments: its `(args, kwargs)`, with a `Value` wherever a tensor goes.
         outputs: list of `Value`.
+        inputs: the `Value`s among the arguments.
+        players: those of `inputs` that can have relevance: no constants, masks or indices.
         linear: the `LinearMap` to use for it where that is not the layer's own.
         preactivation: in a walk, `u + b` of the linear layer and its pullback, if the forward pass left them.
     """
@@ -92,12 +100,18 @@ class Call:
     def __post_init__(self):
         self.inputs = [leaf for leaf in tree.flatten(self.arguments) if isinstance(leaf, Value)]
 
-    @property
-    def players(self):
-        """Those of `inputs` that can have relevance: no masks, and no indices, which are ints beside floats."""
-        floats = any(value.dtype is None or is_float_dtype(value.dtype) for value in self.inputs)
-        kinds = ("bool", "int", "uint") if floats else ("bool",)
-        return [value for value in self.inputs if not (value.dtype or "").startswith(kinds)]
+        roles = self._roles()
+        self.players = [value for value in self.inputs if not value.constant and id(value) not in roles]
+
+    def _roles(self):
+        """Identities of those of `inputs` that say what is done with the others: masks and indices."""
+        if len(self.inputs) < 2:
+            return set()
+        named = self.named(self.inputs)
+        roles = [name for name in named if name in ("mask", "indices") or name.endswith("_mask")]
+        if isinstance(self.op, operations.GetItem):
+            roles.append("key")
+        return set(map(id, tree.flatten([named[name] for name in roles])))
 
     def ancestors(self):
         """Set of the calls that relevance can reach from this one."""
@@ -110,13 +124,18 @@ class Call:
         return f"'{self.name}' ({kind}{type(self.op).__name__})"
 
     def is_a(self, types):
-        """Whether the operation is of one of `types`, or of a subclass that calls as they do.
+        """Whether the operation is of one of `types`, or of a subclass that computes as they do.
 
         The layers of this package count as their parents.
         """
         own = type(self.op)
+
+        def same(cls, method):
+            return getattr(own, method, None) is getattr(cls, method, None)
+
         return any(
-            isinstance(self.op, cls) and (own is cls or own.call is cls.call or issubclass(own, ShapleyLayer))
+            isinstance(self.op, cls)
+            and (own is cls or issubclass(own, ShapleyLayer) or (same(cls, "call") and same(cls, "convolution_op")))
             for cls in types
         )
 
@@ -159,7 +178,9 @@ class Call:
     def fill(self, tensors):
         """The arguments `(args, kwargs)` with one of `tensors` for each of `inputs`."""
         rest = iter(tensors)
-        return tree.map_structure(lambda leaf: next(rest) if isinstance(leaf, Value) else leaf, self.arguments)
+        leaves = [next(rest) if isinstance(leaf, Value) else leaf for leaf in tree.flatten(self.arguments)]
+        # not by map_structure, whose order of keyword arguments is another one on PyTorch
+        return tree.pack_sequence_as(self.arguments, leaves)
 
 
 @dataclasses.dataclass
@@ -206,7 +227,7 @@ def trace(model):
             f"Model '{model.name}' is not built: give it an Input, call it on data, or call model.build(input_shape)."
         )
     tracer = _Tracer()
-    inputs = [Value(dtype=tensor.dtype) for tensor in model.inputs]
+    inputs = [Value() for _ in model.inputs]
     outputs = tracer.open(model, inputs, "")
     return Graph(inputs, tracer.calls, outputs, _structure(model))
 
@@ -250,27 +271,32 @@ class _Tracer:
         if isinstance(model, keras.Sequential):
             values = inputs
             for layer in model.layers:
-                values = self.record(layer, (tuple(values), {}), [None], prefix)
+                values = self.record(layer, (tuple(values), {}), 1, prefix)
             return values
 
         values = {id(tensor): value for tensor, value in zip(model.inputs, inputs)}
         for depth in sorted(model._nodes_by_depth, reverse=True):
             for node in model._nodes_by_depth[depth]:
                 if not node.is_input:
-                    dtypes = [tensor.dtype for tensor in node.outputs]
-                    outputs = self.record(node.operation, node.arguments.fill_in(values), dtypes, prefix)
+                    outputs = self.record(node.operation, node.arguments.fill_in(values), len(node.outputs), prefix)
                     values.update(zip(map(id, node.outputs), outputs))
         return [values[id(tensor)] for tensor in model.outputs]
 
-    def record(self, op, arguments, dtypes, prefix):
+    def record(self, op, arguments, n_outputs, prefix):
         path = prefix + op.name
         name = f"{path}:{self.uses[path]}" if self.uses[path] else path
         self.uses[path] += 1
         call = Call(name, op, arguments)
         if _is_open(op):
-            args, kwargs = arguments
-            x = args[0] if args else next(iter(kwargs.values()))
-            return self.open(op, in_order(op, x) if isinstance(x, dict) else call.inputs, name + "/")
-        call.outputs = [Value(call, dtype) for dtype in dtypes]
+            x = call.named(call.inputs)["inputs"]
+            parts = in_order(op, x) if isinstance(x, dict) else tree.flatten(x)
+            if not all(isinstance(part, Value) for part in parts):
+                raise ValueError(
+                    f"Model {call.description} is called on a constant inside another model, which cannot be walked. "
+                    "Make the constant an Input, or part of the inner model."
+                )
+            return self.open(op, parts, name + "/")
+        constant = isinstance(op, CONSTANT_OPERATIONS) or bool(call.inputs and not call.players)
+        call.outputs = [Value(call, constant) for _ in range(n_outputs)]
         self.calls.append(call)
         return call.outputs

@@ -8,6 +8,7 @@ import math
 from keras import ops
 
 from keras_shapley._graph import Call, Value
+from keras_shapley.linear import linear_map
 from keras_shapley.linear_rules import Shapley
 from keras_shapley.structural_rules import in_proportion
 
@@ -26,6 +27,8 @@ class Bilinear:
         self.epsilon = epsilon
 
     def __call__(self, call, inputs, relevance):
+        if getattr(call.op, "normalize", False):
+            raise ValueError(f"Rule Bilinear is for products. Received: {call.description} with normalize=True.")
         return [part / len(inputs) for part in in_proportion(call.at_full_precision, inputs, relevance, self.epsilon)]
 
 
@@ -37,7 +40,9 @@ class SoftmaxTaylor:
 
     def __call__(self, call, inputs, relevance):
         (x,) = inputs
-        return [_through_softmax(x, call.at_full_precision(x), relevance, call.op.axis)]
+        # an Activation has no axis
+        axis = getattr(call.op, "axis", -1)
+        return [_through_softmax(x, call.at_full_precision(x), relevance, axis)]
 
 
 class Attention:
@@ -64,14 +69,12 @@ class Attention:
                 f"scores as an output. Received: {call.description} with {len(call.outputs)} outputs and inputs of "
                 f"shape {[tuple(x.shape) for x in inputs]}."
             )
-        # by position among the inputs: one tensor may be query, key and value
-        places = call.named(range(len(inputs)))
-        query, value = places["query"], places["value"]
-        key = value if places.get("key") is None else places["key"]
-
-        projections = [_use(call, dense) for dense in (layer.query_dense, layer.key_dense, layer.value_dense)]
-        tensors = [inputs[place] for place in (query, key, value)]
-        q, k, v = (dense.at_full_precision(x) for dense, x in zip(projections, tensors))
+        # who is what, and where among the inputs: one tensor may be query, key and value, a constant may be any
+        named, places = call.named(inputs), call.named(range(len(inputs)))
+        names = ["query", "value" if named.get("key") is None else "key", "value"]
+        denses = [layer.query_dense, layer.key_dense, layer.value_dense]
+        tensors = [ops.cast(named[name], relevance.dtype) for name in names]
+        q, k, v = (linear_map(dense).preactivation(x) for dense, x in zip(denses, tensors))
         weights = _weights(call, inputs)
 
         def scores(q, k):
@@ -86,8 +89,9 @@ class Attention:
         r_q, r_k = in_proportion(scores, [q, k], r_scores / 2, self.epsilon)
 
         parts = [ops.zeros_like(x) for x in inputs]
-        for place, dense, r in zip((query, key, value), projections, (r_q, r_k, r_v)):
-            parts[place] = parts[place] + self.rule(dense, [inputs[place]], r)[0]
+        for name, dense, x, r in zip(names, denses, tensors, (r_q, r_k, r_v)):
+            if isinstance(call.named(call.inputs)[name], Value):
+                parts[places[name]] = parts[places[name]] + self.rule(_use(call, dense), [x], r)[0]
         return parts
 
 

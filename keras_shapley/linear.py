@@ -6,6 +6,7 @@ Everything here that is Shapley needs a layer only through this map, so a new la
 import functools
 import re
 
+import keras
 from keras import layers, ops
 
 from keras_shapley._backend import vjp
@@ -55,7 +56,7 @@ class LinearMap:
     def merge(self, y, weights):
         """Sums `y * weights` over the units that share their inputs: the output's shape under `unit_kernel`."""
         if len(weights.shape) == 1:
-            return ops.matmul(y, weights)[..., None]
+            return _matmul(y, weights[:, None])
         return ops.sum(y * weights, axis=-1, keepdims=True)
 
     def spread(self, share, x):
@@ -106,7 +107,7 @@ def linear_map(layer):
 @linear_map.register(layers.Dense)
 class DenseMap(LinearMap):
     def __call__(self, x, kernel):
-        return ops.matmul(x, kernel)
+        return _matmul(x, kernel)
 
     def spread(self, share, x):
         return share
@@ -141,6 +142,11 @@ class EinsumDenseMap(LinearMap):
         return self._times(kernel, factors, self.channels[1])
 
     def _times(self, kernel, factors, axis):
+        if axis is None:
+            raise ValueError(
+                f"BatchNormalization cannot be merged into layer '{self.layer.name}' (EinsumDense): its kernel has "
+                f"nothing for the last axis, in {self.layer.equation!r}. Use merge_batch_norm=False."
+            )
         return kernel * ops.reshape(factors, [-1 if i == axis else 1 for i in range(len(kernel.shape))])
 
     def _unit_shape(self):
@@ -151,6 +157,13 @@ class EinsumDenseMap(LinearMap):
 
     def pool(self, x, kernel):
         return ops.mean(x, axis=self.x_axes, keepdims=True), ops.sum(kernel, axis=self.kernel_axes, keepdims=True)
+
+
+def _matmul(x, kernel):
+    # on PyTorch Keras's matmul makes float32 of float64
+    if keras.backend.standardize_dtype(x.dtype) == "float64":
+        return ops.einsum("...i,ij->...j", x, kernel)
+    return ops.matmul(x, kernel)
 
 
 def _axis(kernel, label):

@@ -84,15 +84,15 @@ class LRP:
         met = {call: table.rule(call) for call in self._calls if call in head.walked and call.players}
         if head.linear_call is not None:
             met[head.linear_call] = table.rule(head.linear_call, head=True)
-        beside = merges(met) if merge_batch_norm else {}
-        beside = {call: merge for call, merge in beside.items() if isinstance(met[call], LinearRule)}
+        linear = {call for call, rule in met.items() if isinstance(rule, LinearRule)}
+        beside = merges(met, linear) if merge_batch_norm else {}
         self._walk = Walk(self._graph.inputs, self._calls, head, met, beside, dtype)
         self.n_classes = head.n_targets(model.outputs[place].shape[-1])
         self.rules = {call.name: (call.op, met[call]) for call in self._calls if call in met}
         self._variables = None
 
     def __call__(self, x, target=None, versus=None):
-        """Relevance of the input.
+        """Relevance of the input, as fast as it goes: only `explain` warns of relevance beyond the range of its dtype.
 
         Args:
             x: a batch, as the model takes it.
@@ -196,8 +196,8 @@ class LRP:
         if lost is not None:
             warnings.warn(
                 f"The relevance left the range of {self._walk.dtype} at {lost!r}. Eq. (2) has no bound where "
-                "denominators come near zero (see `Explanation.amplification`). With BatchNormalization, "
-                "LRP(model, merge_batch_norm=True) may keep it finite; LRP(model, rules='epsilon_plus') keeps it small.",
+                "denominators come near zero (see `Explanation.amplification`). Where there is BatchNormalization, "
+                "LRP(model, merge_batch_norm=True) may keep it finite; rules='epsilon_plus' keeps it small.",
                 RuntimeWarning,
                 stacklevel=3,
             )
@@ -307,13 +307,18 @@ def _dtype(calls):
 
 
 def _as_tensor(array, dtype):
-    if ops.is_tensor(array):
+    if keras.backend.is_float_dtype(dtype) and ops.is_tensor(array):
         return ops.cast(array, dtype)
-    array = np.asarray(array)
+    array = ops.convert_to_numpy(array) if ops.is_tensor(array) else np.asarray(array)
     if array.dtype != "bool" and not np.issubdtype(array.dtype, np.number):
         raise ValueError(f"`x` must be numbers. Received: {array.dtype} of shape {array.shape}")
-    if np.issubdtype(array.dtype, np.floating) and not keras.backend.is_float_dtype(dtype) and np.any(array % 1):
-        raise ValueError(f"`x` must be whole numbers, the model takes {dtype}. Received: {array.dtype} with fractions")
+    if "int" in dtype and array.size:
+        limits = np.iinfo(dtype)
+        if np.any(array != np.floor(array)) or array.min() < limits.min or array.max() > limits.max:
+            raise ValueError(
+                f"`x` must be whole numbers in the range of {dtype}, which the model takes. Received: {array.dtype} "
+                f"from {array.min()} to {array.max()}"
+            )
     return ops.convert_to_tensor(array, dtype=dtype)
 
 

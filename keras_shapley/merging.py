@@ -8,7 +8,7 @@ from keras import layers, ops
 
 from keras_shapley._graph import Call
 from keras_shapley.layers import ShapleyLayer
-from keras_shapley.linear import LINEAR_TYPES, LinearMap, linear_map
+from keras_shapley.linear import LinearMap, linear_map
 
 
 class MergedMap(LinearMap):
@@ -59,11 +59,12 @@ class Merge:
         return MergedMap(linear, kernel, bias)
 
 
-def merges(calls):
+def merges(calls, linear):
     """The `Merge` of each linear call beside a BatchNormalization.
 
     Args:
         calls: of a graph, those that relevance walks.
+        linear: those of them that follow a rule for linear layers.
 
     Raises:
         ValueError: if a BatchNormalization beside a linear layer cannot be merged exactly.
@@ -74,7 +75,7 @@ def merges(calls):
         if not call.is_a((layers.BatchNormalization,)):
             continue
         producer = call.inputs[0].producer
-        if producer is not None and _ends_linear(producer):
+        if producer in linear and _ends_linear(producer):
             if uses[call.inputs[0]] > 1:
                 raise ValueError(
                     f"Layer {call.description} cannot be merged into {producer.description}: other layers use that "
@@ -84,16 +85,14 @@ def merges(calls):
             found[producer].behind = call
             continue
         for consumer in calls:
-            if call.outputs[0] in consumer.inputs and consumer.is_a(LINEAR_TYPES):
+            if call.outputs[0] in consumer.inputs and consumer in linear:
                 _check_axis(call, consumer)
                 found[consumer].before = call
     return dict(found)
 
 
 def _ends_linear(call):
-    if not call.is_a(LINEAR_TYPES) or isinstance(call.op, ShapleyLayer):
-        return False
-    return call.op.activation in (None, keras.activations.linear)
+    return not isinstance(call.op, ShapleyLayer) and call.op.activation in (None, keras.activations.linear)
 
 
 def _check_axis(call, neighbour):

@@ -24,6 +24,7 @@ from keras_shapley.rules import (
     EqualSplit,
     Flat,
     Gamma,
+    Gather,
     LargerOperand,
     Lookup,
     Move,
@@ -62,9 +63,8 @@ AVERAGE_POOLING = (
     layers.AdaptiveAveragePooling3D,
     *_graph.MEAN_OPERATIONS,
 )
+PAIR_EXTREME = (layers.Maximum, layers.Minimum, *_graph.PAIR_EXTREME_OPERATIONS)
 EXTREME = (
-    layers.Maximum,
-    layers.Minimum,
     layers.AdaptiveMaxPooling1D,
     layers.AdaptiveMaxPooling2D,
     layers.AdaptiveMaxPooling3D,
@@ -112,6 +112,8 @@ MOVING = (
     *ZERO_PADDING,
     *_graph.MOVING_OPERATIONS,
 )
+ONE_OPERAND = _graph.ONE_OPERAND_OPERATIONS
+LOOKUP = _graph.LOOKUP_OPERATIONS
 RESIZING = (layers.UpSampling1D, layers.UpSampling2D, layers.UpSampling3D, layers.Resizing)
 
 
@@ -134,9 +136,9 @@ def paper(epsilon=1e-9):
         (MAX_POOLING, Airport()),
         (ADDITION, Sum(epsilon)),
         (PRODUCT, EqualSplit()),
-        (_graph.ONE_OPERAND_OPERATIONS, OneOperand()),
+        (ONE_OPERAND, OneOperand()),
         (EXTREME, WinnerTakesAll()),
-        (_graph.PAIR_EXTREME_OPERATIONS, LargerOperand()),
+        (PAIR_EXTREME, LargerOperand()),
         (NORMALIZATION, CentredScale(epsilon)),
         ((layers.MultiHeadAttention,), Attention(Shapley(epsilon), epsilon)),
         (BILINEAR, Bilinear(epsilon)),
@@ -144,6 +146,7 @@ def paper(epsilon=1e-9):
         (RESIZING, Resize(epsilon)),
         (MOVING, Move()),
         ((layers.Embedding,), Lookup()),
+        (LOOKUP, Gather()),
         (ELEMENTWISE, Pass()),
     ]
 

@@ -4,7 +4,7 @@ import keras
 from keras import layers, ops
 
 from keras_shapley import presets, rules
-from keras_shapley._graph import Call, Value
+from keras_shapley._graph import Call
 from keras_shapley._validation import one_of
 from keras_shapley.linear import LINEAR_TYPES
 
@@ -17,6 +17,28 @@ _ELEMENTWISE_FUNCTIONS = {
         "tanh_shrink threshold"
     ).split()
 }
+
+
+# where each rule of a structure may stand, among the types that the paper's table knows
+FITTING = {
+    rules.AbsoluteSum: presets.ADDITION,
+    rules.Airport: presets.MAX_POOLING,
+    rules.Attention: (layers.MultiHeadAttention,),
+    rules.Bilinear: presets.BILINEAR,
+    rules.CentredScale: presets.NORMALIZATION,
+    rules.EqualSplit: presets.PRODUCT,
+    rules.Gather: (*presets.LOOKUP, *presets.MOVING),
+    rules.LargerOperand: presets.PAIR_EXTREME,
+    rules.Lookup: (layers.Embedding,),
+    rules.Move: (*presets.MOVING, *presets.MAX_POOLING, *presets.EXTREME, *presets.RESIZING),
+    rules.OneOperand: presets.ONE_OPERAND,
+    rules.Proportional: (*presets.AVERAGE_POOLING, *presets.ADDITION, *presets.RESIZING),
+    rules.Resize: presets.RESIZING,
+    rules.SoftmaxTaylor: (*presets.SOFTMAX, layers.Activation),
+    rules.Sum: presets.ADDITION,
+    rules.WinnerTakesAll: (*presets.MAX_POOLING, *presets.EXTREME, *presets.PAIR_EXTREME),
+}
+_KNOWN = tuple({cls for types, _ in presets.paper() for cls in types})
 
 
 class RuleTable:
@@ -45,13 +67,14 @@ class RuleTable:
         """
         rule = next((rule for key, rule in self.entries if _fits(key, call)), None)
         name = type(call.op).__name__
-        if getattr(call.op, "quantization_mode", None) is not None:
+        modes = {getattr(layer, "quantization_mode", None) for layer in _with_sublayers(call.op)} - {None}
+        if modes:
             raise ValueError(
-                f"Layer {call.description} is quantized ({call.op.quantization_mode}), and relevance needs its float "
+                f"Layer {call.description} is quantized ({', '.join(sorted(modes))}), and relevance needs its float "
                 "kernel: explain the model as it was before."
             )
         if rule is None and call.is_a((layers.TimeDistributed,)):
-            step = Call(f"{call.name}/{call.op.layer.name}", call.op.layer, ((Value(),), {}))
+            step = Call(f"{call.name}/{call.op.layer.name}", call.op.layer, ((call.players[0],), {}))
             return rules.EachStep(step, self.rule(step))
         if rule is None:
             # layers beside layers, operations beside operations
@@ -68,7 +91,15 @@ class RuleTable:
                 f"Rule {type(rule).__name__} is for layers with a linear map, and {call.description} has none. Types "
                 f"with one: {', '.join(cls.__name__ for cls in LINEAR_TYPES)}."
             )
+        for cls, types in FITTING.items():
+            if type(rule) is cls and call.is_a(_KNOWN) and not call.is_a(types):
+                raise ValueError(
+                    f"Rule {cls.__name__} is not for {call.description}. Types with it: "
+                    f"{', '.join(sorted({fitting.__name__ for fitting in types}))}."
+                )
         function = getattr(call.op, "activation", None)
+        if isinstance(rule, rules.Pass) and function is keras.activations.softmax and not head:
+            return rules.SoftmaxTaylor()
         passes = isinstance(rule, (rules.LinearRule, rules.Pass))
         if passes and not head and function is not None and not _is_elementwise(function):
             raise ValueError(
@@ -112,7 +143,18 @@ def _fits(key, call):
         return key in (call.name, call.op.name)
     if not call.is_a(_types(key)):
         return False
-    return not isinstance(key, presets.First) or not any(c.is_a(LINEAR_TYPES) for c in call.ancestors())
+    return not isinstance(key, presets.First) or not any(_has_weights_that_mix(c) for c in call.ancestors())
+
+
+def _has_weights_that_mix(call):
+    """Whether a call is, or has inside, a linear layer."""
+    if call.is_a((layers.TimeDistributed,)):
+        return isinstance(call.op.layer, LINEAR_TYPES)
+    return call.is_a((*LINEAR_TYPES, layers.MultiHeadAttention))
+
+
+def _with_sublayers(op):
+    return [op, *op._flatten_layers()] if isinstance(op, layers.Layer) else [op]
 
 
 def _is_elementwise(function):

@@ -9,6 +9,7 @@ import keras
 from keras import ops
 
 from keras_shapley._backend import signed, vjp
+from keras_shapley._graph import Value
 
 
 def stabilize(x, epsilon):
@@ -39,12 +40,13 @@ class Proportional:
 
 
 class Sum(Proportional):
-    """Addition: in proportion, as `Proportional`. A constant addend is no player, so the other one gets everything."""
+    """Addition: in proportion, as `Proportional`. A constant addend is no player: the others get everything."""
 
     def __call__(self, call, inputs, relevance):
-        if len(inputs) > 1:
-            return super().__call__(call, inputs, relevance)
-        return [_gathered(relevance, inputs[0])]
+        if len(inputs) == 1:
+            return [_gathered(relevance, inputs[0])]
+        constant = call.at_full_precision(*map(ops.zeros_like, inputs))
+        return in_proportion(lambda *x: call.at_full_precision(*x) - constant, inputs, relevance, self.epsilon)
 
 
 class AbsoluteSum:
@@ -55,10 +57,10 @@ class AbsoluteSum:
     """
 
     def __call__(self, call, inputs, relevance):
-        if len(inputs) < len(keras.tree.flatten(call.arguments)):
-            return Sum()(call, inputs, relevance)
         zeros = [ops.zeros_like(x) for x in inputs]
-        addends = [ops.abs(call.at_full_precision(*zeros[:i], x, *zeros[i + 1 :])) for i, x in enumerate(inputs)]
+        constant = call.at_full_precision(*zeros)
+        alone = [call.at_full_precision(*zeros[:i], x, *zeros[i + 1 :]) for i, x in enumerate(inputs)]
+        addends = [ops.abs(y - constant) for y in alone]
         total = sum(addends)
         shares = [ops.where(total > 0, addend / ops.where(total > 0, total, 1), 1 / len(inputs)) for addend in addends]
         return [_gathered(share * relevance, x) for share, x in zip(shares, inputs)]
@@ -122,12 +124,11 @@ def _normalized(layer, x):
 class EqualSplit:
     """Product of `n` tensors: `1/n` of the relevance each, the Shapley values where an absent factor is 0.
 
-    For gates, as in squeeze-and-excite blocks; also the uniform rule of Achtibat et al. (2024) for products.
+    For gates, as in squeeze-and-excite blocks; also the uniform rule of Achtibat et al. (2024) for products. A constant
+    factor is no player.
     """
 
     def __call__(self, call, inputs, relevance):
-        if len(inputs) != len(keras.tree.flatten(call.arguments)):
-            return [_gathered(relevance, inputs[0])]
         return [_gathered(relevance, x) / len(inputs) for x in inputs]
 
 
@@ -204,6 +205,20 @@ class Lookup:
 
     def __call__(self, call, inputs, relevance):
         return [ops.sum(relevance, axis=-1)]
+
+
+class Gather(Move):
+    """`take`: elements take their relevance along; of a constant table, as `Lookup`."""
+
+    def __call__(self, call, inputs, relevance):
+        if isinstance(call.named(call.inputs)["x"], Value):
+            return super().__call__(call, inputs, relevance)
+        rank = len(inputs[0].shape)
+        if tuple(relevance.shape[:rank]) != tuple(inputs[0].shape):
+            raise ValueError(
+                f"Rule Gather is for rows of a constant table. Received: {call.description} on another axis."
+            )
+        return [ops.sum(relevance, axis=tuple(range(rank, len(relevance.shape))))]
 
 
 class EachStep:

@@ -68,7 +68,7 @@ class Walk:
         return found if versus is None else {**found, "versus": versus}
 
     def _forward(self, tensors):
-        """Every tensor by `Value`, and the calls as they were made: with masks, merged maps and known preactivations."""
+        """Every tensor by `Value`, and the calls as they were made: with masks, merged maps and preactivations."""
         values, uses = dict(zip(self.inputs, tensors)), []
         for call in self.calls:
             inputs = [values[value] for value in call.inputs]
@@ -77,12 +77,14 @@ class Walk:
                 preactivation = vjp(linear_map(call.op).preactivation, ops.cast(inputs[0], self.dtype))
                 use = dataclasses.replace(use, preactivation=preactivation)
                 outputs = [call.op.activation(preactivation[0])]
-                copy_mask(inputs[0], outputs[0])
+                if call.op.supports_masking:
+                    copy_mask(inputs[0], outputs[0])
             else:
                 outputs = tree.flatten(call(*inputs))
             if call in self.merges:
-                x = ops.cast(values[self._sources(call)[0]], self.dtype)
-                use = dataclasses.replace(use, linear=self.merges[call](linear_map(call.op), x))
+                (source,) = self._sources(call)
+                linear = self.merges[call](linear_map(call.op), ops.cast(values[source], self.dtype))
+                use = dataclasses.replace(use, arguments=((source,), {}), linear=linear)
             values.update(zip(call.outputs, outputs))
             uses.append(use)
         return values, uses

@@ -180,9 +180,36 @@ def test_a_text_classifier_is_explained_token_by_token(rng):
     np.testing.assert_allclose(alone.input[0], found.input[0, :3], rtol=1e-3, atol=1e-4 * np.abs(found.input).max())
 
 
+def test_a_constant_query_is_no_player(rng):
+    """As the learned queries of a pooling by attention, which the values answer."""
+    x, query = keras.Input((4, 5)), rng.normal(size=(1, 3, 5)).astype("float32")
+    layer = layers.MultiHeadAttention(2, 3, bias_initializer=BIAS)
+    call = last_call(layer(ops.convert_to_tensor(query), x), x)
+    data, relevance = rng.normal(size=(1, 4, 5)), rng.normal(size=(1, 3, 5))
+    (found,) = propagate(Attention(), call, [data], relevance)
+    _, value, key = attention_by_loops(layer, query[0], data[0], data[0], np.ones((3, 4), bool), relevance[0], True)
+    np.testing.assert_allclose(found[0], value + key, rtol=2e-3, atol=2e-4 * np.abs(value + key).max())
+
+
+def test_softmax_as_an_activation_layer_inside_is_expanded_too(rng):
+    one, other = (
+        keras.Sequential([keras.Input((4,)), soft, layers.Dense(2)])
+        for soft in (layers.Softmax(), layers.Activation("softmax"))
+    )
+    other.set_weights(one.get_weights())
+    x = rng.normal(size=(2, 4))
+    np.testing.assert_allclose(ks.LRP(one).explain(x, 0).input, ks.LRP(other).explain(x, 0).input, rtol=1e-5)
+
+
 def test_attention_refuses_what_it_cannot_follow(rng):
     x = keras.Input((4, 5))
     layer = layers.MultiHeadAttention(2, 3, name="attention", use_gate=True)
     model = keras.Sequential([keras.Input((4, 5)), layers.Flatten(), layers.Dense(2)])
     with pytest.raises(ValueError, match="gate.*'attention'"):
         ks.LRP(keras.Model(x, model(layer(x, x))))(np.ones((1, 4, 5)))
+    scored, _ = layers.MultiHeadAttention(2, 3, name="attention")(x, x, return_attention_scores=True)
+    with pytest.raises(ValueError, match="'attention'.*2 outputs"):
+        ks.LRP(keras.Model(x, model(scored)))(np.ones((1, 4, 5)))
+    with pytest.raises(ValueError, match="'cosine'.*normalize=True"):
+        y = layers.Dot(axes=2, normalize=True, name="cosine")([x, layers.Dense(5)(x)])
+        ks.LRP(keras.Model(x, layers.Dense(2)(layers.Flatten()(y))))(np.ones((1, 4, 5)))

@@ -259,7 +259,6 @@ def test_a_layer_without_a_rule_is_named_with_the_remedy():
 @pytest.mark.parametrize(
     "layer",
     [
-        layers.Activation("softmax", name="mix"),
         layers.Dense(5, activation="softmax", name="mix"),
         layers.Dense(5, activation=lambda x: x, name="mix"),
     ],
@@ -495,14 +494,109 @@ def test_several_targets_cost_no_new_trace(convnet, images):
 
 
 def test_masks_and_indices_are_no_players(rng):
-    """What a factor made from a comparison gets goes no further, shows as a gap, and asks for no rule."""
+    """No relevance can reach the input through a comparison, so a factor made from one is a constant."""
     x = keras.Input((4, 3))
     kept = ops.cast(x > 1.2, "float32")
-    z = layers.Multiply(name="product")([ops.take(x, [2, 0], axis=1), kept[:, :2]])
-    found = ks.LRP(keras.Model(x, layers.Dense(2)(layers.Flatten()(z)))).explain(rng.uniform(1, 2, size=(2, 4, 3)), 0)
+    z = layers.Multiply()([ops.take(x, [2, 0], axis=1), kept[:, :2]])
+    model = keras.Model(x, layers.Dense(2, use_bias=False)(layers.Flatten()(z)))
+    found = ks.LRP(model).explain(rng.uniform(1, 2, size=(2, 4, 3)), 0)
     assert not found.input[:, [1, 3]].any() and found.input[:, [0, 2]].any()
-    (lost,) = [gap for name, gap in found.conservation_gap.signed.items() if name.startswith("cast")]
-    np.testing.assert_allclose(lost, total(found.layers["product"]) / 2, rtol=1e-4)
+    np.testing.assert_allclose(total(found.input), found.head_total, rtol=1e-4)
+
+
+@pytest.mark.parametrize("dtype", ["int32", "bool"])
+def test_integers_and_booleans_are_players_as_floats_are(dtype, rng):
+    x, counts = keras.Input((3,)), keras.Input((3,), dtype=dtype)
+    y = layers.Dense(3, use_bias=False)(ops.cast(counts, "float32"))
+    model = keras.Model(
+        [x, counts], layers.Dense(2)(layers.Concatenate()([layers.Add()([x, y]), ops.cast(counts, "float32")]))
+    )
+    data = [rng.normal(size=(2, 3)), rng.integers(2, size=(2, 3)).astype(dtype)]
+    found = ks.LRP(model).explain(data, 0)
+    assert np.abs(found.input[1]).max() > 0
+    np.testing.assert_allclose(sum(map(total, found.input)), found.head_total, rtol=1e-3, atol=1e-4)
+
+
+def test_a_constant_table_is_looked_up_in(rng):
+    tokens = keras.Input((4,), dtype="int32")
+    table = rng.normal(size=(5, 3)).astype("float32")
+    model = keras.Model(tokens, layers.Dense(2)(layers.Flatten()(ops.take(table, tokens, axis=0))))
+    found = ks.LRP(model).explain(np.array([[0, 1, 4, 4]]), 0)
+    np.testing.assert_allclose(found.input.sum(axis=1), found.head_total, rtol=1e-4)
+
+
+BEHIND_A_MASK = [
+    layers.Dense(4, "relu", bias_initializer=BIAS),
+    layers.Conv1D(4, 3, padding="same", activation="relu", bias_initializer=BIAS),
+    layers.Conv1D(4, 3, bias_initializer=BIAS),
+    layers.SeparableConv1D(4, 3, padding="same", bias_initializer=BIAS),
+    layers.EinsumDense("abc,cd->abd", (None, 4), bias_axes="d", bias_initializer=BIAS),
+    layers.TimeDistributed(layers.Dense(4, "relu")),
+]
+
+
+@pytest.mark.filterwarnings("ignore:Layer .* was passed an input with a mask")
+@pytest.mark.parametrize("nested", [False, True])
+@pytest.mark.parametrize("rules", [None, "epsilon_plus"])
+@pytest.mark.parametrize("layer", BEHIND_A_MASK, ids=lambda layer: layer.name)
+def test_what_is_explained_is_what_the_model_gives(layer, rules, nested, rng):
+    """Masks too go where Keras sends them, and no further."""
+    layer = type(layer).from_config(layer.get_config())
+    parts = [layers.Embedding(9, 3, mask_zero=True), layer, layers.GlobalAveragePooling1D(), layers.Dense(3, "softmax")]
+    inside = keras.Sequential(parts)
+    tokens = keras.Input((6,), dtype="int32")
+    model = keras.Model(tokens, inside(tokens)) if nested else keras.Sequential([tokens, *parts])
+    text = np.array([[1, 2, 3, 0, 0, 0], [4, 5, 6, 7, 8, 0]])
+    found = ks.LRP(model, rules=rules).explain(text)
+    np.testing.assert_allclose(found.output, ops.convert_to_numpy(model(text)), rtol=1e-5)
+
+
+class Standardised(layers.Conv2D):
+    def convolution_op(self, inputs, kernel):
+        return super().convolution_op(inputs, kernel - ops.mean(kernel, axis=(0, 1, 2)))
+
+
+def test_a_convolution_with_an_operation_of_its_own_has_no_rule():
+    model = keras.Sequential(
+        [keras.Input((4, 4, 2)), Standardised(3, 2, name="own"), layers.Flatten(), layers.Dense(2)]
+    )
+    with pytest.raises(ValueError, match="'own'"):
+        ks.LRP(model)
+
+
+@pytest.mark.parametrize(
+    "rule, layer",
+    [
+        (ks.rules.Airport(), layers.Flatten(name="wrong")),
+        (ks.rules.Move(), layers.Dense(3, name="wrong")),
+        (ks.rules.Sum(), layers.LayerNormalization(name="wrong")),
+        (ks.rules.Attention(), layers.Dense(3, name="wrong")),
+        (ks.rules.WinnerTakesAll(), layers.ReLU(name="wrong")),
+    ],
+)
+def test_a_rule_on_a_layer_that_it_is_not_for_is_refused(rule, layer):
+    model = keras.Sequential([keras.Input((3,)), layer, layers.Dense(2)])
+    with pytest.raises(ValueError, match=f"{type(rule).__name__}.*'wrong'"):
+        ks.LRP(model, rules=[("wrong", rule)])
+
+
+def test_the_first_linear_layer_may_be_inside_another(rng):
+    tokens = keras.Input((4,), dtype="int32")
+    x = layers.Embedding(5, 6)(tokens)
+    x = layers.MultiHeadAttention(2, 3)(x, x)
+    x = layers.TimeDistributed(layers.Dense(4, name="step"))(layers.TimeDistributed(layers.Dense(4))(x))
+    model = keras.Model(tokens, layers.Dense(2, name="out")(layers.Flatten()(x)))
+    rules = ks.LRP(model, rules="epsilon_plus_flat").rules
+    steps = [rule.rule for _, rule in rules.values() if isinstance(rule, ks.rules.EachStep)]
+    assert [type(rule) for rule in [*steps, rules["out"][1]]] == [ks.rules.Epsilon] * 3
+    image = keras.Sequential([keras.Input((2, 5, 5, 1))])
+    for _ in range(2):
+        image.add(layers.TimeDistributed(layers.Conv2D(2, 2)))
+    image.add(layers.Flatten())
+    image.add(layers.Dense(2))
+    rules = ks.LRP(image, rules="epsilon_plus_flat").rules
+    steps = [type(rule.rule) for _, rule in rules.values() if isinstance(rule, ks.rules.EachStep)]
+    assert steps == [ks.rules.Flat, ks.rules.ZPlus]
 
 
 def test_how_much_a_call_amplifies_is_reported(rng):
@@ -526,7 +620,16 @@ def test_relevance_beyond_its_range_is_said_where_and_what_to_do(rng):
     assert found.overflow == "a"
 
 
-def test_layers_of_float64_beside_others_are_refused():
+def test_models_of_float64_are_explained_in_it(float64, rng):
+    model = keras.Sequential([keras.Input((3,), dtype="float64")])
+    for units in (4, 2):
+        model.add(layers.Dense(units, bias_initializer=BIAS, dtype="float64"))
+    found = ks.LRP(model).explain(rng.normal(size=(2, 3)), 0)
+    assert found.input.dtype == "float64"
+    np.testing.assert_allclose(total(found.input), found.head_total, rtol=1e-6)
+
+
+def test_layers_of_float64_beside_others_are_refused(float64):
     model = keras.Sequential(
         [keras.Input((2,)), layers.Dense(2, dtype="float64", name="wide"), layers.Dense(2, name="narrow")]
     )

@@ -50,7 +50,8 @@ def test_the_merged_map_gives_what_both_layers_give(layer, shape, where, rng):
     if where != "before":
         y = normalization()(y)
     model = keras.Model(x, y)
-    (merge,) = merges(trace(model).calls).values()
+    calls = trace(model).calls
+    (merge,) = merges(calls, [call for call in calls if call.op is layer]).values()
     data = rng.normal(size=(2, *shape)).astype("float32")
     tensor = ops.convert_to_tensor(data)
     linear = merge(linear_map(layer), tensor)
@@ -129,3 +130,22 @@ def test_what_cannot_be_merged_exactly_is_named():
     y = layers.BatchNormalization(axis=1, name="bn")(layers.Conv2D(3, 3, name="conv")(x))
     with pytest.raises(ValueError, match="'bn'.*'conv'.*axis 1"):
         ks.LRP(keras.Model(x, layers.Dense(2)(layers.Flatten()(y))), merge_batch_norm=True)
+
+
+def test_padding_in_front_of_the_normalisation_gets_nothing(rng):
+    x = keras.Input((4, 4, 2))
+    y = normalization()(layers.ZeroPadding2D(1, name="pad")(x))
+    y = layers.Flatten()(layers.Conv2D(3, 3, bias_initializer=BIAS)(y))
+    model = keras.Model(x, layers.Dense(2, use_bias=False)(y))
+    found = ks.LRP(model, merge_batch_norm=True).explain(rng.normal(size=(2, 4, 4, 2)), 0)
+    np.testing.assert_allclose(found.conservation_gap.signed["pad"], 0, atol=1e-5)
+
+
+def test_a_layer_with_a_rule_of_the_users_own_is_left_alone(rng):
+    x = keras.Input((4, 4, 3))
+    y = layers.Conv2D(3, 3, padding="same", name="conv")(x)
+    y = layers.Add()([y, layers.BatchNormalization()(y)])
+    model = keras.Model(x, layers.Dense(2)(layers.Flatten()(y)))
+    ks.LRP(model, rules=[("conv", lambda call, inputs, relevance: [relevance])], merge_batch_norm=True)(
+        np.ones((1, 4, 4, 3))
+    )

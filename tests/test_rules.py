@@ -263,6 +263,24 @@ def test_a_constant_addend_is_no_player(rng):
     np.testing.assert_allclose(found, relevance, rtol=1e-6)
 
 
+@pytest.mark.parametrize("rule", [Sum(), AbsoluteSum()])
+def test_of_several_addends_a_constant_one_is_no_player(rule, rng):
+    inputs, constant = keras.Input((4,)), rng.normal(size=(1, 4)).astype("float32")
+    model = keras.Model(inputs, layers.Add()([inputs, 2.0 * inputs, constant]))
+    relevance, x = rng.normal(size=(2, 4)), rng.normal(size=(2, 4))
+    found = propagate(rule, trace(model).calls[-1], [x, 2 * x], relevance)
+    np.testing.assert_allclose(found[0], relevance / 3, rtol=1e-4)
+    np.testing.assert_allclose(found[1], relevance * 2 / 3, rtol=1e-4)
+
+
+def test_of_several_factors_a_constant_one_is_no_player(rng):
+    inputs, constant = keras.Input((4,)), rng.normal(size=(1, 4)).astype("float32")
+    model = keras.Model(inputs, layers.Multiply()([inputs, inputs, constant]))
+    relevance, x = rng.normal(size=(2, 4)), rng.normal(size=(2, 4))
+    found = propagate(EqualSplit(), trace(model).calls[-1], [x, x], relevance)
+    np.testing.assert_allclose(found, [relevance / 2] * 2, rtol=1e-6)
+
+
 def test_a_tensor_added_to_itself_gets_all(rng):
     inputs = keras.Input((4,))
     (call,) = trace(keras.Model(inputs, inputs + inputs)).calls
