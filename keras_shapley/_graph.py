@@ -20,6 +20,22 @@ def _classes(module, names):
     return tuple(getattr(module, name) for name in names.split())
 
 
+class AttachMask:
+    """What a model inside another does with the mask that it is called with."""
+
+    name = "mask"
+
+    def call(self, x, mask):
+        if get_keras_mask(x) is not None:
+            return x
+        # a copy: others may use the tensor without the mask
+        x = keras.ops.copy(x)
+        set_keras_mask(x, mask)
+        return x
+
+    __call__ = call
+
+
 # What stands in a graph for `keras.ops` functions, and layers without a public name, by what they do to their input
 ELEMENTWISE_OPERATIONS = (
     *_classes(
@@ -35,6 +51,7 @@ ELEMENTWISE_OPERATIONS = (
     *_classes(math, "Erf Erfc Rsqrt"),
     *_classes(core, "Cast StopGradient"),
     ReLUOperation,
+    AttachMask,
     convnext.LayerScale,
     convnext.StochasticDepth,
 )
@@ -99,7 +116,6 @@ class Call:
 
     def __post_init__(self):
         self.inputs = [leaf for leaf in tree.flatten(self.arguments) if isinstance(leaf, Value)]
-
         roles = self._roles()
         self.players = [value for value in self.inputs if not value.constant and id(value) not in roles]
 
@@ -288,7 +304,10 @@ class _Tracer:
         self.uses[path] += 1
         call = Call(name, op, arguments)
         if _is_open(op):
-            x = call.named(call.inputs)["inputs"]
+            named = call.named(call.inputs)
+            x = named["inputs"]
+            if isinstance(x, Value) and isinstance(named.get("mask"), Value):
+                (x,) = self.record(AttachMask(), ((x,), {"mask": named["mask"]}), 1, name + "/")
             parts = in_order(op, x) if isinstance(x, dict) else tree.flatten(x)
             if not all(isinstance(part, Value) for part in parts):
                 raise ValueError(

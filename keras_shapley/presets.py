@@ -157,7 +157,7 @@ def epsilon(epsilon=1e-6):
 
 
 def epsilon_plus(epsilon=1e-6):
-    """`ZPlus` on convolutions, `Epsilon` on dense layers."""
+    """`ZPlus` on convolutions, `Epsilon` on dense layers, `AbsoluteSum` on additions."""
     return [(CONVOLUTION, ZPlus(epsilon)), (DENSE, Epsilon(epsilon)), (ADDITION, AbsoluteSum()), *_others(epsilon)]
 
 
@@ -168,6 +168,8 @@ def epsilon_plus_flat(epsilon=1e-6):
 
 def epsilon_gamma_box(low, high, epsilon=1e-6, gamma=0.25):
     """`ZBox` on the first convolution, `Gamma` on the others, `Epsilon` on dense layers (Montavon et al., 2019).
+
+    Additions as in `epsilon_plus`.
 
     Args:
         low, high: bounds of the input.
@@ -184,7 +186,7 @@ def epsilon_gamma_box(low, high, epsilon=1e-6, gamma=0.25):
 
 
 def epsilon_alpha2_beta1(epsilon=1e-6):
-    """`AlphaBeta(2, 1)` on convolutions, `Epsilon` on dense layers."""
+    """`AlphaBeta(2, 1)` on convolutions, `Epsilon` on dense layers, `AbsoluteSum` on additions."""
     return [
         (CONVOLUTION, AlphaBeta(2.0, 1.0, epsilon)),
         (DENSE, Epsilon(epsilon)),

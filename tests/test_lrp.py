@@ -551,6 +551,17 @@ def test_what_is_explained_is_what_the_model_gives(layer, rules, nested, rng):
     np.testing.assert_allclose(found.output, ops.convert_to_numpy(model(text)), rtol=1e-5)
 
 
+@pytest.mark.filterwarnings("ignore:Layer .* was passed an input with a mask")
+def test_a_mask_given_to_a_model_inside_is_the_one_that_it_sees(rng):
+    inside = keras.Sequential([keras.Input((6, 3)), layers.Dense(4, "relu"), layers.GlobalAveragePooling1D()])
+    x, mask = keras.Input((6, 3)), keras.Input((6,), dtype="bool")
+    model = keras.Model([x, mask], layers.Dense(2)(inside(x, mask=mask)))
+    data = [rng.normal(size=(2, 6, 3)), np.arange(6) < [[4], [2]]]
+    found = ks.LRP(model).explain(data, 0)
+    np.testing.assert_allclose(found.output, ops.convert_to_numpy(model([np.float32(data[0]), data[1]])), rtol=1e-5)
+    assert not found.input[0][~data[1]].any() and not found.input[1].any()
+
+
 class Standardised(layers.Conv2D):
     def convolution_op(self, inputs, kernel):
         return super().convolution_op(inputs, kernel - ops.mean(kernel, axis=(0, 1, 2)))
