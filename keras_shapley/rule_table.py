@@ -86,28 +86,43 @@ class RuleTable:
                 f"Layer {call.description} has no LRP rule. Give it one: LRP(model, rules=[(({name},), rule)]), or "
                 f"explain a model that begins above it. Types with rules: {', '.join(sorted(types))}."
             )
-        if isinstance(rule, rules.LinearRule) and not isinstance(call.op, LINEAR_TYPES):
-            raise ValueError(
-                f"Rule {type(rule).__name__} is for layers with a linear map, and {call.description} has none. Types "
-                f"with one: {', '.join(cls.__name__ for cls in LINEAR_TYPES)}."
-            )
-        for cls, types in FITTING.items():
-            if type(rule) is cls and call.is_a(_KNOWN) and not call.is_a(types):
-                raise ValueError(
-                    f"Rule {cls.__name__} is not for {call.description}. Types with it: "
-                    f"{', '.join(sorted({fitting.__name__ for fitting in types}))}."
-                )
-        function = getattr(call.op, "activation", None)
-        if isinstance(rule, rules.Pass) and function is keras.activations.softmax and not head:
+        if isinstance(rule, rules.Pass) and not head and _function(call) is keras.activations.softmax:
             return rules.SoftmaxTaylor()
-        passes = isinstance(rule, (rules.LinearRule, rules.Pass))
-        if passes and not head and function is not None and not _is_elementwise(function):
-            raise ValueError(
-                f"Layer {call.description} has the activation {getattr(function, '__name__', function)!r}, which is "
-                f"not known to act on each element alone, so relevance cannot pass it unchanged. Give the layer a rule "
-                f"of its own, a function: LRP(model, rules=[(({name},), rule)])."
-            )
+        _check_type(rule, call)
+        if not head:
+            _check_activation(rule, call)
         return rule
+
+
+def _check_type(rule, call):
+    """Raises a `ValueError` where a rule is not for the type of a call."""
+    if isinstance(rule, rules.LinearRule) and not isinstance(call.op, LINEAR_TYPES):
+        raise ValueError(
+            f"Rule {type(rule).__name__} is for layers with a linear map, and {call.description} has none. Types "
+            f"with one: {', '.join(cls.__name__ for cls in LINEAR_TYPES)}."
+        )
+    for cls, types in FITTING.items():
+        if type(rule) is cls and call.is_a(_KNOWN) and not call.is_a(types):
+            raise ValueError(
+                f"Rule {cls.__name__} is not for {call.description}. Types with it: "
+                f"{', '.join(sorted({fitting.__name__ for fitting in types}))}."
+            )
+
+
+def _check_activation(rule, call):
+    """Raises a `ValueError` where relevance would pass an activation that may mix elements."""
+    function = _function(call)
+    passes = isinstance(rule, (rules.LinearRule, rules.Pass))
+    if passes and function is not None and not _is_elementwise(function):
+        raise ValueError(
+            f"Layer {call.description} has the activation {getattr(function, '__name__', function)!r}, which is not "
+            "known to act on each element alone, so relevance cannot pass it unchanged. Give the layer a rule of its "
+            f"own, a function: LRP(model, rules=[(({type(call.op).__name__},), rule)])."
+        )
+
+
+def _function(call):
+    return getattr(call.op, "activation", None)
 
 
 def _entries(user):
