@@ -1,9 +1,13 @@
-"""What Keras has no common word for: transposed maps and compiled functions. The only file that names a backend."""
+"""What Keras has no common word for: derivatives and compiled functions. The only file that names a backend."""
 
 import keras
 
+# whether each elementwise operation is a pass over memory of its own
+EAGER = keras.backend.backend() == "torch"
+
 if keras.backend.backend() == "jax":
     import jax
+    from jax.custom_derivatives import SymbolicZero
 
     def vjp(fn, *primals):
         """Value of `fn` and the function that carries a cotangent of it back to the primals.
@@ -16,6 +20,25 @@ if keras.backend.backend() == "jax":
             `(output, pullback)`; `pullback(cotangent)` is a tuple of tensors shaped as the primals.
         """
         return jax.vjp(fn, *primals)
+
+    def with_derivative(function, pushforward, pullback):
+        """`function(*operands)` with a derivative of its own, in forward and reverse mode and of any order.
+
+        Args:
+            function: of tensors; returns a tensor.
+            pushforward: `(operands, tangents)` to the tangent of the output; a tangent that is zero is None.
+            pullback: `(operands, cotangent)` to the operands' cotangents, None where it is zero: the transpose of
+                `pushforward`. The derivatives of both are the backend's.
+        """
+        function = jax.custom_jvp(function)
+
+        def jvp(primals, tangents):
+            tangents = [None if isinstance(tangent, SymbolicZero) else tangent for tangent in tangents]
+            return function(*primals), pushforward(primals, tangents)
+
+        function.defjvp(jvp, symbolic_zeros=True)
+        # else what the transpose multiplies with would be kept from the forward pass on, not the operands
+        return jax.checkpoint(function)
 
     def _compile(fn, variables):
         @jax.jit
@@ -49,6 +72,20 @@ elif keras.backend.backend() == "tensorflow":
 
         return output, pullback
 
+    def with_derivative(function, pushforward, pullback):
+        """As on JAX."""
+
+        @tf.custom_gradient
+        def differentiable(*operands):
+            def gradient(cotangent):
+                cotangents = pullback(operands, cotangent)
+                return [tf.zeros_like(x) if dx is None else dx for x, dx in zip(operands, cotangents)]
+
+            return function(*operands), gradient
+
+        # a variable is read first: of one that the function reads itself, TensorFlow wants the gradient apart
+        return lambda *operands: differentiable(*map(tf.convert_to_tensor, operands))
+
     def _compile(fn, variables):
         return tf.function(_without_side_effects(fn), autograph=False)
 
@@ -69,6 +106,32 @@ else:
             )
 
         return output.detach(), pullback
+
+    class _WithDerivative(torch.autograd.Function):
+        generate_vmap_rule = True
+
+        @staticmethod
+        def forward(functions, *operands):
+            return functions[0](*operands)
+
+        @staticmethod
+        def setup_context(context, inputs, output):
+            (_, context.pushforward, context.pullback), *operands = inputs
+            context.save_for_backward(*operands)
+            context.save_for_forward(*operands)
+
+        @staticmethod
+        def backward(context, cotangent):
+            return None, *context.pullback(context.saved_tensors, cotangent)
+
+        @staticmethod
+        def jvp(context, _, *tangents):
+            return context.pushforward(context.saved_tensors, tangents)
+
+    def with_derivative(function, pushforward, pullback):
+        """As on JAX."""
+        functions = function, pushforward, pullback
+        return lambda *operands: _WithDerivative.apply(functions, *map(keras.ops.convert_to_tensor, operands))
 
     def _compile(fn, variables):
         return torch.no_grad()(_without_side_effects(fn))

@@ -8,6 +8,9 @@ import math
 
 from keras import backend, ops
 
+from keras_shapley._backend import EAGER
+from keras_shapley.derivatives import elementwise
+
 # Added to sigma**2: a neuron whose inputs are all zero has sigma = 1e-9. Small enough not to be seen where inputs are
 # above 1e-6, large enough that second derivatives, which hold sigma**-4, stay inside float32.
 TINY = 1e-18
@@ -15,20 +18,20 @@ TINY = 1e-18
 # phi is 0 beyond, in every dtype
 _FAR = 38.0
 
-# Mills' ratio (1 - Phi(t))/phi(t) for t >= 1 is y (c0 + c1 y + ... + c8 y^8), y = 1/(t + 3): interpolation at the
+# Mills' ratio (1 - Phi(t))/phi(t) for t >= 0 is y (c0 + c1 y + ... + c9 y^9), y = 4/(t + 4): interpolation at the
 # Chebyshev nodes of y, relative error below 1e-7.
-_TAIL = 1.0
-_MILLS_SHIFT = 3.0
+_MILLS_SHIFT = 4.0
 _MILLS = (
-    1.0,
-    3.000059,
-    7.99386,
-    18.237503,
-    25.605234,
-    59.951866,
-    -288.012238,
-    -202.835236,
-    803.124695,
+    0.24999997,
+    0.25000457,
+    0.23421812,
+    0.20526686,
+    0.14399641,
+    0.17113752,
+    -0.099630608,
+    0.26018514,
+    -0.21403905,
+    0.052175186,
 )
 
 
@@ -40,8 +43,8 @@ def normal_pdf(z):
 def normal_cdf(z):
     """Standard normal distribution function, right in its lower tail too: relative error below 5e-6 in float32.
 
-    `(1 + erf)/2` is 0 in float32 below z = -5.5 and its gradient vanishes; this one is positive down to z = -13. It
-    needs `erf` alone in float32, which every export format has.
+    `(1 + erf)/2` is 0 in float32 below z = -5.5 and its gradient vanishes; this one is positive down to z = -13. Its
+    derivative is `normal_pdf`.
 
     Args:
         z: float tensor of any shape.
@@ -49,22 +52,20 @@ def normal_cdf(z):
     Returns:
         `Phi(z)`, same shape and dtype.
     """
-    if backend.standardize_dtype(z.dtype) == "float64":
+    return elementwise(lambda z: _cdf(z), lambda z: (normal_pdf(z),))(z)
+
+
+def _cdf(z, pdf=None):
+    """`Phi(z)` from `phi(z)`, by operations that every export format has, or by one where each takes its own time."""
+    if EAGER or backend.standardize_dtype(z.dtype) == "float64":
         return 0.5 * ops.erfc(-z / math.sqrt(2))
-    # each branch sees harmless values where the other one counts, so that no derivative of either is NaN
-    tail = z < -_TAIL
-    centre = 0.5 + 0.5 * ops.erf(ops.where(tail, 0.0, z) / math.sqrt(2))
-    t = ops.where(tail, -z, _TAIL)
-    y = 1 / (t + _MILLS_SHIFT)
+    pdf = normal_pdf(z) if pdf is None else pdf
+    y = _MILLS_SHIFT / (ops.abs(z) + _MILLS_SHIFT)
     mills = _MILLS[-1]
     for coefficient in reversed(_MILLS[:-1]):
         mills = mills * y + coefficient
-    return ops.where(tail, normal_pdf(t) * mills * y, centre)
-
-
-def deviation(u, q):
-    """`sigma` of eq. (1), same shape as `u` and `q`; 1e-9 where every input is zero."""
-    return ops.sqrt(q / 6 + ops.square(u) / 12 + TINY)
+    tail = pdf * mills * y
+    return ops.where(z < 0, tail, 1 - tail)
 
 
 def gate(u, q, b):
@@ -78,21 +79,38 @@ def gate(u, q, b):
     Returns:
         `Phi((mu + b) / sigma)` in [0, 1], same shape.
     """
-    return normal_cdf(_score(u, b, deviation(u, q)))
+    return normal_cdf(_score(u, b, _precision(u, q)))
 
 
-def _score(u, b, sigma):
+def _precision(u, q):
+    """`1/sigma` of eq. (1), same shape as `u` and `q`; 1e9 where every input is zero."""
+    return ops.rsqrt(q / 6 + ops.square(u) / 12 + TINY)
+
+
+def _score(u, b, precision):
     """`z = (mu + b)/sigma`, constant where `phi(z)` is 0: there its derivatives, up to 1/sigma**3, have no say."""
-    z = (u / 2 + b) / sigma
-    return ops.where(ops.abs(z) < _FAR, z, _FAR * ops.sign(z))
+    return ops.clip((u / 2 + b) * precision, -_FAR, _FAR)
 
 
 def shapley_activation(u, q, b):
     """SA, eq. (5): `Phi((mu + b) / sigma) * (u + b)`. Arguments and shape as in `gate`.
 
-    Differentiable to any order by the backend itself.
+    Differentiable to any order, forwards and backwards; the derivative is written out, for it shares its exponential
+    with `Phi` and needs nothing but the arguments.
     """
-    return gate(u, q, b) * (u + b)
+    return elementwise(_shapley_activation, _shapley_activation_slopes)(u, q, b)
+
+
+def _shapley_activation(u, q, b):
+    return _cdf(_score(u, b, _precision(u, q))) * (u + b)
+
+
+def _shapley_activation_slopes(u, q, b):
+    """Derivatives of eq. (5) by u, q and b."""
+    precision, z, cdf, pdf = _gate_terms(u, q, b)
+    steepness = (u + b) * precision * pdf
+    dq = steepness * z * precision / -12
+    return cdf + steepness / 2 + dq * u, dq, cdf + steepness
 
 
 def shaplu(u, q, b):
@@ -100,7 +118,7 @@ def shaplu(u, q, b):
 
     Arguments and shape as in `gate`. The gradient is `Phi` for `u`, `Phi + (u + b) phi/sigma` for `b`, zero for `q`.
     """
-    return _with_gradient(_relu, _simplified_gradient)(u, q, _like(u, b))
+    return elementwise(_relu, _simplified_slopes)(u, q, b)
 
 
 def shaplu_full(u, q, c, b, n):
@@ -115,55 +133,32 @@ def shaplu_full(u, q, c, b, n):
         n: number of inputs of a neuron, broadcast to the same shape; no gradient flows into it.
     """
 
-    def gradient(g, u, q, c, b):
+    def slopes(u, q, c, b):
         mu, share = u / 2, b / n
-        sigma, z, phi, db = _gate_terms(u, q, b)
-        a = phi / (2 * sigma)
-        b_mu = phi * z / (6 * sigma) * (mu / sigma)
-        b_share = phi * z / (6 * sigma) * (share / sigma)
-        du = normal_cdf(z) + (a - b_mu) * share
+        precision, z, cdf, phi = _gate_terms(u, q, b)
+        a = phi * precision / 2
+        b_mu = phi * z * precision / 6 * (mu * precision)
+        b_share = phi * z * precision / 6 * (share * precision)
+        du = cdf + (a - b_mu) * share
         dq = (a - b_mu - b_share) / 2
-        dc = -phi * z / (18 * ops.square(sigma))
-        return g * du, g * dq, g * dc, g * db
+        dc = -phi * z * ops.square(precision) / 18
+        return du, dq, dc, cdf + (u + b) * precision * phi
 
-    return _with_gradient(lambda u, q, c, b: ops.relu(u + b), gradient)(u, q, c, _like(u, b))
+    return elementwise(lambda u, q, c, b: ops.relu(u + b), slopes)(u, q, c, b)
 
 
 def _relu(u, q, b):
     return ops.relu(u + b)
 
 
-def _simplified_gradient(g, u, q, b):
-    _, z, _, db = _gate_terms(u, q, b)
-    return g * normal_cdf(z), ops.zeros_like(q), g * db
+def _simplified_slopes(u, q, b):
+    precision, _, cdf, pdf = _gate_terms(u, q, b)
+    return cdf, None, cdf + (u + b) * precision * pdf
 
 
 def _gate_terms(u, q, b):
-    """`sigma`, `z`, `phi(z)`, and the gradient for the bias, third line of eq. (4): `Phi + (u + b) phi/sigma`."""
-    sigma = deviation(u, q)
-    z = _score(u, b, sigma)
-    phi = normal_pdf(z)
-    return sigma, z, phi, normal_cdf(z) + (u + b) / sigma * phi
-
-
-def _like(u, b):
-    # custom gradients take operands of one shape: the backend sums over what was broadcast here
-    return ops.zeros_like(u) + b
-
-
-def _with_gradient(forward, gradient):
-    """`forward(*inputs)` whose cotangents are `gradient(g, *inputs)`, `g` the gradient that arrives at the output."""
-
-    @ops.custom_gradient
-    def function(*inputs):
-        def grad(*args, upstream=None):
-            # PyTorch hands over its saved inputs, and only those belong to the graph of a second derivative
-            if upstream is None:
-                (upstream,), saved = args, inputs
-            else:
-                saved = args
-            return gradient(upstream, *saved)
-
-        return forward(*inputs), grad
-
-    return function
+    """`1/sigma`, `z`, `Phi(z)` and `phi(z)`."""
+    precision = _precision(u, q)
+    z = _score(u, b, precision)
+    pdf = normal_pdf(z)
+    return precision, z, _cdf(z, pdf), pdf

@@ -69,13 +69,12 @@ class ShapleyLayer:
         x, kernel = ops.cast(x, dtype), ops.cast(kernel, dtype)
         if not gradient:
             x, kernel = ops.stop_gradient(x), ops.stop_gradient(kernel)
-        squares = ops.square(x), ops.square(kernel)
         if self.second_moment == "pooled":
-            squares = linear.pool(*squares)
-        q = linear(*squares)
+            return u, linear.pooled_second_moment(x, kernel), b
+        q = linear.second_moment(x, kernel)
         if not cubes:
             return u, q, b
-        c = linear(squares[0] * x, squares[1] * kernel)
+        c = linear(ops.square(x) * x, ops.square(kernel) * kernel)
         return u, q, c, b, linear.fan_in(ops.ones_like(x[:1]))
 
     @property

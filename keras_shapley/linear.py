@@ -4,12 +4,14 @@ Everything here that is Shapley needs a layer only through this map, so a new la
 """
 
 import functools
+import math
 import re
 
 import keras
 from keras import layers, ops
 
 from keras_shapley._backend import vjp
+from keras_shapley.derivatives import sum_of_squares
 
 
 class LinearMap:
@@ -86,9 +88,16 @@ class LinearMap:
         """The kernel times one factor for each channel of the output: its last axis, if nothing else is said."""
         return kernel * factors
 
-    def pool(self, x, kernel):
-        """Mean of `x` and sum of `kernel` over the input channels, tap by tap and within each group."""
-        return ops.mean(x, axis=-1, keepdims=True), ops.sum(kernel, axis=-2, keepdims=True)
+    def second_moment(self, x, kernel):
+        """`q`, the sum of `(w_i x_i)**2`."""
+        return self(ops.square(x), ops.square(kernel))
+
+    def pooled_second_moment(self, x, kernel):
+        """Mean field of `q` over the input channels, tap by tap and within each group.
+
+        The map of the mean of `x**2` and the sum of `kernel**2`, as one input channel a group.
+        """
+        return self(sum_of_squares(x, -1) / x.shape[-1], sum_of_squares(kernel, -2))
 
 
 @functools.singledispatch
@@ -155,11 +164,15 @@ class EinsumDenseMap(LinearMap):
     def merge(self, y, weights):
         return ops.sum(y * weights, axis=self.y_axes, keepdims=True)
 
-    def pool(self, x, kernel):
-        return ops.mean(x, axis=self.x_axes, keepdims=True), ops.sum(kernel, axis=self.kernel_axes, keepdims=True)
+    def pooled_second_moment(self, x, kernel):
+        n = math.prod(kernel.shape[axis] for axis in self.kernel_axes)
+        return self(sum_of_squares(x, self.x_axes) / n, sum_of_squares(kernel, self.kernel_axes))
 
 
 def _matmul(x, kernel):
+    if kernel.shape[0] == 1:
+        # an outer product is elementwise work
+        return x * kernel[0]
     # on PyTorch Keras's matmul makes float32 of float64
     if keras.backend.standardize_dtype(x.dtype) == "float64":
         return ops.einsum("...i,ij->...j", x, kernel)
@@ -245,8 +258,18 @@ class ConvMap(_ConvMap):
     def _unit_shape(self):
         return (*self.kernel.shape[:-1], self.groups)
 
-    def pool(self, x, kernel):
-        return ops.mean(self._by_group(x), axis=self.channel_axis + 1), ops.sum(kernel, axis=-2, keepdims=True)
+    def pooled_second_moment(self, x, kernel):
+        n, sums = kernel.shape[-2], sum_of_squares(kernel, -2)
+        if self.groups > 1:
+            x = ops.squeeze(sum_of_squares(self._by_group(x), self.channel_axis + 1), self.channel_axis + 1)
+            return self(x / n, sums)
+        if any(size > 1 for size in self.layer.kernel_size):
+            return self(sum_of_squares(x, self.channel_axis) / n, sums)
+        # an outer product; as a convolution, its gradient has hung in oneDNN (PyTorch 2.13 on a CPU)
+        steps = [slice(None)] + [slice(None, None, stride) for stride in self.layer.strides]
+        steps.insert(self.channel_axis, slice(None))
+        x = x[tuple(steps)]
+        return sum_of_squares(x, self.channel_axis) * self.along_channels(ops.reshape(sums, (-1,)) / n)
 
 
 @linear_map.register(layers.DepthwiseConv1D)
@@ -276,9 +299,9 @@ class DepthwiseConvMap(_ConvMap):
     def _unit_shape(self):
         return (*self.kernel.shape[:-1], 1)
 
-    def pool(self, x, kernel):
+    def pooled_second_moment(self, x, kernel):
         # one input channel a group: its mean is itself
-        return x, kernel
+        return self.second_moment(x, kernel)
 
 
 @linear_map.register(layers.Conv1DTranspose)
@@ -308,8 +331,8 @@ class ConvTransposeMap(_ConvMap):
     def _unit_shape(self):
         return (*self.kernel.shape[:-2], 1, self.kernel.shape[-1])
 
-    def pool(self, x, kernel):
-        return ops.mean(self._by_group(x), axis=self.channel_axis + 1), ops.sum(kernel, axis=-1, keepdims=True)
+    def pooled_second_moment(self, x, kernel):
+        return self(sum_of_squares(x, self.channel_axis) / kernel.shape[-1], sum_of_squares(kernel, -1))
 
 
 @linear_map.register(layers.SeparableConv1D)

@@ -7,7 +7,7 @@ import reference
 from keras import layers, ops
 
 import keras_shapley
-from keras_shapley.linear import LINEAR_TYPES, linear_map
+from keras_shapley.linear import LINEAR_TYPES, ConvMap, linear_map
 
 CASES = {
     "dense": (layers.Dense, dict(units=3), (2, 4)),
@@ -154,16 +154,19 @@ def test_pooled_operands_give_the_mean_field_of_the_second_moment(case, numpy):
     expected = reference.forward(
         lambda x, w, b, sites: reference.second_moment(x, w, sites), cells, x, kernel, pooled=True
     )
-    pooled = linear.pool(ops.square(ops.convert_to_tensor(x)), ops.square(ops.convert_to_tensor(kernel)))
-    close(linear(*pooled), expected, numpy)
+    close(linear.pooled_second_moment(ops.convert_to_tensor(x), ops.convert_to_tensor(kernel)), expected, numpy)
 
 
-def test_pooled_operands_are_smaller_than_those_of_the_exact_moment():
-    """Otherwise pooling saves nothing: one input channel a group."""
-    layer = layers.Conv2D(8, 3, groups=2)
+@pytest.mark.parametrize("groups", [1, 2])
+def test_pooled_moment_is_a_map_of_one_input_channel_a_group(groups, monkeypatch):
+    """Otherwise pooling saves nothing."""
+    layer = layers.Conv2D(8, 3, groups=groups)
     layer.build((None, 5, 5, 16))
-    x, kernel = linear_map(layer).pool(ops.ones((1, 5, 5, 16)), layer.kernel)
-    assert tuple(x.shape) == (1, 5, 5, 2) and tuple(kernel.shape) == (3, 3, 1, 8)
+    operands = []
+    apply = ConvMap.__call__
+    monkeypatch.setattr(ConvMap, "__call__", lambda self, *args: operands.extend(args) or apply(self, *args))
+    linear_map(layer).pooled_second_moment(ops.ones((1, 5, 5, 16)), ops.convert_to_tensor(layer.kernel))
+    assert [tuple(operand.shape) for operand in operands] == [(1, 5, 5, groups), (3, 3, 1, 8)]
 
 
 def test_what_is_merged_and_spread_reaches_each_input_in_equal_shares(case, numpy, rng):

@@ -1,0 +1,66 @@
+"""Operations with a derivative of their own, against the backend's derivative of the plain formula."""
+
+import numpy as np
+import pytest
+from keras import ops
+
+from keras_shapley.derivatives import elementwise, sum_of_squares
+
+
+def product(x, y):
+    return ops.sin(x) * y
+
+
+def product_slopes(x, y):
+    return ops.cos(x) * y, ops.sin(x)
+
+
+@pytest.fixture
+def operands(rng):
+    return rng.standard_normal((4, 3, 5)).astype("float32")
+
+
+@pytest.mark.parametrize("shape", [(4, 3, 5), (5,), (3, 1), (1, 3, 5), (4, 1, 1), ()])
+def test_derivative_by_an_operand_that_was_broadcast(shape, operands, rng, gradients):
+    y = np.asarray(rng.standard_normal(shape), "float32")
+    weights = rng.standard_normal(operands.shape).astype("float32")
+    own = gradients(
+        lambda x, y: ops.sum(ops.multiply(weights, elementwise(product, product_slopes)(x, y))), operands, y
+    )
+    plain = gradients(lambda x, y: ops.sum(ops.multiply(weights, product(x, y))), operands, y)
+    for a, b in zip(own, plain, strict=True):
+        assert a.shape == b.shape
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
+
+
+def test_the_slopes_are_what_counts(operands, gradients):
+    """Else the tests of ShapLU, whose gradient is not its value's, would be all that tells."""
+    (found,) = gradients(lambda x: ops.sum(elementwise(ops.square, lambda x: (ops.sin(x),))(x)), operands)
+    np.testing.assert_allclose(found, np.sin(operands), rtol=1e-5)
+
+
+def test_no_slope_is_no_gradient(operands, gradients):
+    function = elementwise(lambda x, y: x * y, lambda x, y: (y, None))
+    by_x, by_y = gradients(lambda x, y: ops.sum(function(x, y)), operands, operands + 1)
+    np.testing.assert_allclose(by_x, operands + 1)
+    np.testing.assert_array_equal(by_y, 0)
+
+
+@pytest.mark.parametrize("axis", [-1, 0, (0, 2), 1])
+def test_sum_of_squares(axis, operands, rng, numpy, gradients, hessian_vector, directional):
+    y = numpy(sum_of_squares(ops.convert_to_tensor(operands), axis))
+    np.testing.assert_allclose(y, np.square(operands).sum(axis, keepdims=True), rtol=1e-5)
+    weights, direction = rng.standard_normal(y.shape).astype("float32"), operands[::-1].copy()
+
+    def total(x):
+        return ops.sum(ops.multiply(weights, ops.square(sum_of_squares(x, axis))))
+
+    def plain(x):
+        return ops.sum(ops.multiply(weights, ops.square(ops.sum(ops.square(x), axis=axis, keepdims=True))))
+
+    (own,), (expected,) = gradients(total, operands), gradients(plain, operands)
+    np.testing.assert_allclose(own, expected, rtol=1e-4, atol=1e-4)
+    forward = directional(total, [operands], [direction])
+    np.testing.assert_allclose(forward, (expected * direction).sum(), rtol=1e-4)
+    (own,), (expected,) = (hessian_vector(fn, [operands], [direction]) for fn in (total, plain))
+    np.testing.assert_allclose(own, expected, rtol=1e-4, atol=1e-3)
