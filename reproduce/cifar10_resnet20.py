@@ -14,17 +14,18 @@ All arms have the same weights, and start from the same values for the same seed
 
 import argparse
 import collections
-import contextlib
 import json
 import os
 import pathlib
-import platform
 import sys
 import time
 
 import datasets
+import environment
+import files
 import keras
 import numpy as np
+from arguments import at_least
 
 import keras_shapley as ks
 
@@ -72,6 +73,7 @@ def resnet20(activation="relu", *, order="paper", second_moment="exact"):
 
     Args:
         activation: `"relu"`, `"sa"` or `"shaplu"`, for the 13 activations behind a convolution; the others are ReLU.
+            Or what makes these 13 convolutions with their activation, called as `Conv2D` is.
         order: `"paper"` for convolution, activation, BN; `"original"` for convolution, BN, activation (ReLU alone).
         second_moment: as in `SAConv2D` and `ShapLUConv2D`.
     """
@@ -92,7 +94,9 @@ def resnet20(activation="relu", *, order="paper", second_moment="exact"):
     def neurons(x, filters, size, strides=1, *, name):
         if activation == "relu":
             return rectify(convolution(x, filters, size, strides, name=name), name)
-        options = {"cls": LAYERS[activation], "second_moment": second_moment}
+        options = {"cls": activation}
+        if activation in LAYERS:
+            options = {"cls": LAYERS[activation], "second_moment": second_moment}
         return normalise(convolution(x, filters, size, strides, name=name, **options), name)
 
     inputs = keras.Input((32, 32, 3), name="image")
@@ -112,7 +116,7 @@ def resnet20(activation="relu", *, order="paper", second_moment="exact"):
     x = keras.layers.AveragePooling2D(8, name="head_pool")(x)
     x = keras.layers.Flatten(name="head_flatten")(x)
     x = keras.layers.Dense(10, activation="softmax", kernel_initializer="he_normal", name="head_classes")(x)
-    return keras.Model(inputs, x, name=f"resnet20_{activation}")
+    return keras.Model(inputs, x, name=f"resnet20_{activation}" if isinstance(activation, str) else "resnet20")
 
 
 def learning_rate(epoch):
@@ -159,7 +163,7 @@ class Checkpoint(keras.callbacks.Callback):
         if self.history:
             self.run["resumed"].append(self.resumed)
         # written anew: a run can be killed between its checkpoint and its line
-        with _replaced(self.directory / HISTORY) as file:
+        with files.replaced(self.directory / HISTORY) as file:
             for line in ({"run": self.run}, *self.history):
                 file.write(json.dumps(line).encode() + b"\n")
 
@@ -179,7 +183,7 @@ class Checkpoint(keras.callbacks.Callback):
         self.history.append(line)
 
         values = {f"variable_{i}": keras.ops.convert_to_numpy(v) for i, v in enumerate(_variables(self.model))}
-        with _replaced(self.directory / CHECKPOINT) as file:
+        with files.replaced(self.directory / CHECKPOINT) as file:
             np.savez(file, record=json.dumps({"run": self.run, "history": self.history}), **values)
         with open(self.directory / HISTORY, "a") as file:
             file.write(json.dumps(line) + "\n")
@@ -192,17 +196,6 @@ def _clocks():
 
 def _variables(model):
     return [*model.variables, *model.optimizer.variables]
-
-
-@contextlib.contextmanager
-def _replaced(path):
-    """A binary file to write, which takes the place of `path` in one step once it is complete."""
-    new = path.with_name(f"{path.name}.new")
-    with open(new, "wb") as file:
-        yield file
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(new, path)
 
 
 def train(model, data, checkpoint, *, epochs, heatmaps=False):
@@ -254,34 +247,16 @@ def train(model, data, checkpoint, *, epochs, heatmaps=False):
     return {"run": checkpoint.run, "history": checkpoint.history}
 
 
-def make_deterministic():
-    """The same sums in the same order in every run. (JAX on a GPU takes XLA_FLAGS=--xla_gpu_deterministic_ops=true.)"""
-    if keras.backend.backend() == "tensorflow":
-        import tensorflow as tf
-
-        tf.config.experimental.enable_op_determinism()
-    elif keras.backend.backend() == "torch":
-        import torch
-
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-        torch.use_deterministic_algorithms(True, warn_only=True)
-
-
 def describe(model, settings):
     """What a run is, for its record."""
-    backend = settings["backend"]
-    device = str(model.variables[0].value.device).rpartition("device:")[2].lower()
-    packages = {"keras": keras, "keras_shapley": ks, backend: sys.modules[backend], "numpy": np}
-    versions = {"python": platform.python_version()} | {name: module.__version__ for name, module in packages.items()}
     return {
         "settings": settings,
         "parameters": model.count_params(),
         "layers": dict(collections.Counter(type(layer).__name__ for layer in model.layers)),
-        "versions": versions,
-        "device": device,
+        "versions": environment.versions(),
+        "device": environment.device(),
         "cores": os.cpu_count(),
-        # on a CPU, TensorFlow is more than twice as fast without XLA
-        "jit_compile": "auto" if backend != "tensorflow" or device.startswith("gpu") else False,
+        "jit_compile": environment.jit_compile(),
         "resumed": [],
     }
 
@@ -325,10 +300,10 @@ def main(argv=None):
     add("--second-moment", choices=("exact", "pooled"), help="for sa and shaplu (default: exact, as in the paper)")
     order = "paper: activation, then BN (default); original: BN, then activation, as the Keras example, for relu alone"
     add("--order", choices=("paper", "original"), default="paper", help=order)
-    add("--epochs", type=_at_least(1), default=EPOCHS, metavar="N", help=f"in all (default: {EPOCHS})")
-    add("--batch-size", type=_at_least(1), default=BATCH_SIZE, metavar="N", help=f"(default: {BATCH_SIZE})")
-    add("--seed", type=_at_least(0), default=0, metavar="N", help="of all that is random (default: 0)")
-    add("--limit", type=_at_least(1), metavar="N", help="train on the first N images alone, for a quick look")
+    add("--epochs", type=at_least(1), default=EPOCHS, metavar="N", help=f"in all (default: {EPOCHS})")
+    add("--batch-size", type=at_least(1), default=BATCH_SIZE, metavar="N", help=f"(default: {BATCH_SIZE})")
+    add("--seed", type=at_least(0), default=0, metavar="N", help="of all that is random (default: 0)")
+    add("--limit", type=at_least(1), metavar="N", help="train on the first N images alone, for a quick look")
     add("--data", metavar="FILE", help=".npz with x_train, y_train, x_test, y_test as in keras.datasets; no tfds then")
     add("--out", type=pathlib.Path, metavar="DIR", help="(default: runs/cifar10_resnet20_ACTIVATION_seedN)")
     add(
@@ -362,7 +337,7 @@ def main(argv=None):
         settings = {name: getattr(args, name) for name in SETTINGS}
         settings["backend"] = keras.backend.backend()
         settings["source"] = datasets.source("cifar10", args.data, x_train)
-        make_deterministic()
+        environment.make_deterministic()
         keras.utils.set_random_seed(args.seed)
         model = resnet20(args.activation, order=args.order, second_moment=args.second_moment)
         checkpoint = Checkpoint(out, describe(model, settings))
@@ -372,22 +347,11 @@ def main(argv=None):
     out.mkdir(parents=True, exist_ok=True)
     data = (x_train[: args.limit], y_train[: args.limit]), test
     result = train(model, data, checkpoint, epochs=args.epochs, heatmaps=args.heatmaps)
-    with _replaced(out / RESULT) as file:
+    with files.replaced(out / RESULT) as file:
         file.write(json.dumps(result, indent=1).encode() + b"\n")
     model.save(out / MODEL)
     print(table([out / RESULT]), end="")
     return 0
-
-
-def _at_least(smallest):
-    """Type of an argument: an integer that is not below `smallest`."""
-
-    def integer(text):
-        if int(text) < smallest:
-            raise argparse.ArgumentTypeError(f"must be at least {smallest}, and is {text}")
-        return int(text)
-
-    return integer
 
 
 if __name__ == "__main__":

@@ -20,13 +20,15 @@ import importlib.util
 import json
 import os
 import pathlib
-import platform
 import sys
 
 import cifar10_resnet20
+import environment
+import files
 import keras
 import numpy as np
 import timing
+from arguments import at_least
 from keras import ops
 
 import keras_shapley as ks
@@ -304,8 +306,6 @@ def agreement(theirs, ours):
 
 def describe(model, name, settings):
     """What a measurement is, for its record."""
-    packages = {"keras": keras, "keras_shapley": ks, BACKEND: sys.modules[BACKEND], "numpy": np}
-    versions = {"python": platform.python_version()} | {key: module.__version__ for key, module in packages.items()}
     compared = [peer for peer in PEERS if BACKEND == "torch" and importlib.util.find_spec(peer)]
     options = {key: value for key, value in settings.items() if name == "resnet50" or key not in RESNET50_ONLY}
     words = " ".join(f"--{key.replace('_', '-')} {value}" for key, value in options.items())
@@ -316,9 +316,9 @@ def describe(model, name, settings):
         "images": list(model.input_shape[1:]),
         "classes": model.output_shape[-1],
         "parameters": model.count_params(),
-        "versions": versions | {peer: importlib.metadata.version(peer) for peer in compared},
-        "device": timing.device(),
-        "cpu": timing.cpu(),
+        "versions": environment.versions() | {peer: importlib.metadata.version(peer) for peer in compared},
+        "device": environment.device(),
+        "cpu": environment.cpu(),
         "cores": os.cpu_count(),
     }
 
@@ -380,13 +380,6 @@ def read(path):
         raise ValueError(f"{path} is no file of this script ({error}): move it away, or give another --out") from error
 
 
-def write(path, text):
-    """Writes a file that is never half new."""
-    new = path.with_name(f"{path.name}.new")
-    new.write_text(text)
-    os.replace(new, path)
-
-
 def main(argv=None):
     """Runs the script; gives its exit code."""
     parser = argparse.ArgumentParser(
@@ -398,18 +391,18 @@ def main(argv=None):
     )
     add = parser.add_argument
     add("--model", nargs="+", choices=NETWORKS, help="(default: both)")
-    add("--batch-size", type=_at_least(1), metavar="N", help=f"(default: {FULL['batch_size']})")
-    add("--repeats", type=_at_least(2), metavar="N", help=f"timed rounds (default: {FULL['repeats']})")
-    add("--threads", type=_at_least(1), default=min(2, os.cpu_count()), metavar="N", help="(default: 2)")
-    add("--image-size", type=_at_least(32), default=224, metavar="N", help="of ResNet50 (default: 224)")
+    add("--batch-size", type=at_least(1), metavar="N", help=f"(default: {FULL['batch_size']})")
+    add("--repeats", type=at_least(2), metavar="N", help=f"timed rounds (default: {FULL['repeats']})")
+    add("--threads", type=at_least(1), default=min(2, os.cpu_count()), metavar="N", help="(default: 2)")
+    add("--image-size", type=at_least(32), default=224, metavar="N", help="of ResNet50 (default: 224)")
     add(
         "--classes",
-        type=_at_least(2),
+        type=at_least(2),
         default=10,
         metavar="N",
         help="of ResNet50; with 1000 a head takes minutes (default: 10)",
     )
-    add("--seed", type=_at_least(0), default=0, metavar="N", help="of weights, images and the order (default: 0)")
+    add("--seed", type=at_least(0), default=0, metavar="N", help="of weights, images and the order (default: 0)")
     add("--out", type=pathlib.Path, metavar="DIR", help="(default: results, beside this script)")
     add("--quick", action="store_true", help="other defaults: ResNet-20, 2 images, 3 rounds, --out runs/lrp_cost")
     args = parser.parse_args(argv)
@@ -432,21 +425,10 @@ def main(argv=None):
                 print(f"{peer} is not installed: its row is left out.")
     for name in dict.fromkeys(args.model):
         record[name] = measured(name, settings)
-        write(path, json.dumps(record, indent=1, allow_nan=False) + "\n")
-        write(args.out / "lrp_cost.md", table([read(file) for file in sorted(args.out.glob("lrp_cost_*.json"))]))
+        files.write(path, json.dumps(record, indent=1, allow_nan=False) + "\n")
+        files.write(args.out / "lrp_cost.md", table([read(file) for file in sorted(args.out.glob("lrp_cost_*.json"))]))
         print(section(NETWORKS[name], record[name]))
     return 0
-
-
-def _at_least(smallest):
-    """Type of an argument: an integer that is not below `smallest`."""
-
-    def integer(text):
-        if int(text) < smallest:
-            raise argparse.ArgumentTypeError(f"must be at least {smallest}, and is {text}")
-        return int(text)
-
-    return integer
 
 
 if __name__ == "__main__":

@@ -13,13 +13,14 @@ gains is measured on larger data by the other scripts here.
 import argparse
 import json
 import pathlib
-import platform
 import sys
 import time
 
+import environment
 import keras
 import numpy as np
 from keras import layers, ops
+from neurons import neurons
 from sklearn.datasets import load_digits
 
 import keras_shapley as ks
@@ -29,24 +30,16 @@ EPOCHS = 8
 BATCH = 32
 N_TEST = 500
 
-# how an activation makes its Dense and Conv2D layers
-ACTIVATIONS = {
-    "relu": (
-        lambda *a, **k: layers.Dense(*a, activation="relu", **k),
-        lambda *a, **k: layers.Conv2D(*a, activation="relu", **k),
-    ),
-    "sa": (ks.SADense, ks.SAConv2D),
-    "shaplu": (ks.ShapLUDense, ks.ShapLUConv2D),
-}
+ACTIVATIONS = ("relu", "sa", "shaplu")
 
 
 def mlp(activation):
-    dense, _ = ACTIVATIONS[activation]
+    dense = neurons(activation, "Dense")
     return [keras.Input((8, 8)), layers.Flatten(), dense(64), dense(32), layers.Dense(10, activation="softmax")]
 
 
 def convnet(activation):
-    dense, conv = ACTIVATIONS[activation]
+    dense, conv = (neurons(activation, parent) for parent in ("Dense", "Conv2D"))
     return [
         keras.Input((8, 8)),
         layers.Reshape((8, 8, 1)),
@@ -168,15 +161,12 @@ def main(argv=None):
                 x_test, y_test = data[1]
                 picture(model, x_test[examples], y_test[examples], args.out / "relevance.png")
 
-    backend = keras.backend.backend()
-    versions = {
-        "python": platform.python_version(),
-        "numpy": np.__version__,
-        "keras": keras.__version__,
-        backend: sys.modules[backend].__version__,
-        "keras_shapley": ks.__version__,
+    record = {
+        "seed": args.seed,
+        "epochs": args.epochs,
+        "backend": environment.BACKEND,
+        "versions": environment.versions(),
     }
-    record = {"seed": args.seed, "epochs": args.epochs, "backend": backend, "versions": versions}
     (args.out / "table.json").write_text(json.dumps(record | {"rows": rows}, indent=1) + "\n")
     print(f"\n{table(rows)}\n")
     error = max((row["accuracy"] * (1 - row["accuracy"]) / N_TEST) ** 0.5 for row in rows)

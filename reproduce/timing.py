@@ -1,9 +1,9 @@
-"""Timing in one process: candidates in turns, ratios with intervals, fixed threads, and what it ran on."""
+"""Timing in one process: candidates in turns, ratios with intervals, fixed threads, peak memory."""
 
+import ctypes
 import gc
 import os
 import pathlib
-import platform
 import sys
 import time
 
@@ -60,6 +60,25 @@ def in_turns(calls, repeats, rng):
     return {name: np.array(values) for name, values in seconds.items()}
 
 
+def peak_memory(call):
+    """Bytes that a call takes at its peak above what the process holds before it; None where Linux does not tell."""
+    peak = pathlib.Path("/proc/self/clear_refs")
+    if not peak.exists():
+        return None
+    gc.collect()
+    # freed memory that the allocator keeps would hide what the call takes
+    ctypes.CDLL(None).malloc_trim(0)
+    before = _resident("VmRSS")
+    peak.write_text("5")
+    wait(call())
+    return _resident("VmHWM") - before
+
+
+def _resident(name):
+    lines = pathlib.Path("/proc/self/status").read_text().splitlines()
+    return 1024 * next(int(line.split()[1]) for line in lines if line.startswith(name))
+
+
 def ratio(seconds, base, rng):
     """Ratio of the medians, and its 95 % interval from rounds drawn with replacement."""
     drawn = rng.integers(len(seconds), size=(RESAMPLES, len(seconds)))
@@ -68,22 +87,3 @@ def ratio(seconds, base, rng):
         "ratio": float(np.median(seconds) / np.median(base)),
         "interval": np.quantile(ratios, (0.025, 0.975)).tolist(),
     }
-
-
-def device():
-    """Name of the device that computes."""
-    if BACKEND == "jax":
-        return sys.modules["jax"].devices()[0].device_kind
-    if BACKEND == "torch":
-        cuda = sys.modules["torch"].cuda
-        return cuda.get_device_name() if cuda.is_available() else "cpu"
-    config = sys.modules["tensorflow"].config
-    gpus = config.list_physical_devices("GPU")
-    return config.experimental.get_device_details(gpus[0]).get("device_name", "gpu") if gpus else "cpu"
-
-
-def cpu():
-    """Name of the processor."""
-    file = pathlib.Path("/proc/cpuinfo")
-    lines = file.read_text().splitlines() if file.exists() else []
-    return next((line.partition(": ")[2] for line in lines if line.startswith("model name")), platform.machine())

@@ -18,6 +18,7 @@ REPRODUCE = pathlib.Path(__file__).parents[1] / "reproduce"
 sys.path.insert(0, str(REPRODUCE))
 
 import cifar10_resnet20 as script
+import files
 
 tensorflow_only = pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="the same on every backend")
 
@@ -236,7 +237,7 @@ def test_checkpoint_is_whole_or_old(tmp_path):
     path.write_bytes(b"old")
 
     def write(content, fail):
-        with script._replaced(path) as file:
+        with files.replaced(path) as file:
             file.write(content)
             assert path.read_bytes() == b"old"
             if fail:
