@@ -55,7 +55,7 @@ def commit():
 def jit_compile():
     """What to compile models with: XLA where it is the faster way, and PyTorch eagerly."""
     # on a CPU, TensorFlow is more than twice as fast without XLA
-    return "auto" if BACKEND != "tensorflow" or device() != "cpu" else False
+    return BACKEND == "jax" or BACKEND == "tensorflow" and device() != "cpu"
 
 
 def make_deterministic():

@@ -1,6 +1,7 @@
 """Files that are never half written."""
 
 import contextlib
+import json
 import os
 
 
@@ -19,3 +20,15 @@ def write(path, text):
     """Writes a text file in one step."""
     with replaced(path) as file:
         file.write(text.encode())
+
+
+def read_json(path):
+    """What a JSON file holds.
+
+    Raises:
+        ValueError: if it is none; the message names the file.
+    """
+    try:
+        return json.loads(path.read_text())
+    except ValueError as error:
+        raise ValueError(f"{path} is no JSON file ({error}): move it away, or write to another directory") from error

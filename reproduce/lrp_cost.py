@@ -372,14 +372,6 @@ def cells(name, row, head):
     ]
 
 
-def read(path):
-    """What an earlier run wrote."""
-    try:
-        return json.loads(path.read_text())
-    except ValueError as error:
-        raise ValueError(f"{path} is no file of this script ({error}): move it away, or give another --out") from error
-
-
 def main(argv=None):
     """Runs the script; gives its exit code."""
     parser = argparse.ArgumentParser(
@@ -413,7 +405,7 @@ def main(argv=None):
     path = args.out / f"lrp_cost_{BACKEND}.json"
     try:
         args.out.mkdir(parents=True, exist_ok=True)
-        record = read(path) if path.exists() else {}
+        record = files.read_json(path) if path.exists() else {}
         timing.fix_threads(args.threads)
     except (OSError, ValueError) as error:
         parser.error(str(error))
@@ -426,7 +418,10 @@ def main(argv=None):
     for name in dict.fromkeys(args.model):
         record[name] = measured(name, settings)
         files.write(path, json.dumps(record, indent=1, allow_nan=False) + "\n")
-        files.write(args.out / "lrp_cost.md", table([read(file) for file in sorted(args.out.glob("lrp_cost_*.json"))]))
+        files.write(
+            args.out / "lrp_cost.md",
+            table([files.read_json(file) for file in sorted(args.out.glob("lrp_cost_*.json"))]),
+        )
         print(section(NETWORKS[name], record[name]))
     return 0
 

@@ -219,7 +219,7 @@ def test_a_directory_with_other_files_is_one_clear_line(tmp_path, capsys):
     (tmp_path / f"lrp_cost_{keras.backend.backend()}.json").write_text("{")
     with pytest.raises(SystemExit):
         script.main(["--out", str(tmp_path)])
-    assert "is no file of this script" in capsys.readouterr().err.splitlines()[-1]
+    assert "is no JSON file" in capsys.readouterr().err.splitlines()[-1]
     with pytest.raises(SystemExit):
         script.main(["--out", str(tmp_path / f"lrp_cost_{keras.backend.backend()}.json")])
     assert "error: [Errno 17] File exists" in capsys.readouterr().err.splitlines()[-1]

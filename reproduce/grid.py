@@ -1,0 +1,138 @@
+"""A grid of training runs: a JSON line for each one that is finished; what is killed goes on where it was.
+
+A run is a dict of settings (model, activation, optimizer, learning_rate, epochs, seed); its row holds these, what it
+ran on, and what came out. The file is replaced as a whole by every new row, so it never holds half of one.
+"""
+
+import fnmatch
+import json
+import sys
+import time
+
+import environment
+import files
+import numpy as np
+from scipy import stats
+
+CONFIDENCE = 0.95
+
+
+def rows(path):
+    """The finished runs in a results file, a list of dicts; none where there is no file.
+
+    Raises:
+        ValueError: if a line is no row; the message names the file and the line.
+    """
+    found = []
+    if path.exists():
+        for number, line in enumerate(path.read_text().splitlines(), 1):
+            try:
+                row = json.loads(line)
+                row["run"], row["data"], row["result"]
+            except (ValueError, KeyError, TypeError) as error:
+                raise ValueError(f"{path}, line {number}, is not the row of a run ({error}).") from error
+            found.append(row)
+    return found
+
+
+def carry_out(runs, perform, path, record):
+    """Performs the runs that the results file does not hold yet, one after the other.
+
+    Args:
+        runs: dicts of settings.
+        perform: function of such a dict that returns what came out, a dict.
+        path: of the results file.
+        record: what `record` gives, for every new row. A run on other data is another run.
+
+    Returns:
+        The rows of all `runs`, in their order.
+    """
+    done = {_key(row["run"], row["data"]): row for row in rows(path)}
+    waiting = [run for run in runs if _key(run, record["data"]) not in done]
+    seconds = []
+    for number, run in enumerate(waiting, 1):
+        start = time.perf_counter()
+        result = perform(run)
+        seconds.append(time.perf_counter() - start)
+        row = {"run": run, "result": result, "seconds": round(seconds[-1], 1), **record}
+        done[_key(run, record["data"])] = row
+        files.write(path, "".join(json.dumps(row) + "\n" for row in done.values()))
+        left = np.mean(seconds) * (len(waiting) - number)
+        print(
+            f"{number}/{len(waiting)} {name(run)}: {seconds[-1]:.0f} s, {left / 60:.0f} min left",
+            file=sys.stderr,
+            flush=True,
+        )
+    return [done[_key(run, record["data"])] for run in runs]
+
+
+def only(runs, pattern):
+    """The runs whose name fits the pattern of a shell.
+
+    Raises:
+        ValueError: if none does.
+    """
+    chosen = [run for run in runs if fnmatch.fnmatch(name(run), pattern)]
+    if not chosen:
+        raise ValueError(f"--only {pattern} fits none of {len(runs)} runs, {name(runs[0])} to {name(runs[-1])}")
+    return chosen
+
+
+def name(run):
+    """A run in words, as `--only` takes them."""
+    return f"{run['activation']}/{run['optimizer']}_{run['learning_rate']:g}/seed{run['seed']}"
+
+
+def _key(run, data):
+    return json.dumps([run, data], sort_keys=True)
+
+
+def record(source):
+    """What a row says of where it came from.
+
+    Args:
+        source: the data, as `datasets.source` names them.
+    """
+    return {
+        "backend": environment.BACKEND,
+        "device": environment.device(),
+        "versions": environment.versions(),
+        "commit": environment.commit(),
+        "data": source,
+    }
+
+
+def interval(values):
+    """Mean, half the width of its 95 % interval (Student's t) and the number of values."""
+    values = np.asarray(values, "float64")
+    n = len(values)
+    if n < 2:
+        return float(values.mean()), float("nan"), n
+    half = stats.t.ppf((1 + CONFIDENCE) / 2, n - 1) * values.std(ddof=1) / np.sqrt(n)
+    return float(values.mean()), float(half), n
+
+
+def paired(found, a, b, value):
+    """Mean difference between two activations over the runs that share all other settings: see `interval`.
+
+    Args:
+        found: rows, with one of each run at most.
+        a, b: activations; the difference is a's value less b's.
+        value: function of a row.
+
+    Returns:
+        As `interval`, or None where no pair is there.
+    """
+    values = {_key(row["run"], row["data"]): value(row) for row in found}
+    differences = []
+    for row in found:
+        if row["run"]["activation"] == a:
+            other = _key({**row["run"], "activation": b}, row["data"])
+            if other in values:
+                differences.append(value(row) - values[other])
+    return interval(differences) if differences else None
+
+
+def verdict(mean, half):
+    """What a difference allows to say: nothing, where the interval holds zero."""
+    return "no difference shown" if not abs(mean) > half else "better" if mean > 0 else "worse"

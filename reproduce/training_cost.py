@@ -1,0 +1,299 @@
+"""What SA and ShapLU cost: the time and memory of a training step over those of the same model with ReLU.
+
+The models are the paper's MLP for CIFAR-10 (table2_cifar10_mlp.py) and ResNet-20 (cifar10_resnet20.py, in the paper's
+order), where only the activations behind a convolution differ from row to row. A step is Keras's `train_on_batch` with
+Adam on random images: forward, backward, update. GELU is what any smooth activation pays.
+
+After the warm-up every round gives each row one step, in random order. A ratio is one of medians over the rounds; its
+95 % interval comes from drawing rounds with replacement.
+"""
+
+import argparse
+import dataclasses
+import functools
+import json
+import math
+import os
+import pathlib
+import subprocess
+import sys
+
+import cifar10_resnet20
+import environment
+import files
+import keras
+import numpy as np
+import step_costs
+import table2_cifar10_mlp
+import timing
+from arguments import at_least
+from keras import layers, ops
+from neurons import neurons
+
+BACKENDS = ("jax", "tensorflow", "torch")
+MODELS = {"mlp": "MLP", "resnet20": "ResNet-20"}
+BATCH_SIZES = {"mlp": [128], "resnet20": [32, 128]}
+WARM_UP = 3  # steps of each row
+RESULTS = pathlib.Path(__file__).resolve().parent / "results"
+FULL = {"model": list(MODELS), "repeats": 20, "out": RESULTS}
+QUICK = {"model": ["mlp"], "repeats": 2, "out": pathlib.Path("runs", "training_cost")}
+COLUMNS = ("", "median, ms", "over ReLU", "95 % interval", "over GELU", "products and convolutions", "multiply-adds")
+COLUMNS += ("memory",)
+
+# by backend and `jit_compile`
+COMPILED = {"torch": ("eagerly", "by torch.compile")} | dict.fromkeys(BACKENDS[:2], ("without XLA", "with XLA"))
+
+INTRODUCTION = """\
+# The cost of a training step
+
+Made by `python reproduce/training_cost.py --backend NAME`, once for each backend.
+
+Medians over rounds in which every row has its turn, and ratios of medians to the row ReLU (and GELU) of the same run,
+with a 95 % interval from resampled rounds. *Products and convolutions*, *multiply-adds*: of the gradient, as the
+backend has to run them, over ReLU's. *Memory*: peak of a step above what is held between steps, over ReLU's; on JAX,
+what XLA plans for the gradient. *Recomputed*: made under `keras.RematScope`, which keeps a layer's input alone.
+"""
+
+EXAMPLES = """\
+examples:
+  python training_cost.py --backend jax                   both models; half an hour on a CPU
+  python training_cost.py --model mlp --backend torch     minutes
+  python training_cost.py --backend tensorflow --xla on   compiled otherwise than is best
+  python training_cost.py --quick                         a first look
+
+The directory --out gets training_cost_BACKEND.json, where a model measured again replaces its old numbers, and
+training_cost.md, a table of all such files there. --json prints the rows in one last line.
+"""
+
+
+class NaiveSA:
+    """Eq. (5) as one writes it down at first: nothing shared, the normal distribution function by `erf` alone."""
+
+    def call(self, x):
+        u = self.linear(x, self.kernel)
+        q = self.linear(ops.square(x), ops.square(self.kernel))
+        sigma = ops.sqrt(q / 6 + ops.square(u) / 12 + keras.backend.epsilon())
+        z = (u / 2 + self.bias) / sigma
+        return 0.5 * (1 + ops.erf(z / math.sqrt(2))) * (u + self.bias)
+
+
+class NaiveSADense(NaiveSA, layers.Dense):
+    def linear(self, x, kernel):
+        return ops.matmul(x, kernel)
+
+
+class NaiveSAConv2D(NaiveSA, layers.Conv2D):
+    def linear(self, x, kernel):
+        return self.convolution_op(x, kernel)
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """A way to build the hidden layers.
+
+    Attributes:
+        layer: name of the activation.
+        second_moment, moment_gradient, gradient: its options, None where it has no such one.
+        kind: name in `neurons.KINDS`; None for the naive layers.
+        recompute: whether a layer keeps its input alone for the backward pass.
+    """
+
+    layer: str
+    kind: str | None
+    second_moment: str | None = None
+    moment_gradient: bool | None = None
+    gradient: str | None = None
+    recompute: bool = False
+
+    @property
+    def name(self):
+        words = [self.layer, self.second_moment, self.gradient]
+        words += ["without moment gradient"] * (self.moment_gradient is False) + ["recomputed"] * self.recompute
+        return ", ".join(word for word in words if word)
+
+    def makes(self, parent):
+        """Function that makes a hidden layer, called as the Keras layer `parent` is."""
+        naive = {"Dense": NaiveSADense, "Conv2D": NaiveSAConv2D}
+        cls = neurons(self.kind, parent) if self.kind else naive[parent]
+
+        def make(*args, **options):
+            with keras.RematScope(mode="full" if self.recompute else None):
+                return cls(*args, **options)
+
+        return make
+
+
+ROWS = (
+    Row("ReLU", "relu"),
+    Row("GELU", "gelu"),
+    Row("SA", "sa", "exact", True),
+    Row("SA", "sa_no_moment_gradient", "exact", False),
+    Row("SA", "sa_pooled", "pooled", True),
+    Row("SA", "sa_pooled_no_moment_gradient", "pooled", False),
+    Row("SA", "sa", "exact", True, recompute=True),
+    Row("ShapLU", "shaplu", "exact", gradient="simplified"),
+    Row("ShapLU", "shaplu_full", "exact", gradient="full"),
+    Row("naive SA", None, "exact", True),
+)
+
+
+def network(name, row, jit_compile):
+    """The model with the row's layers, compiled for training; the weights are the same in every row."""
+    keras.utils.set_random_seed(0)
+    if name == "mlp":
+        model = table2_cifar10_mlp.mlp(row.makes("Dense"))
+    else:
+        model = cifar10_resnet20.resnet20(row.makes("Conv2D"))
+    model.compile(keras.optimizers.Adam(1e-3), "sparse_categorical_crossentropy", jit_compile=jit_compile)
+    return model
+
+
+def measured(name, batch_size, settings):
+    """What the JSON file holds of a model at a batch size."""
+    rng = np.random.default_rng(settings["seed"])
+    x = rng.standard_normal((batch_size, 32, 32, 3)).astype("float32")
+    y = rng.integers(10, size=batch_size).astype("int32")
+    models = {row.name: network(name, row, settings["jit_compile"]) for row in ROWS}
+    steps = {key: functools.partial(model.train_on_batch, x, y) for key, model in models.items()}
+    for key, step in steps.items():
+        print(f"{MODELS[name]}, batches of {batch_size}: {key}", file=sys.stderr, flush=True)
+        for _ in range(WARM_UP):
+            step()
+
+    seconds = timing.in_turns(steps, settings["repeats"], rng)
+    tensors = ops.convert_to_tensor(x), ops.convert_to_tensor(y)
+    costs = {key: step_costs.count(model, *tensors) for key, model in models.items()}
+    memory = {key: step_costs.memory(model, *tensors, steps[key]) for key, model in models.items()}
+    return {
+        "run": describe(models["ReLU"], name, batch_size, settings),
+        "rows": [compared(row, seconds, costs, memory, rng) for row in ROWS],
+    }
+
+
+def compared(row, seconds, costs, memory, rng):
+    """A row of the results: its options, its time, and ratios to the rows ReLU and GELU."""
+    own, relu, gelu = seconds[row.name], seconds["ReLU"], seconds["GELU"]
+    over_relu, over_gelu = timing.ratio(own, relu, rng), timing.ratio(own, gelu, rng)
+    n, multiply_adds = (theirs / base for theirs, base in zip(costs[row.name], costs["ReLU"]))
+    found = dataclasses.asdict(row) | {"name": row.name, "median_seconds": float(np.median(own))}
+    found |= {"ratio": over_relu["ratio"], "interval": over_relu["interval"]}
+    found |= {"ratio_gelu": over_gelu["ratio"], "interval_gelu": over_gelu["interval"]}
+    found |= {"count_ratio": n, "multiply_add_ratio": multiply_adds, "memory_bytes": memory[row.name]}
+    return found | {"memory_ratio": memory[row.name] and memory[row.name] / memory["ReLU"]}
+
+
+def describe(model, name, batch_size, settings):
+    """What a measurement is, for its record."""
+    return {
+        "model": name,
+        "batch_size": batch_size,
+        "settings": settings,
+        "backend": environment.BACKEND,
+        "parameters": model.count_params(),
+        "versions": environment.versions(),
+        "commit": environment.commit(),
+        "device": environment.device(),
+        "cpu": environment.cpu(),
+        "cores": os.cpu_count(),
+    }
+
+
+def table(records):
+    """Markdown of all measurements, model by model."""
+    measurements = [measurement for record in records for measurement in record.values()]
+    order = sorted(measurements, key=lambda m: (list(MODELS).index(m["run"]["model"]), m["run"]["batch_size"]))
+    return "\n".join([INTRODUCTION, *map(section, order)])
+
+
+def section(measurement):
+    """Markdown of one model on one backend: its table, and what it was measured with."""
+    run = measurement["run"]
+    settings = run["settings"]
+    compiled = COMPILED[run["backend"]][settings["jit_compile"]]
+    versions = ", ".join(f"{package} {version}" for package, version in run["versions"].items())
+    lines = [f"## {MODELS[run['model']]}, batches of {run['batch_size']}, {run['backend']}", ""]
+    lines += [f"| {' | '.join(COLUMNS)} |", "|" + " --- |" * len(COLUMNS)]
+    lines += [f"| {' | '.join(cells(row))} |" for row in measurement["rows"]]
+    lines += [
+        "",
+        f"- {settings['repeats']} rounds, {compiled}; {run['parameters']:,} parameters, seed {settings['seed']}.",
+        f"- {versions}; {run['device']}, threads: {settings['threads']}, cores: {run['cores']} of {run['cpu']}; "
+        f"commit {run['commit']}.",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def cells(row):
+    """The cells of a row, in the order of COLUMNS."""
+    low, high = row["interval"]
+    return [
+        row["name"],
+        f"{1e3 * row['median_seconds']:.1f}",
+        f"{row['ratio']:.2f}",
+        f"{low:.2f} to {high:.2f}",
+        f"{row['ratio_gelu']:.2f}",
+        f"{row['count_ratio']:.2f}",
+        f"{row['multiply_add_ratio']:.2f}",
+        f"{row['memory_ratio']:.2f}" if row["memory_ratio"] else "",
+    ]
+
+
+def main(argv=None):
+    """Runs the script; gives its exit code."""
+    parser = argparse.ArgumentParser(
+        prog=pathlib.Path(__file__).name,
+        description=__doc__.partition("\n")[0],
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    add = parser.add_argument
+    add("--model", nargs="+", choices=MODELS, help="(default: both)")
+    add("--backend", choices=BACKENDS, default=environment.BACKEND, help="(default: KERAS_BACKEND, or Keras's own)")
+    add("--batch-size", nargs="+", type=at_least(1), metavar="N", help="(default: 128; ResNet-20: 32 and 128)")
+    add("--repeats", type=at_least(2), metavar="N", help=f"timed rounds (default: {FULL['repeats']})")
+    add("--threads", type=at_least(1), default=min(2, os.cpu_count()), metavar="N", help="(default: 2)")
+    xla = "whether to compile with XLA, or torch.compile (default: what is fastest; PyTorch eagerly)"
+    add("--xla", choices=("on", "off"), help=xla)
+    add("--seed", type=at_least(0), default=0, metavar="N", help="of images, labels and the order (default: 0)")
+    add("--out", type=pathlib.Path, metavar="DIR", help="(default: results, beside this script)")
+    add("--json", action="store_true", help='print {"rows": [...]} as the last line')
+    add("--quick", action="store_true", help="other defaults: the MLP, 2 rounds, --out runs/training_cost")
+    argv = sys.argv[1:] if argv is None else argv
+    args = parser.parse_args(argv)
+    if args.backend != environment.BACKEND:
+        # Keras has one backend a process
+        variables = os.environ | {"KERAS_BACKEND": args.backend}
+        return subprocess.run([sys.executable, os.path.abspath(__file__), *argv], env=variables).returncode
+    for name, value in (QUICK if args.quick else FULL).items():
+        if getattr(args, name) is None:
+            setattr(args, name, value)
+
+    path = args.out / f"training_cost_{args.backend}.json"
+    try:
+        args.out.mkdir(parents=True, exist_ok=True)
+        record = files.read_json(path) if path.exists() else {}
+        timing.fix_threads(args.threads)
+    except (OSError, ValueError) as error:
+        parser.error(str(error))
+
+    jit_compile = environment.jit_compile() if args.xla is None else args.xla == "on"
+    settings = {name: getattr(args, name) for name in ("repeats", "threads", "seed")} | {"jit_compile": jit_compile}
+    rows = []
+    for name in dict.fromkeys(args.model):
+        for batch_size in args.batch_size or BATCH_SIZES[name]:
+            measurement = measured(name, batch_size, settings)
+            record[" ".join([name, str(batch_size)] + ([f"xla {args.xla}"] if args.xla else []))] = measurement
+            files.write(path, json.dumps(record, indent=1, allow_nan=False) + "\n")
+            every = [files.read_json(file) for file in sorted(args.out.glob("training_cost_*.json"))]
+            files.write(args.out / "training_cost.md", table(every))
+            print(section(measurement), flush=True)
+            shared = {"model": name, "batch_size": batch_size, "backend": args.backend}
+            rows += [shared | row for row in measurement["rows"]]
+    if args.json:
+        print(json.dumps({"rows": rows}))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

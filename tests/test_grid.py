@@ -1,0 +1,120 @@
+"""`reproduce/grid.py`: a grid that is killed and goes on, and what its statistics say."""
+
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import keras
+import numpy as np
+import pytest
+
+REPRODUCE = pathlib.Path(__file__).resolve().parents[1] / "reproduce"
+sys.path.insert(0, str(REPRODUCE))
+
+import grid
+
+RUNS = [
+    {"activation": activation, "optimizer": "SGD", "learning_rate": 0.1, "seed": seed}
+    for seed in range(3)
+    for activation in ("relu", "sa")
+]
+RECORD = {"data": "none"}
+
+SLOW = """
+import json, pathlib, sys, time
+sys.path.insert(0, {reproduce!r})
+import grid
+def perform(run):
+    with open({log!r}, "a") as file:
+        file.write(grid.name(run) + "\\n")
+    time.sleep(0.3)
+    return {{"accuracy": [0.1 * run["seed"]]}}
+grid.carry_out(json.loads({runs!r}), perform, pathlib.Path({path!r}), {{"data": "none"}})
+"""
+
+
+def perform(run):
+    return {"accuracy": [0.1 * run["seed"]]}
+
+
+@pytest.mark.skipif(keras.backend.backend() != "torch", reason="the same on every backend")
+def test_a_grid_that_is_killed_repeats_nothing_and_loses_nothing(tmp_path):
+    path, log = tmp_path / "rows.jsonl", tmp_path / "log"
+    code = SLOW.format(reproduce=str(REPRODUCE), log=str(log), runs=json.dumps(RUNS), path=str(path))
+    variables = {**os.environ, "PYTHONPATH": str(REPRODUCE.parent)}
+    process = subprocess.Popen([sys.executable, "-c", code], env=variables, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while len(grid.rows(path)) < 2 and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    before = grid.rows(path)
+    assert 2 <= len(before) < len(RUNS)
+
+    subprocess.run([sys.executable, "-c", code], env=variables, check=True, capture_output=True)
+    after = grid.rows(path)
+    assert after[: len(before)] == before
+    whole = grid.carry_out(RUNS, perform, tmp_path / "whole.jsonl", RECORD)
+    assert [{**row, "seconds": 0} for row in after] == [{**row, "seconds": 0} for row in whole]
+    # none was begun twice but the one that was killed
+    begun = log.read_text().split()
+    assert sorted(set(begun)) == sorted(map(grid.name, RUNS))
+    assert len(begun) <= len(RUNS) + 1
+
+
+def test_rows_come_in_the_order_of_the_runs_and_only_missing_ones_are_performed(tmp_path, capsys):
+    path = tmp_path / "rows.jsonl"
+    grid.carry_out(RUNS[::2], perform, path, RECORD)
+    performed = []
+    found = grid.carry_out(RUNS, lambda run: performed.append(run) or perform(run), path, RECORD)
+    assert [row["run"] for row in found] == RUNS
+    assert performed == RUNS[1::2]
+    assert "3/3 sa/SGD_0.1/seed2" in capsys.readouterr().err
+
+
+def test_a_run_on_other_data_is_another_run(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    grid.carry_out(RUNS[:1], perform, path, RECORD)
+    (row,) = grid.carry_out(RUNS[:1], lambda run: {"accuracy": [1.0]}, path, {"data": "other"})
+    assert row["result"] == {"accuracy": [1.0]} and len(grid.rows(path)) == 2
+
+
+def test_a_run_that_fails_leaves_the_finished_ones(tmp_path):
+    path = tmp_path / "rows.jsonl"
+
+    def fail(run):
+        if run is RUNS[1]:
+            raise MemoryError
+        return perform(run)
+
+    with pytest.raises(MemoryError):
+        grid.carry_out(RUNS, fail, path, RECORD)
+    assert [row["run"] for row in grid.rows(path)] == RUNS[:1]
+
+
+def test_a_file_of_something_else_is_refused_by_name_and_line_and_kept(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"run": {}, "data": "", "result": {}}\n{"other": 1}\n')
+    content = path.read_text()
+    with pytest.raises(ValueError, match=r"rows.jsonl, line 2, is not the row of a run"):
+        grid.carry_out(RUNS, perform, path, RECORD)
+    assert path.read_text() == content
+
+
+def test_interval_covers_the_mean_as_often_as_it_says():
+    rng = np.random.default_rng(0)
+    covered = 0
+    for _ in range(2000):
+        mean, half, n = grid.interval(rng.normal(3.0, 2.0, 4))
+        covered += abs(mean - 3.0) <= half
+    assert n == 4
+    assert covered / 2000 == pytest.approx(0.95, abs=0.015)
+
+
+def test_one_value_has_no_interval():
+    mean, half, n = grid.interval([2.0])
+    assert (mean, n) == (2.0, 1) and np.isnan(half)
