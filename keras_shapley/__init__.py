@@ -3,6 +3,7 @@
 from keras_shapley import presets, rules
 from keras_shapley.callbacks import LRPHeatmaps
 from keras_shapley.explanation import Explanation
+from keras_shapley.initializers import SANormal
 from keras_shapley.layers import (
     SAConv1D,
     SAConv2D,
@@ -33,6 +34,7 @@ __all__ = [
     "SADense",
     "SADepthwiseConv2D",
     "SAEinsumDense",
+    "SANormal",
     "ShapLUConv1D",
     "ShapLUConv2D",
     "ShapLUConv3D",
