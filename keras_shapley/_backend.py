@@ -84,7 +84,7 @@ elif keras.backend.backend() == "tensorflow":
             return function(*operands), gradient
 
         # a variable is read first: of one that the function reads itself, TensorFlow wants the gradient apart
-        return lambda *operands: differentiable(*map(tf.convert_to_tensor, operands))
+        return lambda *operands: differentiable(*_tensors(operands))
 
     def _compile(fn, variables):
         return tf.function(_without_side_effects(fn), autograph=False)
@@ -108,8 +108,6 @@ else:
         return output.detach(), pullback
 
     class _WithDerivative(torch.autograd.Function):
-        generate_vmap_rule = True
-
         @staticmethod
         def forward(functions, *operands):
             return functions[0](*operands)
@@ -124,14 +122,22 @@ else:
         def backward(context, cotangent):
             return None, *context.pullback(context.saved_tensors, cotangent)
 
+    class _WithBothDerivatives(_WithDerivative):
+        generate_vmap_rule = True
+
         @staticmethod
         def jvp(context, _, *tangents):
             return context.pushforward(context.saved_tensors, tangents)
 
     def with_derivative(function, pushforward, pullback):
-        """As on JAX."""
+        """As on JAX; without forward mode under `torch.compile`, which cannot trace it."""
         functions = function, pushforward, pullback
-        return lambda *operands: _WithDerivative.apply(functions, *map(keras.ops.convert_to_tensor, operands))
+
+        def differentiable(*operands):
+            cls = _WithDerivative if torch.compiler.is_compiling() else _WithBothDerivatives
+            return cls.apply(functions, *_tensors(operands))
+
+        return differentiable
 
     def _compile(fn, variables):
         return torch.no_grad()(_without_side_effects(fn))
@@ -144,6 +150,13 @@ def signed(magnitude, x):
         return torch.copysign(torch.tensor(magnitude, dtype=x.dtype, device=x.device), x)
     negative, positive = (keras.ops.cast(number, x.dtype) for number in (-magnitude, magnitude))
     return keras.ops.where(x < 0, negative, positive)
+
+
+def _tensors(operands):
+    """The operands as tensors, numbers in the type of the first."""
+    first, *others = operands
+    first = keras.ops.convert_to_tensor(first)
+    return first, *(keras.ops.convert_to_tensor(x, None if hasattr(x, "dtype") else first.dtype) for x in others)
 
 
 def _without_side_effects(fn):

@@ -52,7 +52,7 @@ def normal_cdf(z):
     Returns:
         `Phi(z)`, same shape and dtype.
     """
-    return elementwise(lambda z: _cdf(z), lambda z: (normal_pdf(z),))(z)
+    return _NORMAL_CDF(z)
 
 
 def _cdf(z, pdf=None):
@@ -60,12 +60,17 @@ def _cdf(z, pdf=None):
     if EAGER or backend.standardize_dtype(z.dtype) == "float64":
         return 0.5 * ops.erfc(-z / math.sqrt(2))
     pdf = normal_pdf(z) if pdf is None else pdf
-    y = _MILLS_SHIFT / (ops.abs(z) + _MILLS_SHIFT)
+    # no absolute value, whose derivative at 0 is 0: second derivatives go through here
+    y = _MILLS_SHIFT / (ops.where(z < 0, -z, z) + _MILLS_SHIFT)
     mills = _MILLS[-1]
     for coefficient in reversed(_MILLS[:-1]):
         mills = mills * y + coefficient
     tail = pdf * mills * y
     return ops.where(z < 0, tail, 1 - tail)
+
+
+# made once: JAX traces a function anew that it has not seen
+_NORMAL_CDF = elementwise(lambda z: _cdf(z), lambda z: (normal_pdf(z),))
 
 
 def gate(u, q, b):
@@ -95,10 +100,10 @@ def _score(u, b, precision):
 def shapley_activation(u, q, b):
     """SA, eq. (5): `Phi((mu + b) / sigma) * (u + b)`. Arguments and shape as in `gate`.
 
-    Differentiable to any order, forwards and backwards; the derivative is written out, for it shares its exponential
-    with `Phi` and needs nothing but the arguments.
+    Differentiable forwards and backwards, and again; the derivative is written out, for it shares its exponential with
+    `Phi` and needs nothing but the arguments.
     """
-    return elementwise(_shapley_activation, _shapley_activation_slopes)(u, q, b)
+    return _SHAPLEY_ACTIVATION(u, q, b)
 
 
 def _shapley_activation(u, q, b):
@@ -113,12 +118,15 @@ def _shapley_activation_slopes(u, q, b):
     return cdf + steepness / 2 + dq * u, dq, cdf + steepness
 
 
+_SHAPLEY_ACTIVATION = elementwise(_shapley_activation, _shapley_activation_slopes)
+
+
 def shaplu(u, q, b):
     """ShapLU as the paper ran it: ReLU forward; backward eq. (4) without the last terms of its first two lines.
 
     Arguments and shape as in `gate`. The gradient is `Phi` for `u`, `Phi + (u + b) phi/sigma` for `b`, zero for `q`.
     """
-    return elementwise(_relu, _simplified_slopes)(u, q, b)
+    return _SHAPLU(u, q, b)
 
 
 def shaplu_full(u, q, c, b, n):
@@ -132,19 +140,7 @@ def shaplu_full(u, q, c, b, n):
         c: sum of `(w_i x_i)**3`, same shape; the forward value does not use it.
         n: number of inputs of a neuron, broadcast to the same shape; no gradient flows into it.
     """
-
-    def slopes(u, q, c, b):
-        mu, share = u / 2, b / n
-        precision, z, cdf, phi = _gate_terms(u, q, b)
-        a = phi * precision / 2
-        b_mu = phi * z * precision / 6 * (mu * precision)
-        b_share = phi * z * precision / 6 * (share * precision)
-        du = cdf + (a - b_mu) * share
-        dq = (a - b_mu - b_share) / 2
-        dc = -phi * z * ops.square(precision) / 18
-        return du, dq, dc, cdf + (u + b) * precision * phi
-
-    return elementwise(lambda u, q, c, b: ops.relu(u + b), slopes)(u, q, c, b)
+    return _SHAPLU_FULL(u, q, c, b, n)
 
 
 def _relu(u, q, b):
@@ -162,3 +158,19 @@ def _gate_terms(u, q, b):
     z = _score(u, b, precision)
     pdf = normal_pdf(z)
     return precision, z, _cdf(z, pdf), pdf
+
+
+def _full_slopes(u, q, c, b, n):
+    mu, share = u / 2, b / n
+    precision, z, cdf, phi = _gate_terms(u, q, b)
+    a = phi * precision / 2
+    b_mu = phi * z * precision / 6 * (mu * precision)
+    b_share = phi * z * precision / 6 * (share * precision)
+    du = cdf + (a - b_mu) * share
+    dq = (a - b_mu - b_share) / 2
+    dc = -phi * z * ops.square(precision) / 18
+    return du, dq, dc, cdf + (u + b) * precision * phi, None
+
+
+_SHAPLU = elementwise(_relu, _simplified_slopes)
+_SHAPLU_FULL = elementwise(lambda u, q, c, b, n: ops.relu(u + b), _full_slopes)

@@ -1,4 +1,6 @@
-"""Operations whose derivative is written out: fewer passes over memory, and less kept, than by the backend's own."""
+"""Operations whose derivative is written out, so that less is computed and kept than by the backend's own."""
+
+import functools
 
 from keras import ops
 
@@ -13,7 +15,8 @@ def elementwise(function, slopes):
         slopes: of the operands; returns its derivative by each of them, None where it is zero.
 
     Returns:
-        A function, differentiable to any order in forward and reverse mode.
+        A function of tensors, differentiable in forward and reverse mode, and again. Make it once, not at each call:
+        JAX would trace it anew.
     """
 
     def pushforward(operands, tangents):
@@ -30,11 +33,16 @@ def elementwise(function, slopes):
 
 def sum_of_squares(x, axis):
     """Sum of `x**2` over one or more axes, which stay with size 1."""
+    return _sum_of_squares(axis)(x)
+
+
+@functools.cache
+def _sum_of_squares(axis):
     return with_derivative(
         lambda x: ops.sum(ops.square(x), axis=axis, keepdims=True),
         lambda operands, tangents: 2 * ops.sum(operands[0] * tangents[0], axis=axis, keepdims=True),
         lambda operands, cotangent: [operands[0] * (2 * cotangent)],
-    )(x)
+    )
 
 
 def _sum_to(x, operand):

@@ -1,6 +1,7 @@
 """Files that are never half written."""
 
 import contextlib
+import fcntl
 import json
 import os
 
@@ -8,12 +9,20 @@ import os
 @contextlib.contextmanager
 def replaced(path):
     """A binary file to write, which takes the place of `path` in one step once it is complete."""
-    new = path.with_name(f"{path.name}.new")
+    new = path.with_name(f"{path.name}.{os.getpid()}.new")
     with open(new, "wb") as file:
         yield file
         file.flush()
         os.fsync(file.fileno())
     os.replace(new, path)
+
+
+@contextlib.contextmanager
+def locked(path):
+    """While it lasts, no other process is in here with the same path; a process that is killed leaves."""
+    with open(path.with_name(f"{path.name}.lock"), "w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def write(path, text):

@@ -28,7 +28,7 @@ def rows(path):
         for number, line in enumerate(path.read_text().splitlines(), 1):
             try:
                 row = json.loads(line)
-                row["run"], row["data"], row["result"]
+                row["run"], row["data"], row["backend"], row["result"]
             except (ValueError, KeyError, TypeError) as error:
                 raise ValueError(f"{path}, line {number}, is not the row of a run ({error}).") from error
             found.append(row)
@@ -42,28 +42,31 @@ def carry_out(runs, perform, path, record):
         runs: dicts of settings.
         perform: function of such a dict that returns what came out, a dict.
         path: of the results file.
-        record: what `record` gives, for every new row. A run on other data is another run.
+        record: what `record` gives, for every new row. A run on other data, or on
+            another backend, is another run.
 
     Returns:
         The rows of all `runs`, in their order.
     """
-    done = {_key(row["run"], row["data"]): row for row in rows(path)}
-    waiting = [run for run in runs if _key(run, record["data"]) not in done]
+    done = {_key(row["run"], row): row for row in rows(path)}
+    waiting = [run for run in runs if _key(run, record) not in done]
     seconds = []
     for number, run in enumerate(waiting, 1):
         start = time.perf_counter()
         result = perform(run)
         seconds.append(time.perf_counter() - start)
         row = {"run": run, "result": result, "seconds": round(seconds[-1], 1), **record}
-        done[_key(run, record["data"])] = row
-        files.write(path, "".join(json.dumps(row) + "\n" for row in done.values()))
+        with files.locked(path):
+            # with what another process may have finished meanwhile
+            done = {_key(row["run"], row): row for row in rows(path)} | {_key(run, record): row}
+            files.write(path, "".join(json.dumps(row) + "\n" for row in done.values()))
         left = np.mean(seconds) * (len(waiting) - number)
         print(
             f"{number}/{len(waiting)} {name(run)}: {seconds[-1]:.0f} s, {left / 60:.0f} min left",
             file=sys.stderr,
             flush=True,
         )
-    return [done[_key(run, record["data"])] for run in runs]
+    return [done[_key(run, record)] for run in runs]
 
 
 def only(runs, pattern):
@@ -83,8 +86,9 @@ def name(run):
     return f"{run['activation']}/{run['optimizer']}_{run['learning_rate']:g}/seed{run['seed']}"
 
 
-def _key(run, data):
-    return json.dumps([run, data], sort_keys=True)
+def _key(run, where):
+    """What tells runs apart: their settings, the data and the backend; not the commit, nor the versions."""
+    return json.dumps([run, where["data"], where["backend"]], sort_keys=True)
 
 
 def record(source):
@@ -115,6 +119,9 @@ def interval(values):
 def paired(found, a, b, value):
     """Mean difference between two activations over the runs that share all other settings: see `interval`.
 
+    Seeds of the same settings share what is special about these: where there are several settings, the interval is over
+    their means, one value each.
+
     Args:
         found: rows, with one of each run at most.
         a, b: activations; the difference is a's value less b's.
@@ -123,14 +130,15 @@ def paired(found, a, b, value):
     Returns:
         As `interval`, or None where no pair is there.
     """
-    values = {_key(row["run"], row["data"]): value(row) for row in found}
-    differences = []
+    values = {_key(row["run"], row): value(row) for row in found}
+    differences = {}
     for row in found:
-        if row["run"]["activation"] == a:
-            other = _key({**row["run"], "activation": b}, row["data"])
-            if other in values:
-                differences.append(value(row) - values[other])
-    return interval(differences) if differences else None
+        other = _key({**row["run"], "activation": b}, row)
+        if row["run"]["activation"] == a and other in values:
+            settings = _key({**row["run"], "seed": None}, row)
+            differences.setdefault(settings, []).append(value(row) - values[other])
+    groups = list(differences.values())
+    return interval(groups[0] if len(groups) == 1 else [np.mean(group) for group in groups]) if groups else None
 
 
 def verdict(mean, half):

@@ -12,8 +12,8 @@ BACKEND = keras.backend.backend()
 def count(model, x, y):
     """Products and convolutions in the gradient of a classifier's loss by its weights.
 
-    Counted in what the backend is given to run: the jaxpr, the pruned graph, or PyTorch's dispatched operations. The
-    gradient of a convolution is one for its input and one for its kernel.
+    Counted in what is handed to the backend: the jaxpr (XLA may still merge what is equal), the pruned graph, or
+    PyTorch's dispatched operations. The gradient of a convolution is one for its input and one for its kernel.
 
     Args:
         model: built model with probabilities of shape `(batch, classes)`.

@@ -96,16 +96,22 @@ def final(row):
 
 
 def table(found):
-    """Markdown of the finished runs, one section for each number of epochs and each data source."""
+    """Markdown of the finished runs, one section for each kind of run: epochs, limit, data, backend."""
     groups = {}
     for row in found:
-        groups.setdefault((row["run"]["epochs"], row["data"]), []).append(row)
+        limit = row["run"].get("limit")
+        images = f"the first {limit} images alone" if limit else "all images"
+        groups.setdefault((row["run"]["epochs"], images, row["data"], row["backend"]), []).append(row)
     return "\n".join([INTRODUCTION, *(section(*key, group) for key, group in sorted(groups.items()))])
 
 
-def section(epochs, data, found):
+def section(epochs, images, data, backend, found):
     activations = list(dict.fromkeys(row["run"]["activation"] for row in found))
-    lines = [f"## {epochs} epochs", "", *markdown("optimizer", "paper: SA", "paper: ReLU", *activations)]
+    lines = [
+        f"## {epochs} epochs, {images}, {backend}",
+        "",
+        *markdown("optimizer", "paper: SA", "paper: ReLU", *activations),
+    ]
     for (optimizer, rate), paper in PAPER.items():
         cells = [f"{optimizer} {rate:g}", *(f"{mean:.4f} ± {deviation:.4f}" for mean, deviation in paper)]
         for activation in activations:
@@ -114,8 +120,8 @@ def section(epochs, data, found):
             cells.append(spread(values))
         lines.append(f"| {' | '.join(cells)} |")
 
-    lines += ["", "Differences over the same setting and seed:", ""]
-    lines += markdown("", "mean difference", "95 % interval", "pairs", "verdict")
+    lines += ["", "Differences between runs of the same setting and seed; over several settings, of their means:", ""]
+    lines += markdown("", "mean difference", "95 % interval", "values", "verdict")
     for base in ("relu", "sa"):
         for activation in activations:
             difference = grid.paired(found, activation, base, final) if activation != base else None
@@ -127,7 +133,7 @@ def section(epochs, data, found):
     runs = {}
     for row in found:
         versions = ", ".join(f"{package} {version}" for package, version in row["versions"].items())
-        key = f"{row['backend']} on {row['device']}; {versions}; commit {row['commit']}"
+        key = f"{row['device']}; {versions}; commit {row['commit']}"
         runs[key] = runs.get(key, 0) + 1
     notes = [f"- {n} runs: {key}." for key, n in runs.items()]
     return "\n".join([*lines, "", f"- Data: {data}.", *notes]) + "\n"

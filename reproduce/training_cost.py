@@ -49,9 +49,10 @@ INTRODUCTION = """\
 Made by `python reproduce/training_cost.py --backend NAME`, once for each backend.
 
 Medians over rounds in which every row has its turn, and ratios of medians to the row ReLU (and GELU) of the same run,
-with a 95 % interval from resampled rounds. *Products and convolutions*, *multiply-adds*: of the gradient, as the
-backend has to run them, over ReLU's. *Memory*: peak of a step above what is held between steps, over ReLU's; on JAX,
-what XLA plans for the gradient. *Recomputed*: made under `keras.RematScope`, which keeps a layer's input alone.
+with a 95 % interval from resampled rounds. *Products and convolutions*, *multiply-adds*: of the gradient, as it is handed
+to the backend, over ReLU's. *Memory*: peak of a step above what is held between steps, over ReLU's; on JAX, what XLA
+plans for the gradient. On a CPU of other backends it is one sample of what the process holds, to be read as roughly.
+*Recomputed*: made under `keras.RematScope`, which keeps a layer's input alone; XLA on a CPU undoes it.
 """
 
 EXAMPLES = """\

@@ -1,7 +1,9 @@
 """Elementwise functions of a neuron's moments, against the reference and SciPy."""
 
+import gc
 import math
 
+import keras
 import numpy as np
 import pytest
 import reference
@@ -239,3 +241,57 @@ def test_forward_mode_of_a_neuron_without_input_is_finite(directional):
     b = np.array([0.0, 1e-9, 0.3, -0.3], "float32")
     zero, one = np.zeros_like(b), np.ones_like(b)
     assert np.all(np.isfinite(directional(activations.shapley_activation, (zero, zero, b), (one, zero, one))))
+
+
+@pytest.mark.parametrize("point", [(0.0, 1.0, 0.0), (2.0, 1.0, -1.0)])
+def test_second_derivatives_where_the_gate_is_half_open(point, hessian_vector):
+    """z = 0 is where the two halves of the normal distribution function meet."""
+    operands, ones = [np.float32([value]) for value in point], [np.ones(1, "float32")] * 3
+    found = hessian_vector(lambda *m: ops.sum(activations.shapley_activation(*m)), operands, ones)
+    # central differences of the closed-form gradient, in float64
+    u, q, b = point
+
+    def gradient(t):
+        sigma = np.sqrt((q + t) / 6 + (u + t) ** 2 / 12)
+        z, s = ((u + t) / 2 + b + t) / sigma, u + b + 2 * t
+        cdf, phi = scipy.stats.norm.cdf(z), scipy.stats.norm.pdf(z)
+        du = cdf + s * phi / sigma * (0.5 - z * (u + t) / (12 * sigma))
+        return np.array([du, -s * phi * z / (12 * sigma**2), cdf + s * phi / sigma])
+
+    expected = (gradient(1e-5) - gradient(-1e-5)) / 2e-5
+    np.testing.assert_allclose(np.ravel(found), expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.skipif(keras.backend.backend() != "jax", reason="JAX traces what it has not seen")
+def test_a_second_call_traces_nothing_anew():
+    x = ops.ones((4, 3))
+    activations.shapley_activation(x, x, x)
+    gc.collect()
+    before = len(gc.get_objects())
+    for _ in range(20):
+        activations.shapley_activation(x, x, x)
+    gc.collect()
+    assert len(gc.get_objects()) - before < 200
+
+
+@pytest.mark.skipif(keras.backend.backend() != "torch", reason="PyTorch's own")
+@pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")
+@pytest.mark.parametrize("name", ["shapley_activation", "shaplu"])
+def test_torch_compile_takes_it_whole(name):
+    import torch
+
+    u, q, b = torch.randn(4, 3, requires_grad=True), torch.rand(4, 3), torch.randn(3)
+    function = getattr(activations, name)
+    compiled = torch.compile(function, backend="aot_eager", fullgraph=True)
+    for each in (function, compiled):
+        u.grad = None
+        each(u, q, b).sum().backward()
+        if each is function:
+            expected = u.grad.clone()
+    np.testing.assert_allclose(u.grad, expected, rtol=1e-6)
+
+
+def test_a_number_for_the_bias_takes_the_type_of_the_moments(float64, numpy):
+    u = ops.convert_to_tensor(np.array([0.3, -0.2]))
+    y = activations.shapley_activation(u, ops.square(u), 0.5)
+    assert keras.backend.standardize_dtype(y.dtype) == "float64"

@@ -22,7 +22,7 @@ RUNS = [
     for seed in range(3)
     for activation in ("relu", "sa")
 ]
-RECORD = {"data": "none"}
+RECORD = {"data": "none", "backend": "torch"}
 
 SLOW = """
 import json, pathlib, sys, time
@@ -33,7 +33,7 @@ def perform(run):
         file.write(grid.name(run) + "\\n")
     time.sleep(0.3)
     return {{"accuracy": [0.1 * run["seed"]]}}
-grid.carry_out(json.loads({runs!r}), perform, pathlib.Path({path!r}), {{"data": "none"}})
+grid.carry_out(json.loads({runs!r}), perform, pathlib.Path({path!r}), {{"data": "none", "backend": "torch"}})
 """
 
 
@@ -76,11 +76,23 @@ def test_rows_come_in_the_order_of_the_runs_and_only_missing_ones_are_performed(
     assert "3/3 sa/SGD_0.1/seed2" in capsys.readouterr().err
 
 
-def test_a_run_on_other_data_is_another_run(tmp_path):
+@pytest.mark.parametrize("other", [{"data": "other"}, {"backend": "jax"}])
+def test_a_run_on_other_data_or_another_backend_is_another_run(other, tmp_path):
     path = tmp_path / "rows.jsonl"
     grid.carry_out(RUNS[:1], perform, path, RECORD)
-    (row,) = grid.carry_out(RUNS[:1], lambda run: {"accuracy": [1.0]}, path, {"data": "other"})
+    (row,) = grid.carry_out(RUNS[:1], lambda run: {"accuracy": [1.0]}, path, {**RECORD, **other})
     assert row["result"] == {"accuracy": [1.0]} and len(grid.rows(path)) == 2
+
+
+def test_two_processes_in_one_file_keep_each_others_rows(tmp_path):
+    path = tmp_path / "rows.jsonl"
+
+    def meanwhile(run):
+        grid.carry_out(RUNS[1:2], perform, path, RECORD)
+        return perform(run)
+
+    grid.carry_out(RUNS[:1], meanwhile, path, RECORD)
+    assert [row["run"] for row in grid.rows(path)] == [RUNS[1], RUNS[0]]
 
 
 def test_a_run_that_fails_leaves_the_finished_ones(tmp_path):
@@ -98,7 +110,7 @@ def test_a_run_that_fails_leaves_the_finished_ones(tmp_path):
 
 def test_a_file_of_something_else_is_refused_by_name_and_line_and_kept(tmp_path):
     path = tmp_path / "rows.jsonl"
-    path.write_text('{"run": {}, "data": "", "result": {}}\n{"other": 1}\n')
+    path.write_text('{"run": {}, "data": "", "backend": "", "result": {}}\n{"other": 1}\n')
     content = path.read_text()
     with pytest.raises(ValueError, match=r"rows.jsonl, line 2, is not the row of a run"):
         grid.carry_out(RUNS, perform, path, RECORD)
@@ -113,6 +125,21 @@ def test_interval_covers_the_mean_as_often_as_it_says():
         covered += abs(mean - 3.0) <= half
     assert n == 4
     assert covered / 2000 == pytest.approx(0.95, abs=0.015)
+
+
+def test_seeds_of_one_setting_are_not_counted_as_settings():
+    """Two settings, many seeds: what differs between settings says how far the mean can be trusted."""
+    found = []
+    for rate, gain in ((0.1, 0.01), (0.2, 0.03)):
+        for seed in range(50):
+            for activation, accuracy in (("relu", 0.5), ("sa", 0.5 + gain)):
+                run = {"activation": activation, "optimizer": "SGD", "learning_rate": rate, "seed": seed}
+                found.append({"run": run, "result": accuracy, **RECORD})
+    mean, half, n = grid.paired(found, "sa", "relu", lambda row: row["result"])
+    assert (mean, n) == (pytest.approx(0.02), 2)
+    assert half == pytest.approx(12.7062 * 0.01, rel=1e-4)
+    assert grid.verdict(mean, half) == "no difference shown"
+    assert grid.paired(found, "sa", "gelu", lambda row: row["result"]) is None
 
 
 def test_one_value_has_no_interval():

@@ -389,11 +389,11 @@ def test_each_step_is_explained_as_it_is_alone(rng):
     x = rng.uniform(size=(2, 3, 4, 4, 2))
     conv, dense = layers.Conv2D(3, 3, activation="relu", bias_initializer=BIAS), layers.Dense(2, bias_initializer=BIAS)
     film = keras.Sequential([keras.Input((3, 4, 4, 2)), layers.TimeDistributed(conv), layers.Reshape((3, 12))])
-    film.add(layers.TimeDistributed(dense))
+    film.add(layers.TimeDistributed(dense, name="steps"))
     film.add(layers.GlobalAveragePooling1D())
     image = keras.Sequential([keras.Input((4, 4, 2)), conv, layers.Reshape((12,)), dense])
     found = ks.LRP(film).explain(x, 1)
-    relevance = found.layers["time_distributed_1" if "time_distributed_1" in found.layers else film.layers[2].name]
+    relevance = found.layers["steps"]
     for step in range(3):
         explainer = ks.LRP(image, head=lambda logits, target, step=step: ops.convert_to_tensor(relevance[:, step]))
         np.testing.assert_allclose(found.input[:, step], explainer.explain(x[:, step]).input, rtol=1e-3, atol=1e-5)
