@@ -38,7 +38,8 @@ if keras.backend.backend() == "jax":
 
         function.defjvp(jvp, symbolic_zeros=True)
         # else what the transpose multiplies with would be kept from the forward pass on, not the operands
-        return jax.checkpoint(function)
+        function = jax.checkpoint(function)
+        return lambda *operands: function(*_tensors(operands))
 
     def _compile(fn, variables):
         @jax.jit
@@ -83,8 +84,9 @@ elif keras.backend.backend() == "tensorflow":
 
             return function(*operands), gradient
 
-        # a variable is read first: of one that the function reads itself, TensorFlow wants the gradient apart
-        return lambda *operands: differentiable(*_tensors(operands))
+        # a variable is read first, which Keras leaves to the operation that takes it: of one that the function reads
+        # itself, TensorFlow wants the gradient apart
+        return lambda *operands: differentiable(*map(tf.convert_to_tensor, _tensors(operands)))
 
     def _compile(fn, variables):
         return tf.function(_without_side_effects(fn), autograph=False)

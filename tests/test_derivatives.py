@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from keras import ops
+from keras import Variable, ops
 
 from keras_shapley.derivatives import elementwise, sum_of_squares
 
@@ -44,6 +44,12 @@ def test_no_slope_is_no_gradient(operands, gradients):
     by_x, by_y = gradients(lambda x, y: ops.sum(function(x, y)), operands, operands + 1)
     np.testing.assert_allclose(by_x, operands + 1)
     np.testing.assert_array_equal(by_y, 0)
+
+
+def test_a_variable_as_operand(operands, numpy):
+    """A layer's weights come so, outside of its call."""
+    variable = Variable(operands)
+    np.testing.assert_allclose(numpy(sum_of_squares(variable, 0))[0], np.square(operands).sum(0), rtol=1e-5)
 
 
 @pytest.mark.parametrize("axis", [-1, 0, (0, 2), 1])
