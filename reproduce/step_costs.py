@@ -1,6 +1,7 @@
 """What a training step takes, read from the backend: matrix products and convolutions, multiply-adds, memory."""
 
 import math
+import statistics
 
 import keras
 import timing
@@ -27,13 +28,16 @@ def count(model, x, y):
     return len(costs), sum(costs)
 
 
-def memory(model, x, y, step):
+def memory(model, x, y, step, samples):
     """Bytes that a training step needs at its peak above what is held between steps; None where nobody tells.
 
     On JAX what XLA plans for the gradient that `count` counts, for its allocator does not show the peak of one step.
-    Else the peak of `step()`.
+    Else the median of the peaks of `samples` calls of `step`.
     """
-    return _planned(model, x, y) if BACKEND == "jax" else timing.peak_memory(step)
+    if BACKEND == "jax":
+        return _planned(model, x, y)
+    peaks = [timing.peak_memory(step) for _ in range(samples)]
+    return None if None in peaks else statistics.median(peaks)
 
 
 def loss(model, x, y, call):

@@ -33,9 +33,11 @@ from neurons import neurons
 BACKENDS = ("jax", "tensorflow", "torch")
 MODELS = {"mlp": "MLP", "resnet20": "ResNet-20"}
 BATCH_SIZES = {"mlp": [128], "resnet20": [32, 128]}
-WARM_UP = 3  # steps of each row
+REPEATS = {"mlp": 40, "resnet20": 12}
+WARM_UP = 2  # steps of each row
+MEMORY_SAMPLES = 3
 RESULTS = pathlib.Path(__file__).resolve().parent / "results"
-FULL = {"model": list(MODELS), "repeats": 20, "out": RESULTS}
+FULL = {"model": list(MODELS), "out": RESULTS}
 QUICK = {"model": ["mlp"], "repeats": 2, "out": pathlib.Path("runs", "training_cost")}
 COLUMNS = ("", "median, ms", "over ReLU", "95 % interval", "over GELU", "products and convolutions", "multiply-adds")
 COLUMNS += ("memory",)
@@ -49,15 +51,14 @@ INTRODUCTION = """\
 Made by `python reproduce/training_cost.py --backend NAME`, once for each backend.
 
 Medians over rounds in which every row has its turn, and ratios of medians to the row ReLU (and GELU) of the same run,
-with a 95 % interval from resampled rounds. *Products and convolutions*, *multiply-adds*: of the gradient, as it is handed
-to the backend, over ReLU's. *Memory*: peak of a step above what is held between steps, over ReLU's; on JAX, what XLA
-plans for the gradient. On a CPU of other backends it is one sample of what the process holds, to be read as roughly.
-*Recomputed*: made under `keras.RematScope`, which keeps a layer's input alone; XLA on a CPU undoes it.
+with a 95 % interval from resampled rounds. *Products and convolutions*, *multiply-adds*: of the gradient, as it is
+handed to the backend, over ReLU's. *Memory*: peak of a step above what is held between steps, over ReLU's; on JAX, what
+XLA plans for the gradient, elsewhere the median of a few steps of what the process holds, which is a rough figure.
 """
 
 EXAMPLES = """\
 examples:
-  python training_cost.py --backend jax                   both models; half an hour on a CPU
+  python training_cost.py --backend jax                   both models; half an hour on two cores
   python training_cost.py --model mlp --backend torch     minutes
   python training_cost.py --backend tensorflow --xla on   compiled otherwise than is best
   python training_cost.py --quick                         a first look
@@ -96,7 +97,6 @@ class Row:
         layer: name of the activation.
         second_moment, moment_gradient, gradient: its options, None where it has no such one.
         kind: name in `neurons.KINDS`; None for the naive layers.
-        recompute: whether a layer keeps its input alone for the backward pass.
     """
 
     layer: str
@@ -104,24 +104,17 @@ class Row:
     second_moment: str | None = None
     moment_gradient: bool | None = None
     gradient: str | None = None
-    recompute: bool = False
 
     @property
     def name(self):
         words = [self.layer, self.second_moment, self.gradient]
-        words += ["without moment gradient"] * (self.moment_gradient is False) + ["recomputed"] * self.recompute
+        words += ["without moment gradient"] * (self.moment_gradient is False)
         return ", ".join(word for word in words if word)
 
     def makes(self, parent):
         """Function that makes a hidden layer, called as the Keras layer `parent` is."""
         naive = {"Dense": NaiveSADense, "Conv2D": NaiveSAConv2D}
-        cls = neurons(self.kind, parent) if self.kind else naive[parent]
-
-        def make(*args, **options):
-            with keras.RematScope(mode="full" if self.recompute else None):
-                return cls(*args, **options)
-
-        return make
+        return neurons(self.kind, parent) if self.kind else naive[parent]
 
 
 ROWS = (
@@ -131,7 +124,6 @@ ROWS = (
     Row("SA", "sa_no_moment_gradient", "exact", False),
     Row("SA", "sa_pooled", "pooled", True),
     Row("SA", "sa_pooled_no_moment_gradient", "pooled", False),
-    Row("SA", "sa", "exact", True, recompute=True),
     Row("ShapLU", "shaplu", "exact", gradient="simplified"),
     Row("ShapLU", "shaplu_full", "exact", gradient="full"),
     Row("naive SA", None, "exact", True),
@@ -164,7 +156,7 @@ def measured(name, batch_size, settings):
     seconds = timing.in_turns(steps, settings["repeats"], rng)
     tensors = ops.convert_to_tensor(x), ops.convert_to_tensor(y)
     costs = {key: step_costs.count(model, *tensors) for key, model in models.items()}
-    memory = {key: step_costs.memory(model, *tensors, steps[key]) for key, model in models.items()}
+    memory = {key: step_costs.memory(model, *tensors, steps[key], MEMORY_SAMPLES) for key, model in models.items()}
     return {
         "run": describe(models["ReLU"], name, batch_size, settings),
         "rows": [compared(row, seconds, costs, memory, rng) for row in ROWS],
@@ -252,7 +244,7 @@ def main(argv=None):
     add("--model", nargs="+", choices=MODELS, help="(default: both)")
     add("--backend", choices=BACKENDS, default=environment.BACKEND, help="(default: KERAS_BACKEND, or Keras's own)")
     add("--batch-size", nargs="+", type=at_least(1), metavar="N", help="(default: 128; ResNet-20: 32 and 128)")
-    add("--repeats", type=at_least(2), metavar="N", help=f"timed rounds (default: {FULL['repeats']})")
+    add("--repeats", type=at_least(2), metavar="N", help="timed rounds (default: 40; ResNet-20: 12)")
     add("--threads", type=at_least(1), default=min(2, os.cpu_count()), metavar="N", help="(default: 2)")
     xla = "whether to compile with XLA, or torch.compile (default: what is fastest; PyTorch eagerly)"
     add("--xla", choices=("on", "off"), help=xla)
@@ -279,9 +271,10 @@ def main(argv=None):
         parser.error(str(error))
 
     jit_compile = environment.jit_compile() if args.xla is None else args.xla == "on"
-    settings = {name: getattr(args, name) for name in ("repeats", "threads", "seed")} | {"jit_compile": jit_compile}
+    settings = {"threads": args.threads, "seed": args.seed, "jit_compile": jit_compile}
     rows = []
     for name in dict.fromkeys(args.model):
+        settings = settings | {"repeats": args.repeats or REPEATS[name]}
         for batch_size in args.batch_size or BATCH_SIZES[name]:
             measurement = measured(name, batch_size, settings)
             record[" ".join([name, str(batch_size)] + ([f"xla {args.xla}"] if args.xla else []))] = measurement

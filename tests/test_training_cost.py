@@ -82,8 +82,6 @@ def test_rows_are_the_layers_that_they_name(row):
         assert layer.second_moment == row.second_moment
         assert getattr(layer, "moment_gradient", None) is row.moment_gradient
         assert getattr(layer, "gradient", None) == row.gradient
-    with keras.RematScope(mode="full" if row.recompute else None):
-        assert layer._remat_mode == layers.Dense(4)._remat_mode
 
 
 def test_options_of_the_rows_change_no_parameter_and_no_initial_value(rng, numpy):
