@@ -4,6 +4,7 @@ import functools
 import hashlib
 import logging
 import pathlib
+import typing
 import urllib.error
 import urllib.request
 import zipfile
@@ -54,6 +55,26 @@ def source(name, data, x_train):
         where = pathlib.Path(data).name
     digest = hashlib.sha256(np.ascontiguousarray(x_train)).hexdigest()
     return f"{where}, sha256 of x_train {digest[:16]}"
+
+
+class Data(typing.NamedTuple):
+    """Images and labels, and where they come from."""
+
+    train: tuple
+    test: tuple
+    source: str
+
+
+@functools.lru_cache(maxsize=1)
+def of_unit_range(name, data=None):
+    """`load(name, data)` with float32 images in [0, 1], kept for the next call."""
+    (x_train, y_train), (x_test, y_test) = load(name, data)
+    found = source(name, data, x_train)
+    return Data((_unit_range(x_train), y_train), (_unit_range(x_test), y_test), found)
+
+
+def _unit_range(images):
+    return images.astype("float32") / 255
 
 
 def _from_npz(name, path):
@@ -149,7 +170,7 @@ def pixel_mean(images):
 
 def normalised(images, mean):
     """`x/255 - mean` in float32."""
-    return images.astype("float32") / 255 - mean
+    return _unit_range(images) - mean
 
 
 class Batches(keras.utils.PyDataset):

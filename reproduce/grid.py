@@ -5,10 +5,13 @@ ran on, and what came out. The file is replaced as a whole by every new row, so 
 """
 
 import fnmatch
+import functools
+import itertools
 import json
 import sys
 import time
 
+import cluster
 import environment
 import files
 import numpy as np
@@ -35,38 +38,64 @@ def rows(path):
     return found
 
 
-def carry_out(runs, perform, path, record):
+def carry_out(runs, perform, path, record, *, together=1, address=None):
     """Performs the runs that the results file does not hold yet, one after the other.
 
     Args:
         runs: dicts of settings.
-        perform: function of such a dict that returns what came out, a dict.
+        perform: function of a list of such dicts, which differ in their seed alone, that returns what came out of each,
+            a list of dicts.
         path: of the results file.
         record: what `record` gives, for every new row. A run on other data, or on
             another backend, is another run.
+        together: how many runs of the same settings `perform` gets at most.
+        address: of the Ray cluster that performs them, `"local"` for one of this machine; None for this process.
 
     Returns:
         The rows of all `runs`, in their order.
     """
     done = {_key(row["run"], row): row for row in rows(path)}
-    waiting = [run for run in runs if _key(run, record) not in done]
-    seconds = []
-    for number, run in enumerate(waiting, 1):
-        start = time.perf_counter()
-        result = perform(run)
-        seconds.append(time.perf_counter() - start)
-        row = {"run": run, "result": result, "seconds": round(seconds[-1], 1), **record}
+    waiting = _groups([run for run in runs if _key(run, record) not in done], together)
+    start, left = time.perf_counter(), len(waiting)
+    for group, results, seconds in _performed(waiting, perform, address):
+        new = {}
+        for run, result in zip(group, results):
+            # the time of all that ran together, shared out
+            new[_key(run, record)] = {"run": run, "result": result, "seconds": round(seconds / len(group), 1), **record}
         with files.locked(path):
             # with what another process may have finished meanwhile
-            done = {_key(row["run"], row): row for row in rows(path)} | {_key(run, record): row}
+            done = {_key(row["run"], row): row for row in rows(path)} | new
             files.write(path, "".join(json.dumps(row) + "\n" for row in done.values()))
-        left = np.mean(seconds) * (len(waiting) - number)
+        left -= 1
+        rest = (time.perf_counter() - start) / (len(waiting) - left) * left
         print(
-            f"{number}/{len(waiting)} {name(run)}: {seconds[-1]:.0f} s, {left / 60:.0f} min left",
+            f"{len(waiting) - left}/{len(waiting)} {', '.join(map(name, group))}: {seconds:.0f} s, "
+            f"{rest / 60:.0f} min left",
             file=sys.stderr,
             flush=True,
         )
     return [done[_key(run, record)] for run in runs]
+
+
+def _groups(runs, together):
+    """Lists of runs that differ in their seed alone, up to `together` in each; of all settings the first, then on."""
+    settings = {}
+    for run in runs:
+        settings.setdefault(json.dumps({**run, "seed": None}, sort_keys=True), []).append(run)
+    groups = [[seeds[i : i + together] for i in range(0, len(seeds), together)] for seeds in settings.values()]
+    return [group for turn in itertools.zip_longest(*groups) for group in turn if group]
+
+
+def _performed(groups, perform, address):
+    """`(group, results, seconds)` as they are finished."""
+    if address is None:
+        return ((group, *_timed(perform, group)) for group in groups)
+    return cluster.performed(groups, functools.partial(_timed, perform), address)
+
+
+def _timed(perform, group):
+    start = time.perf_counter()
+    return perform(group), time.perf_counter() - start
 
 
 def only(runs, pattern):

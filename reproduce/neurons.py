@@ -2,14 +2,21 @@
 
 import functools
 
-from keras import layers
+from keras import activations, layers
 
 import keras_shapley as ks
 
 # name: prefix of the layers' type, their arguments
 KINDS = {
     "relu": ("", {"activation": "relu"}),
+    "relu_he": ("", {"activation": "relu", "kernel_initializer": "he_normal", "bias_initializer": "zeros"}),
     "gelu": ("", {"activation": "gelu"}),
+    "silu": ("", {"activation": "silu"}),
+    "mish": ("", {"activation": "mish"}),
+    "elu": ("", {"activation": "elu"}),
+    # the slopes of SA's gate without a bias: its least, and where one input is all
+    "leaky_relu_0.043": ("", {"activation": functools.partial(activations.leaky_relu, negative_slope=0.043)}),
+    "leaky_relu_0.19": ("", {"activation": functools.partial(activations.leaky_relu, negative_slope=0.19)}),
     "sa": ("SA", {}),
     "sa_no_moment_gradient": ("SA", {"moment_gradient": False}),
     "sa_pooled": ("SA", {"second_moment": "pooled"}),
@@ -27,7 +34,9 @@ def neurons(kind, parent):
         parent: `"Dense"` or `"Conv2D"`.
 
     Returns:
-        A function that is called as the Keras layer is, without `activation`.
+        A function that is called as the Keras layer is, without `activation`. The options of the kind go before those
+        of the call.
     """
     prefix, options = KINDS[kind]
-    return functools.partial(getattr(ks if prefix else layers, prefix + parent), **options)
+    layer = getattr(ks if prefix else layers, prefix + parent)
+    return lambda *args, **others: layer(*args, **(others | options))

@@ -5,23 +5,19 @@ for kernels and biases. The paper does not say the number of epochs, how the ima
 here: --epochs, images divided by 255, no momentum. Accuracy is on the 10,000 test images behind the last epoch.
 """
 
-import argparse
-import pathlib
 import sys
 
-import datasets
-import environment
+import experiment
 import files
 import grid
 import keras
 import numpy as np
-from arguments import at_least
-from neurons import KINDS, neurons
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from neurons import neurons
 
-MODEL = "mlp"
 UNITS = (1024, 512, 512)
 DROPOUT = 0.2
-BATCH_SIZE = 128
 # (optimiser, learning rate): validation accuracy of the paper, mean and standard deviation of 8 runs, with SA and ReLU
 PAPER = {
     ("SGD", 0.1): ((0.5736, 0.0053), (0.5586, 0.0087)),
@@ -47,12 +43,11 @@ EXAMPLES = """\
 examples:
   python table2_cifar10_mlp.py                                36 settings and seeds of ReLU, SA and SA pooled: hours
   python table2_cifar10_mlp.py --only '*/Adam_0.001/seed0'    a run of each
-  python table2_cifar10_mlp.py --limit 1280 --epochs 1        a first look, without much to learn from
+  python table2_cifar10_mlp.py --quick                        a first look, without much to learn from
 
-The directory --out gets table2.jsonl, a line for each finished run, and table2.md. What is killed goes on where it was
-by the same command. Environment: KERAS_BACKEND; TFDS_DATA_DIR is where tfds.load looks for data.
+The directory --out gets table2.jsonl, a line for each finished run, table2.md and figure4.png. What is killed goes on
+where it was by the same command. Environment: KERAS_BACKEND; TFDS_DATA_DIR is where tfds.load looks for data.
 """
-RESULTS = pathlib.Path(__file__).resolve().parent / "results"
 
 
 def mlp(hidden):
@@ -67,27 +62,6 @@ def mlp(hidden):
         model.add(keras.layers.Dropout(DROPOUT, name=f"dropout{index}"))
     model.add(keras.layers.Dense(10, "softmax", bias_initializer="glorot_uniform", name="classes"))
     return model
-
-
-def train(run, data):
-    """What came out of a run: loss and accuracy, in training and validation, epoch by epoch."""
-    (x_train, y_train), validation = data
-    keras.utils.set_random_seed(run["seed"])
-    model = mlp(neurons(run["activation"], "Dense"))
-    model.compile(
-        getattr(keras.optimizers, run["optimizer"])(run["learning_rate"]),
-        loss="sparse_categorical_crossentropy",
-        metrics=["accuracy"],
-        jit_compile=environment.jit_compile(),
-    )
-    options = {"validation_data": validation, "validation_batch_size": 1000, "verbose": 0}
-    history = model.fit(x_train, y_train, BATCH_SIZE, run["epochs"], **options).history
-    keras.backend.clear_session()
-    # not JSON: a loss that left float32
-    return {
-        key: [float(f"{value:.6g}") if np.isfinite(value) else None for value in values]
-        for key, values in history.items()
-    }
 
 
 def final(row):
@@ -110,92 +84,65 @@ def section(epochs, images, data, backend, found):
     lines = [
         f"## {epochs} epochs, {images}, {backend}",
         "",
-        *markdown("optimizer", "paper: SA", "paper: ReLU", *activations),
+        *experiment.markdown("optimizer", "paper: SA", "paper: ReLU", *activations),
     ]
     for (optimizer, rate), paper in PAPER.items():
         cells = [f"{optimizer} {rate:g}", *(f"{mean:.4f} ± {deviation:.4f}" for mean, deviation in paper)]
         for activation in activations:
             wanted = {"activation": activation, "optimizer": optimizer, "learning_rate": rate}
             values = [final(row) for row in found if wanted.items() <= row["run"].items()]
-            cells.append(spread(values))
+            cells.append(experiment.spread(values))
         lines.append(f"| {' | '.join(cells)} |")
 
     lines += ["", "Differences between runs of the same setting and seed; over several settings, of their means:", ""]
-    lines += markdown("", "mean difference", "95 % interval", "values", "verdict")
+    lines += experiment.markdown("", "mean difference, 95 % interval", "values", "verdict")
     for base in ("relu", "sa"):
         for activation in activations:
-            difference = grid.paired(found, activation, base, final) if activation != base else None
-            if difference:
-                mean, half, n = difference
-                cells = [f"{activation} − {base}", f"{mean:+.4f}", f"{mean - half:+.4f} to {mean + half:+.4f}", str(n)]
-                lines.append(f"| {' | '.join([*cells, grid.verdict(mean, half)])} |")
-
-    runs = {}
-    for row in found:
-        versions = ", ".join(f"{package} {version}" for package, version in row["versions"].items())
-        key = f"{row['device']}; {versions}; commit {row['commit']}"
-        runs[key] = runs.get(key, 0) + 1
-    notes = [f"- {n} runs: {key}." for key, n in runs.items()]
-    return "\n".join([*lines, "", f"- Data: {data}.", *notes]) + "\n"
+            paired = grid.paired(found, activation, base, final) if activation != base else None
+            if paired:
+                mean, half, n = paired
+                cells = [f"{activation} − {base}", experiment.difference(paired), str(n), grid.verdict(mean, half)]
+                lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join([*lines, "", *experiment.origins(found)]) + "\n"
 
 
-def markdown(*titles):
-    """Head of a Markdown table."""
-    return [f"| {' | '.join(titles)} |", "|" + " --- |" * len(titles)]
+def figure4(found, path):
+    """Draws accuracy in training by epoch with Adam at 0.001 into a file; nothing where that was not run."""
+    found = [row for row in found if (row["run"]["optimizer"], row["run"]["learning_rate"]) == ("Adam", 0.001)]
+    if not found:
+        return
+    figure = Figure(figsize=(6, 4.5), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    for label, curves in experiment.curves(found, "accuracy").items():
+        experiment.shaded(axes, np.arange(1, curves.shape[1] + 1), curves, label)
+    axes.set(xlabel="epoch", ylabel="accuracy in training", title="CIFAR-10, MLP, Adam at 0.001")
+    axes.legend(fontsize="small")
+    with files.replaced(path) as file:
+        figure.savefig(file, dpi=120, format="png")
 
 
-def spread(values):
-    """Mean and standard deviation, as the paper has them."""
-    if len(values) < 2:
-        return "".join(f"{value:.4f}" for value in values)
-    return f"{np.mean(values):.4f} ± {np.std(values, ddof=1):.4f} ({len(values)})"
+def write(found, out):
+    """Writes table2.md and figure4.png; returns the table."""
+    text = table(found)
+    files.write(out / "table2.md", text)
+    figure4(found, out / "figure4.png")
+    return text
 
 
-def main(argv=None):
-    """Runs the script; gives its exit code."""
-    parser = argparse.ArgumentParser(
-        prog=pathlib.Path(__file__).name,
-        description=__doc__.partition("\n")[0],
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    add = parser.add_argument
-    names = "of the hidden layers (default: relu sa sa_pooled)"
-    add("--activations", nargs="+", choices=KINDS, default=["relu", "sa", "sa_pooled"], metavar="NAME", help=names)
-    add("--seeds", type=at_least(1), default=3, metavar="N", help="runs of each setting, seeds 0 to N - 1 (default: 3)")
-    add("--epochs", type=at_least(1), default=8, metavar="N", help="(default: 8)")
-    add("--only", default="*", metavar="PATTERN", help="of runs, named as in sa/Adam_0.001/seed0 (default: '*')")
-    add("--limit", type=at_least(1), metavar="N", help="train on the first N images alone, for a quick look")
-    add("--data", metavar="FILE", help=".npz with x_train, y_train, x_test, y_test as in keras.datasets; no tfds then")
-    add("--out", type=pathlib.Path, default=RESULTS, metavar="DIR", help="(default: results, beside this script)")
-    add("--table", action="store_true", help="write table2.md from table2.jsonl, train nothing")
-    args = parser.parse_args(argv)
-
-    path = args.out / "table2.jsonl"
-    runs = [
-        {"model": MODEL, "activation": activation, "optimizer": optimizer, "learning_rate": rate, "seed": seed}
-        | {"epochs": args.epochs, "batch_size": BATCH_SIZE, "limit": args.limit}
-        for seed in range(args.seeds)
-        for optimizer, rate in PAPER
-        for activation in args.activations
-    ]
-    try:
-        args.out.mkdir(parents=True, exist_ok=True)
-        runs = [] if args.table else grid.only(runs, args.only)
-        if runs:
-            (x_train, y_train), (x_test, y_test) = datasets.load("cifar10", args.data)
-            record = grid.record(datasets.source("cifar10", args.data, x_train))
-            x_train, y_train = x_train[: args.limit], y_train[: args.limit]
-            data = [(x.astype("float32") / 255, y) for x, y in ((x_train, y_train), (x_test, y_test))]
-            grid.carry_out(runs, lambda run: train(run, data), path, record)
-        text = table(grid.rows(path))
-    except (datasets.DataNotFound, OSError, ValueError) as error:
-        parser.error(str(error))
-    files.write(args.out / "table2.md", text)
-    print(text)
-    return 0
-
+TABLE2 = experiment.Experiment(
+    name="table2",
+    dataset="cifar10",
+    model="mlp",
+    build=lambda run: mlp(neurons(run["activation"], "Dense")),
+    settings=tuple(PAPER),
+    activations=("relu", "sa", "sa_pooled"),
+    batch_size=128,
+    epochs=8,
+    seeds=3,
+    write=write,
+    quick={"epochs": 1, "seeds": 1, "limit": 1280, "only": "*/Adam_0.00?/*"},
+)
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(experiment.main(TABLE2, __doc__, EXAMPLES))

@@ -28,17 +28,17 @@ SLOW = """
 import json, pathlib, sys, time
 sys.path.insert(0, {reproduce!r})
 import grid
-def perform(run):
+def perform(runs):
     with open({log!r}, "a") as file:
-        file.write(grid.name(run) + "\\n")
+        file.write("".join(grid.name(run) + "\\n" for run in runs))
     time.sleep(0.3)
-    return {{"accuracy": [0.1 * run["seed"]]}}
+    return [{{"accuracy": [0.1 * run["seed"]]}} for run in runs]
 grid.carry_out(json.loads({runs!r}), perform, pathlib.Path({path!r}), {{"data": "none", "backend": "torch"}})
 """
 
 
-def perform(run):
-    return {"accuracy": [0.1 * run["seed"]]}
+def perform(runs):
+    return [{"accuracy": [0.1 * run["seed"]]} for run in runs]
 
 
 @pytest.mark.skipif(keras.backend.backend() != "torch", reason="the same on every backend")
@@ -70,26 +70,40 @@ def test_rows_come_in_the_order_of_the_runs_and_only_missing_ones_are_performed(
     path = tmp_path / "rows.jsonl"
     grid.carry_out(RUNS[::2], perform, path, RECORD)
     performed = []
-    found = grid.carry_out(RUNS, lambda run: performed.append(run) or perform(run), path, RECORD)
+    found = grid.carry_out(RUNS, lambda runs: performed.extend(runs) or perform(runs), path, RECORD)
     assert [row["run"] for row in found] == RUNS
     assert performed == RUNS[1::2]
     assert "3/3 sa/SGD_0.1/seed2" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("together", "sizes"), [(1, [1] * 6), (2, [2, 2, 1, 1]), (3, [3, 3]), (9, [3, 3])])
+def test_runs_that_go_together_differ_in_their_seed_alone(together, sizes, tmp_path):
+    groups = []
+    path = tmp_path / "rows.jsonl"
+    found = grid.carry_out(RUNS, lambda runs: groups.append(runs) or perform(runs), path, RECORD, together=together)
+    assert [row["run"] for row in found] == RUNS
+    assert [row["result"]["accuracy"] for row in found] == [[0.1 * run["seed"]] for run in RUNS]
+    assert sorted(map(len, groups)) == sorted(sizes)
+    for group in groups:
+        assert len({run["activation"] for run in group}) == 1
+    # a grid that is stopped early has all settings
+    assert {group[0]["activation"] for group in groups[:2]} == {"relu", "sa"}
 
 
 @pytest.mark.parametrize("other", [{"data": "other"}, {"backend": "jax"}])
 def test_a_run_on_other_data_or_another_backend_is_another_run(other, tmp_path):
     path = tmp_path / "rows.jsonl"
     grid.carry_out(RUNS[:1], perform, path, RECORD)
-    (row,) = grid.carry_out(RUNS[:1], lambda run: {"accuracy": [1.0]}, path, {**RECORD, **other})
+    (row,) = grid.carry_out(RUNS[:1], lambda runs: [{"accuracy": [1.0]}], path, {**RECORD, **other})
     assert row["result"] == {"accuracy": [1.0]} and len(grid.rows(path)) == 2
 
 
 def test_two_processes_in_one_file_keep_each_others_rows(tmp_path):
     path = tmp_path / "rows.jsonl"
 
-    def meanwhile(run):
+    def meanwhile(runs):
         grid.carry_out(RUNS[1:2], perform, path, RECORD)
-        return perform(run)
+        return perform(runs)
 
     grid.carry_out(RUNS[:1], meanwhile, path, RECORD)
     assert [row["run"] for row in grid.rows(path)] == [RUNS[1], RUNS[0]]
@@ -98,10 +112,10 @@ def test_two_processes_in_one_file_keep_each_others_rows(tmp_path):
 def test_a_run_that_fails_leaves_the_finished_ones(tmp_path):
     path = tmp_path / "rows.jsonl"
 
-    def fail(run):
-        if run is RUNS[1]:
+    def fail(runs):
+        if runs == RUNS[1:2]:
             raise MemoryError
-        return perform(run)
+        return perform(runs)
 
     with pytest.raises(MemoryError):
         grid.carry_out(RUNS, fail, path, RECORD)

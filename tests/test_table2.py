@@ -1,5 +1,6 @@
 """`reproduce/table2_cifar10_mlp.py`: the paper's MLP, runs on made-up images, and what the table says of rows."""
 
+import functools
 import json
 import pathlib
 import sys
@@ -7,16 +8,19 @@ import sys
 import keras
 import numpy as np
 import pytest
+from keras import ops
 
 import keras_shapley as ks
 
 REPRODUCE = pathlib.Path(__file__).resolve().parents[1] / "reproduce"
 sys.path.insert(0, str(REPRODUCE))
 
+import experiment
 import grid
 import table2_cifar10_mlp as script
 from neurons import KINDS, neurons
 
+main = functools.partial(experiment.main, script.TABLE2, script.__doc__, script.EXAMPLES)
 torch_only = pytest.mark.skipif(keras.backend.backend() != "torch", reason="once, where nothing is compiled")
 
 
@@ -56,13 +60,23 @@ def test_every_kind_makes_the_layer_of_its_name(kind):
         assert (layer.second_moment == "pooled") == ("pooled" in kind)
         assert layer.moment_gradient == ("no_moment_gradient" not in kind)
     elif not isinstance(layer, ks.ShapLUDense):
-        assert layer.activation.__name__ == kind
+        name, _, slope = kind.partition("_0.")
+        found = getattr(layer.activation, "func", layer.activation).__name__
+        assert found == {"relu_he": "relu"}.get(name, name)
+        assert not slope or ops.convert_to_numpy(layer.activation(-1.0)) == pytest.approx(-float(f"0.{slope}"))
+
+
+def test_the_options_of_a_kind_go_before_those_of_the_call():
+    model = script.mlp(neurons("relu_he", "Dense"))
+    layer = model.get_layer("hidden1")
+    assert type(layer.kernel_initializer).__name__ == "HeNormal"
+    assert type(layer.bias_initializer).__name__ == "Zeros"
 
 
 @torch_only
 def test_a_run_is_recorded_repeated_by_nothing_and_the_same_again(data, tmp_path, capsys):
     command = ["--data", str(data), "--epochs", "2", "--activations", "relu", "sa", "--only", "*/SGD_0.1/seed0"]
-    assert script.main([*command, "--out", str(tmp_path / "a")]) == 0
+    assert main([*command, "--out", str(tmp_path / "a")]) == 0
     found = grid.rows(tmp_path / "a" / "table2.jsonl")
     assert [row["run"]["activation"] for row in found] == ["relu", "sa"]
     assert all(len(row["result"]["val_accuracy"]) == 2 for row in found)
@@ -72,13 +86,13 @@ def test_a_run_is_recorded_repeated_by_nothing_and_the_same_again(data, tmp_path
     content = (tmp_path / "a" / "table2.jsonl").read_text()
     table = (tmp_path / "a" / "table2.md").read_text()
     capsys.readouterr()
-    assert script.main([*command, "--out", str(tmp_path / "a")]) == 0
+    assert main([*command, "--out", str(tmp_path / "a")]) == 0
     assert "min left" not in capsys.readouterr().err
     assert (tmp_path / "a" / "table2.jsonl").read_text() == content
-    assert script.main(["--table", "--out", str(tmp_path / "a")]) == 0
+    assert main(["--table", "--out", str(tmp_path / "a")]) == 0
     assert (tmp_path / "a" / "table2.md").read_text() == table
 
-    script.main([*command, "--out", str(tmp_path / "b")])
+    main([*command, "--out", str(tmp_path / "b")])
     again = grid.rows(tmp_path / "b" / "table2.jsonl")
     assert [row["result"] for row in again] == [row["result"] for row in found]
 
@@ -92,7 +106,7 @@ def test_table_compares_runs_of_the_same_setting_and_seed_alone():
     assert "| SGD 0.1 | 0.5736 ± 0.0053 | 0.5586 ± 0.0087 | 0.5000 ± 0.1000 (3) | 0.5510 ± 0.1010 (3) |" in eight
     half = 4.302653 * 0.001 / np.sqrt(3)
     interval = f"{0.051 - half:+.4f} to {0.051 + half:+.4f}"
-    assert f"| sa − relu | +0.0510 | {interval} | 3 | better |" in eight
+    assert f"| sa − relu | +0.0510, {interval} | 3 | better |" in eight
     assert "| Adam 0.001 | 0.5578 ± 0.0055 | 0.5102 ± 0.0040 |  | 0.9000 |" in eight
     assert "0.9900" in text.partition("## 8 epochs")[0]
 
@@ -108,7 +122,7 @@ def test_table_compares_runs_of_the_same_setting_and_seed_alone():
 )
 def test_bad_arguments_are_refused(arguments, message, tmp_path, capsys):
     with pytest.raises(SystemExit) as error:
-        script.main([*arguments, "--out", str(tmp_path)])
+        main([*arguments, "--out", str(tmp_path)])
     assert error.value.code == 2
     assert message in capsys.readouterr().err
     assert not list(tmp_path.glob("table2*"))
@@ -118,6 +132,6 @@ def test_a_results_file_that_is_none_is_kept(tmp_path, capsys):
     path = tmp_path / "table2.jsonl"
     path.write_text(json.dumps({"something": "else"}) + "\n")
     with pytest.raises(SystemExit):
-        script.main(["--table", "--out", str(tmp_path)])
+        main(["--table", "--out", str(tmp_path)])
     assert "table2.jsonl, line 1, is not the row of a run" in capsys.readouterr().err
     assert json.loads(path.read_text()) == {"something": "else"}

@@ -1,0 +1,178 @@
+"""What the scripts that train a grid share: their arguments, and the way from the settings to results and a table."""
+
+import argparse
+import dataclasses
+import functools
+import pathlib
+import sys
+from collections.abc import Callable
+
+import datasets
+import environment
+import grid
+import numpy as np
+import training
+from arguments import at_least
+from neurons import KINDS
+
+RESULTS = pathlib.Path(__file__).resolve().parent / "results"
+QUICK = pathlib.Path("runs")
+
+
+@dataclasses.dataclass(frozen=True)
+class Experiment:
+    """A figure or table that a grid of runs makes.
+
+    Attributes:
+        name: of the files that it writes, as in `table2.jsonl`.
+        dataset: `"mnist"` or `"cifar10"`.
+        model: name of the network.
+        build: function of a run that gives its model. Of a module, not of a function: it goes to other machines.
+        settings: pairs of an optimiser and its learning rate.
+        activations: what is compared by default, names in `KINDS`.
+        batch_size, epochs, seeds: of all runs; the last two by default.
+        write: function of the rows, the directory and the name that writes table and pictures, and returns the table.
+        quick: arguments that `--quick` stands for.
+        limit: train on the first images alone, by default; None for all.
+        points: parts of an epoch in which loss and accuracy are recorded.
+    """
+
+    name: str
+    dataset: str
+    model: str
+    build: Callable
+    settings: tuple
+    activations: tuple
+    batch_size: int
+    epochs: int
+    seeds: int
+    write: Callable
+    quick: dict
+    limit: int | None = None
+    points: int = 1
+
+    def runs(self, activations, seeds, epochs, limit):
+        """All runs, seed by seed."""
+        return [
+            {"model": self.model, "activation": activation, "optimizer": optimizer, "learning_rate": rate, "seed": seed}
+            | {"epochs": epochs, "batch_size": self.batch_size, "limit": limit}
+            for seed in range(seeds)
+            for optimizer, rate in self.settings
+            for activation in activations
+        ]
+
+
+def main(experiment, doc, examples, argv=None):
+    """Runs a script; gives its exit code."""
+    parser = argparse.ArgumentParser(
+        description=doc.partition("\n")[0],
+        epilog=examples,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    add = parser.add_argument
+    names = f"of the hidden layers (default: {' '.join(experiment.activations)})"
+    add("--activations", nargs="+", choices=KINDS, default=experiment.activations, metavar="NAME", help=names)
+    seeds = f"runs of each setting, seeds 0 to N - 1 (default: {experiment.seeds})"
+    add("--seeds", type=at_least(1), default=experiment.seeds, metavar="N", help=seeds)
+    epochs = experiment.epochs
+    add("--epochs", type=at_least(1), default=epochs, metavar="N", help=f"(default: {epochs})")
+    add("--only", default="*", metavar="PATTERN", help="of runs, named as in sa/Adam_0.001/seed0 (default: '*')")
+    limit = f"train on the first N images (default: {experiment.limit or 'all'})"
+    add("--limit", type=at_least(1), default=experiment.limit, metavar="N", help=limit)
+    add("--data", metavar="FILE", help=".npz with x_train, y_train, x_test, y_test as in keras.datasets; no tfds then")
+    together = "runs of a setting that train at once, on JAX: for a GPU, all of them (default: 1)"
+    add("--together", type=at_least(1), default=1, metavar="N", help=together)
+    ray = "runs go to the machines of this Ray cluster; 'local' for this machine"
+    add("--ray", metavar="ADDRESS", help=ray)
+    add("--out", type=pathlib.Path, default=RESULTS, metavar="DIR", help="(default: results, beside this script)")
+    add("--table", action="store_true", help="write table and pictures from the results file, train nothing")
+    quick = " ".join(f"--{key} {_words(value)}" for key, value in experiment.quick.items())
+    add("--quick", action="store_true", help=f"other defaults: {quick} --out {QUICK / experiment.name}")
+    if "--quick" in (sys.argv[1:] if argv is None else argv):
+        parser.set_defaults(**experiment.quick, out=QUICK / experiment.name)
+    args = parser.parse_args(argv)
+    if args.together > 1 and environment.BACKEND != "jax":
+        parser.error(f"--together {args.together} needs KERAS_BACKEND=jax, and the backend is {environment.BACKEND}")
+
+    path = args.out / f"{experiment.name}.jsonl"
+    try:
+        args.out.mkdir(parents=True, exist_ok=True)
+        runs = experiment.runs(args.activations, args.seeds, args.epochs, args.limit)
+        runs = [] if args.table else grid.only(runs, args.only)
+        if runs:
+            record = grid.record(datasets.of_unit_range(experiment.dataset, args.data).source)
+            perform = functools.partial(_perform, experiment.build, experiment.points, experiment.dataset, args.data)
+            grid.carry_out(runs, perform, path, record, together=args.together, address=args.ray)
+        text = experiment.write(grid.rows(path), args.out)
+    except (datasets.DataNotFound, OSError, ValueError) as error:
+        parser.error(str(error))
+    print(text)
+    return 0
+
+
+def curves(found, key):
+    """What the runs recorded over time, an array `(seeds, points)` for each activation.
+
+    Args:
+        found: rows of one setting, any epochs; the longest runs of an activation alone are taken.
+        key: of the result, as `"accuracy"`.
+    """
+    by_activation = {}
+    for row in found:
+        by_activation.setdefault(row["run"]["activation"], []).append(row["result"][key])
+    longest = {name: max(map(len, values)) for name, values in by_activation.items()}
+    return {
+        # not a number: a run that has left float32
+        name: np.array([curve for curve in values if len(curve) == longest[name]], "float64")
+        for name, values in by_activation.items()
+    }
+
+
+def shaded(axes, x, values, label):
+    """Draws the mean over the first axis, and a standard deviation on each side."""
+    mean, deviation = values.mean(axis=0), values.std(axis=0, ddof=min(1, len(values) - 1))
+    (line,) = axes.plot(x, mean, label=label)
+    axes.fill_between(x, mean - deviation, mean + deviation, color=line.get_color(), alpha=0.2, linewidth=0)
+
+
+def markdown(*titles):
+    """Head of a Markdown table."""
+    return [f"| {' | '.join(titles)} |", "|" + " --- |" * len(titles)]
+
+
+def spread(values):
+    """Mean and standard deviation, as the paper has them."""
+    if len(values) < 2:
+        return "".join(f"{value:.4f}" for value in values)
+    return f"{np.mean(values):.4f} ± {np.std(values, ddof=1):.4f} ({len(values)})"
+
+
+def difference(paired):
+    """What `grid.paired` gives, in words."""
+    if paired is None:
+        return ""
+    mean, half, n = paired
+    return f"{mean:+.4f}, {mean - half:+.4f} to {mean + half:+.4f}" if n > 1 else f"{mean:+.4f}"
+
+
+def origins(found):
+    """Lines that say what the rows were made from and on."""
+    runs = {}
+    for row in found:
+        versions = ", ".join(f"{package} {version}" for package, version in row["versions"].items())
+        key = f"{row['data']}; {row['device']}; {versions}; commit {row['commit']}"
+        runs[key] = runs.get(key, 0) + 1
+    return [f"- {n} runs: {key}." for key, n in runs.items()]
+
+
+def _words(value):
+    return " ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
+
+
+def _perform(build, points, dataset, file, runs):
+    """What came out of runs that differ in their seed alone."""
+    data = datasets.of_unit_range(dataset, file)
+    limit = runs[0]["limit"]
+    x, y = data.train
+    return training.train(runs, build, ((x[:limit], y[:limit]), data.test), points)

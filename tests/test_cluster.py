@@ -1,0 +1,55 @@
+"""`reproduce/cluster.py`: a grid on a Ray cluster of this machine."""
+
+import os
+import pathlib
+import sys
+
+import keras
+import pytest
+
+REPRODUCE = pathlib.Path(__file__).resolve().parents[1] / "reproduce"
+sys.path.insert(0, str(REPRODUCE))
+
+import grid
+
+pytestmark = pytest.mark.skipif(keras.backend.backend() != "torch", reason="the same on every backend")
+RUNS = [
+    {"activation": activation, "optimizer": "SGD", "learning_rate": 0.1, "seed": seed}
+    for seed in range(2)
+    for activation in ("relu", "sa")
+]
+RECORD = {"data": "none", "backend": "torch"}
+
+
+def test_runs_go_to_other_processes_and_one_writes(tmp_path):
+    pytest.importorskip("ray")
+    path, here = tmp_path / "rows.jsonl", os.getpid()
+
+    def perform(runs):
+        import os
+
+        # found there, as what is trained is
+        import training
+
+        return [{"process": os.getpid(), "seed": run["seed"], "batch": training.VALIDATION_BATCH} for run in runs]
+
+    found = grid.carry_out(RUNS, perform, path, RECORD, together=2, address="local")
+    assert [row["run"] for row in found] == RUNS
+    assert [row["result"]["seed"] for row in found] == [run["seed"] for run in RUNS]
+    assert here not in {row["result"]["process"] for row in found}
+    assert len(grid.rows(path)) == len(RUNS)
+    # nothing is left to do
+    assert grid.carry_out(RUNS, None, path, RECORD) == found
+
+
+def test_without_ray_the_error_says_what_to_install(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(ValueError, match=r"--ray needs Ray: pip install 'keras_shapley\[ray\]'"):
+        grid.carry_out(RUNS, None, tmp_path / "rows.jsonl", RECORD, address="local")
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "ray://127.0.0.1:1", "nowhere"])
+def test_where_no_cluster_answers_the_error_says_where(address, tmp_path):
+    pytest.importorskip("ray")
+    with pytest.raises(ValueError, match=f"--ray {address}: no Ray cluster answers there"):
+        grid.carry_out(RUNS, None, tmp_path / "rows.jsonl", RECORD, address=address)
