@@ -26,37 +26,37 @@ class Experiment:
     Attributes:
         name: of the files that it writes, as in `table2.jsonl`.
         dataset: `"mnist"` or `"cifar10"`.
-        model: name of the network.
-        build: function of a run that gives its model. Of a module, not of a function: it goes to other machines.
+        models: names of the networks; the first by default.
         settings: pairs of an optimiser and its learning rate.
         activations: what is compared by default, names in `KINDS`.
         batch_size, epochs, seeds: of all runs; the last two by default.
+        perform: function of the path of the data, the directory for results, and a list of runs that differ in their
+            seed alone, that gives what came out of each; of a module, as it goes to other machines.
         write: function of the rows, the directory and the name that writes table and pictures, and returns the table.
         quick: arguments that `--quick` stands for.
         limit: train on the first images alone, by default; None for all.
-        points: parts of an epoch in which loss and accuracy are recorded.
     """
 
     name: str
     dataset: str
-    model: str
-    build: Callable
+    models: tuple
     settings: tuple
     activations: tuple
     batch_size: int
     epochs: int
     seeds: int
+    perform: Callable
     write: Callable
     quick: dict
     limit: int | None = None
-    points: int = 1
 
-    def runs(self, activations, seeds, epochs, limit):
+    def runs(self, models, activations, seeds, epochs, limit):
         """All runs, seed by seed."""
         return [
-            {"model": self.model, "activation": activation, "optimizer": optimizer, "learning_rate": rate, "seed": seed}
+            {"model": model, "activation": activation, "optimizer": optimizer, "learning_rate": rate, "seed": seed}
             | {"epochs": epochs, "batch_size": self.batch_size, "limit": limit}
             for seed in range(seeds)
+            for model in models
             for optimizer, rate in self.settings
             for activation in activations
         ]
@@ -73,11 +73,13 @@ def main(experiment, doc, examples, argv=None):
     add = parser.add_argument
     names = f"of the hidden layers (default: {' '.join(experiment.activations)})"
     add("--activations", nargs="+", choices=KINDS, default=experiment.activations, metavar="NAME", help=names)
+    models = f"the networks: {' '.join(experiment.models)} (default: {experiment.models[0]})"
+    add("--models", nargs="+", choices=experiment.models, default=experiment.models[:1], metavar="NAME", help=models)
     seeds = f"runs of each setting, seeds 0 to N - 1 (default: {experiment.seeds})"
     add("--seeds", type=at_least(1), default=experiment.seeds, metavar="N", help=seeds)
     epochs = experiment.epochs
     add("--epochs", type=at_least(1), default=epochs, metavar="N", help=f"(default: {epochs})")
-    add("--only", default="*", metavar="PATTERN", help="of runs, named as in sa/Adam_0.001/seed0 (default: '*')")
+    add("--only", default="*", metavar="PATTERN", help="of runs, named as in mlp/sa/Adam_0.001/seed0 (default: '*')")
     limit = f"train on the first N images (default: {experiment.limit or 'all'})"
     add("--limit", type=at_least(1), default=experiment.limit, metavar="N", help=limit)
     add("--data", metavar="FILE", help=".npz with x_train, y_train, x_test, y_test as in keras.datasets; no tfds then")
@@ -97,18 +99,36 @@ def main(experiment, doc, examples, argv=None):
 
     path = args.out / f"{experiment.name}.jsonl"
     try:
-        args.out.mkdir(parents=True, exist_ok=True)
-        runs = experiment.runs(args.activations, args.seeds, args.epochs, args.limit)
+        runs = experiment.runs(args.models, args.activations, args.seeds, args.epochs, args.limit)
         runs = [] if args.table else grid.only(runs, args.only)
+        record = grid.record(datasets.of_unit_range(experiment.dataset, args.data).source) if runs else None
+        args.out.mkdir(parents=True, exist_ok=True)
         if runs:
-            record = grid.record(datasets.of_unit_range(experiment.dataset, args.data).source)
-            perform = functools.partial(_perform, experiment.build, experiment.points, experiment.dataset, args.data)
+            perform = functools.partial(experiment.perform, args.data, args.out)
             grid.carry_out(runs, perform, path, record, together=args.together, address=args.ray)
         text = experiment.write(grid.rows(path), args.out)
     except (datasets.DataNotFound, OSError, ValueError) as error:
         parser.error(str(error))
     print(text)
     return 0
+
+
+def classifiers(dataset, build, points=1):
+    """What an `Experiment` has as `perform`: trains as `training.train` does, on images in [0, 1].
+
+    Args:
+        dataset: as in `Experiment`.
+        build: function of a run that gives its model.
+        points: parts of an epoch in which loss and accuracy are recorded.
+    """
+
+    def perform(file, out, runs):
+        data = datasets.of_unit_range(dataset, file)
+        limit = runs[0]["limit"]
+        x, y = data.train
+        return training.train(runs, build, ((x[:limit], y[:limit]), data.test), points)
+
+    return perform
 
 
 def curves(found, key):
@@ -161,18 +181,10 @@ def origins(found):
     runs = {}
     for row in found:
         versions = ", ".join(f"{package} {version}" for package, version in row["versions"].items())
-        key = f"{row['data']}; {row['device']}; {versions}; commit {row['commit']}"
+        key = f"{datasets.described(row['data'])}; {row['device']}; {versions}; commit {row['commit']}"
         runs[key] = runs.get(key, 0) + 1
     return [f"- {n} runs: {key}." for key, n in runs.items()]
 
 
 def _words(value):
     return " ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
-
-
-def _perform(build, points, dataset, file, runs):
-    """What came out of runs that differ in their seed alone."""
-    data = datasets.of_unit_range(dataset, file)
-    limit = runs[0]["limit"]
-    x, y = data.train
-    return training.train(runs, build, ((x[:limit], y[:limit]), data.test), points)

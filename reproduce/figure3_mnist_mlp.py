@@ -117,15 +117,14 @@ def picture(found, path):
 FIGURE3 = experiment.Experiment(
     name="figure3",
     dataset="mnist",
-    model="mnist_mlp",
-    build=lambda run: mlp(neurons(run["activation"], "Dense")),
+    models=("mnist_mlp",),
     settings=SETTINGS,
     activations=("relu", "shaplu", "sa"),
     batch_size=10,
     epochs=4,
     seeds=10,
     limit=1000,
-    points=10,
+    perform=experiment.classifiers("mnist", lambda run: mlp(neurons(run["activation"], "Dense")), points=10),
     write=write,
     quick={"seeds": 2, "epochs": 2, "only": "*/*0.1/*"},
 )

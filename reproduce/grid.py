@@ -112,7 +112,7 @@ def only(runs, pattern):
 
 def name(run):
     """A run in words, as `--only` takes them."""
-    return f"{run['activation']}/{run['optimizer']}_{run['learning_rate']:g}/seed{run['seed']}"
+    return f"{run['model']}/{run['activation']}/{run['optimizer']}_{run['learning_rate']:g}/seed{run['seed']}"
 
 
 def _key(run, where):
@@ -145,6 +145,13 @@ def interval(values):
     return float(values.mean()), float(half), n
 
 
+def pairs(found, a, b):
+    """Rows of activation `a`, each with that of `b` in which all other settings are the same."""
+    of_b = {_key(row["run"], row): row for row in found if row["run"]["activation"] == b}
+    both = ((row, of_b.get(_key({**row["run"], "activation": b}, row))) for row in found)
+    return [(row, other) for row, other in both if row["run"]["activation"] == a and other]
+
+
 def paired(found, a, b, value):
     """Mean difference between two activations over the runs that share all other settings: see `interval`.
 
@@ -159,13 +166,10 @@ def paired(found, a, b, value):
     Returns:
         As `interval`, or None where no pair is there.
     """
-    values = {_key(row["run"], row): value(row) for row in found}
     differences = {}
-    for row in found:
-        other = _key({**row["run"], "activation": b}, row)
-        if row["run"]["activation"] == a and other in values:
-            settings = _key({**row["run"], "seed": None}, row)
-            differences.setdefault(settings, []).append(value(row) - values[other])
+    for row, other in pairs(found, a, b):
+        settings = _key({**row["run"], "seed": None}, row)
+        differences.setdefault(settings, []).append(value(row) - value(other))
     groups = list(differences.values())
     return interval(groups[0] if len(groups) == 1 else [np.mean(group) for group in groups]) if groups else None
 

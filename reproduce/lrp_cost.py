@@ -1,6 +1,6 @@
 """What relevance propagation costs: the time of LRP over the time of the plain input gradient of the same model.
 
-On ResNet-20 (as in cifar10_resnet20.py, with ReLU) and ResNet50 of keras.applications, with random weights: biases,
+On ResNet-20 (as in resnet20.py, with ReLU) and ResNet50 of keras.applications, with random weights: biases,
 `gamma` and `beta` of the normalisations are random too, their moving statistics those of a random batch. Everything is
 compiled as the backend does it (`tf.function` without XLA, `jax.jit` with the weights as arguments, PyTorch eagerly)
 and explains the logit of a given class, so that the relevance at the head is given. The head's own game, the Shapley
@@ -22,11 +22,11 @@ import os
 import pathlib
 import sys
 
-import cifar10_resnet20
 import environment
 import files
 import keras
 import numpy as np
+import resnet20
 import timing
 from arguments import at_least
 from keras import ops
@@ -108,7 +108,7 @@ def images(n, size, rng):
 def network(name, image_size, classes, rng):
     """A model that ends in a softmax, with the same random weights on every backend."""
     if name == "resnet20":
-        model = cifar10_resnet20.resnet20("relu")
+        model = resnet20.resnet20("relu")
     else:
         model = keras.applications.ResNet50(weights=None, input_shape=(image_size, image_size, 3), classes=classes)
     normalisations = [layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)]

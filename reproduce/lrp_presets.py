@@ -1,7 +1,7 @@
 """The presets of relevance propagation side by side, on test images that a trained ResNet-20 gets right.
 
-    python reproduce/cifar10_resnet20.py --activation relu --out runs/relu
-    python reproduce/lrp_presets.py --model runs/relu/model.keras --out runs/lrp_presets.png
+    python reproduce/cifar10_resnet20.py --activations relu --seeds 1 --epochs 5 --out DIR
+    python reproduce/lrp_presets.py --model DIR/runs/resnet20_relu_Adam_0.001_seed0/model.keras
 
 Prints a table, one row a preset, medians over the images: how much absolute relevance the input holds over what was
 dealt out (1 where nothing cancels), the share of it that each pixel's strongest tenth holds, and the call that

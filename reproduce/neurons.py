@@ -2,6 +2,7 @@
 
 import functools
 
+import input_dropout
 from keras import activations, layers
 
 import keras_shapley as ks
@@ -17,6 +18,8 @@ KINDS = {
     # the slopes of SA's gate without a bias: its least, and where one input is all
     "leaky_relu_0.043": ("", {"activation": functools.partial(activations.leaky_relu, negative_slope=0.043)}),
     "leaky_relu_0.19": ("", {"activation": functools.partial(activations.leaky_relu, negative_slope=0.19)}),
+    "relu_permutation_dropout": ("InputDropout", {"activation": "relu", "permutation": True}),
+    "relu_dropout": ("InputDropout", {"activation": "relu", "permutation": False}),
     "sa": ("SA", {}),
     "sa_no_moment_gradient": ("SA", {"moment_gradient": False}),
     "sa_pooled": ("SA", {"second_moment": "pooled"}),
@@ -24,6 +27,7 @@ KINDS = {
     "shaplu": ("ShapLU", {}),
     "shaplu_full": ("ShapLU", {"gradient": "full"}),
 }
+_HOMES = {"": layers, "InputDropout": input_dropout}
 
 
 def neurons(kind, parent):
@@ -31,12 +35,12 @@ def neurons(kind, parent):
 
     Args:
         kind: a name in `KINDS`.
-        parent: `"Dense"` or `"Conv2D"`.
+        parent: `"Dense"` or `"Conv2D"`; the kinds with dropout are of the first alone.
 
     Returns:
         A function that is called as the Keras layer is, without `activation`. The options of the kind go before those
         of the call.
     """
     prefix, options = KINDS[kind]
-    layer = getattr(ks if prefix else layers, prefix + parent)
+    layer = getattr(_HOMES.get(prefix, ks), prefix + parent)
     return lambda *args, **others: layer(*args, **(others | options))

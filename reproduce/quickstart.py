@@ -19,12 +19,12 @@ import time
 import environment
 import keras
 import numpy as np
-from keras import layers, ops
+from keras import layers
 from neurons import neurons
+from sensitivity import sensitivity
 from sklearn.datasets import load_digits
 
 import keras_shapley as ks
-from keras_shapley._backend import compiled, vjp
 
 EPOCHS = 8
 BATCH = 32
@@ -101,22 +101,10 @@ class EpochTimer(keras.callbacks.Callback):
         self.seconds = self.seconds[1:] or self.seconds
 
 
-def gradient(model, x, target):
-    """Gradient of the target's probability with respect to the pixels, shape `(n, 8, 8)`."""
-    chosen = np.eye(10, dtype="float32")[target]
-
-    def slope(x, chosen):
-        _, pullback = vjp(lambda x: model(x, training=False), x)
-        return pullback(chosen)[0]
-
-    found = compiled(slope, model.variables)(ops.convert_to_tensor(x), ops.convert_to_tensor(chosen))
-    return ops.convert_to_numpy(found)
-
-
 def picture(model, x, y, path):
     """Relevance beside the plain gradient, for each digit."""
     found = ks.LRP(model).explain(x, y)
-    maps = {"relevance": found.input, "plain gradient": gradient(model, x, y)}
+    maps = {"relevance": found.input, "plain gradient": sensitivity(model, x, y)}
     titles = [f"{digit} ({p[digit]:.0%})" for digit, p in zip(y, found.probability)]
     title = "Why is it this digit? Conv net with SA: relevance of the pixels, and gradient of the probability"
     ks.plot_heatmaps(maps, x, titles=titles, title=title, columns=2).savefig(path)
@@ -124,7 +112,8 @@ def picture(model, x, y, path):
 
 def table(rows):
     """The rows as text; times are of a training epoch, and as ratios to ReLU in the same network."""
-    head = f"{'network':8} {'activation':10} {'parameters':>10} {'test accuracy':>13} {'s / epoch':>10} {'time / ReLU':>11}"
+    head = f"{'network':8} {'activation':10} {'parameters':>10} {'test accuracy':>13} "
+    head += f"{'s / epoch':>10} {'time / ReLU':>11}"
     lines = [head, "-" * len(head)]
     base = {row["network"]: row["seconds_per_epoch"] for row in rows if row["activation"] == "relu"}
     for row in rows:

@@ -7,6 +7,7 @@ here: --epochs, images divided by 255, no momentum. Accuracy is on the 10,000 te
 
 import sys
 
+import datasets
 import experiment
 import files
 import grid
@@ -75,7 +76,8 @@ def table(found):
     for row in found:
         limit = row["run"].get("limit")
         images = f"the first {limit} images alone" if limit else "all images"
-        groups.setdefault((row["run"]["epochs"], images, row["data"], row["backend"]), []).append(row)
+        kind = row["run"]["epochs"], images, datasets.described(row["data"]), row["backend"]
+        groups.setdefault(kind, []).append(row)
     return "\n".join([INTRODUCTION, *(section(*key, group) for key, group in sorted(groups.items()))])
 
 
@@ -103,7 +105,25 @@ def section(epochs, images, data, backend, found):
                 mean, half, n = paired
                 cells = [f"{activation} − {base}", experiment.difference(paired), str(n), grid.verdict(mean, half)]
                 lines.append(f"| {' | '.join(cells)} |")
+
+    reached = {name: epochs_to_reach(found, name) for name in activations if name != "relu"}
+    if any(reached.values()):
+        lines += ["", f"Epochs, of {epochs}, after which validation first is what ReLU's is at the end, by run:", ""]
+        lines += experiment.markdown("", "median", "runs", "of these, never")
+    for name, counts in reached.items():
+        if counts:
+            never = np.isinf(counts).sum()
+            lines.append(f"| {name} | {np.median(counts):g} | {len(counts)} | {never} |")
     return "\n".join([*lines, "", *experiment.origins(found)]) + "\n"
+
+
+def epochs_to_reach(found, activation):
+    """For each run with ReLU's beside it, epochs until its validation accuracy is ReLU's final one, or infinity."""
+    counts = []
+    for row, relu in grid.pairs(found, activation, "relu"):
+        reached = np.flatnonzero(np.array(row["result"]["val_accuracy"]) >= final(relu))
+        counts.append(reached[0] + 1 if len(reached) else np.inf)
+    return counts
 
 
 def figure4(found, path):
@@ -133,13 +153,13 @@ def write(found, out):
 TABLE2 = experiment.Experiment(
     name="table2",
     dataset="cifar10",
-    model="mlp",
-    build=lambda run: mlp(neurons(run["activation"], "Dense")),
+    models=("mlp",),
     settings=tuple(PAPER),
     activations=("relu", "sa", "sa_pooled"),
     batch_size=128,
     epochs=8,
     seeds=3,
+    perform=experiment.classifiers("cifar10", lambda run: mlp(neurons(run["activation"], "Dense"))),
     write=write,
     quick={"epochs": 1, "seeds": 1, "limit": 1280, "only": "*/Adam_0.00?/*"},
 )

@@ -1,6 +1,6 @@
 """What SA and ShapLU cost: the time and memory of a training step over those of the same model with ReLU.
 
-The models are the paper's MLP for CIFAR-10 (table2_cifar10_mlp.py) and ResNet-20 (cifar10_resnet20.py, in the paper's
+The models are the paper's MLP for CIFAR-10 (table2_cifar10_mlp.py) and ResNet-20 (resnet20.py, in the paper's
 order), where only the activations behind a convolution differ from row to row. A step is Keras's `train_on_batch` with
 Adam on random images: forward, backward, update. GELU is what any smooth activation pays.
 
@@ -18,11 +18,11 @@ import pathlib
 import subprocess
 import sys
 
-import cifar10_resnet20
 import environment
 import files
 import keras
 import numpy as np
+import resnet20
 import step_costs
 import table2_cifar10_mlp
 import timing
@@ -136,7 +136,7 @@ def network(name, row, jit_compile):
     if name == "mlp":
         model = table2_cifar10_mlp.mlp(row.makes("Dense"))
     else:
-        model = cifar10_resnet20.resnet20(row.makes("Conv2D"))
+        model = resnet20.resnet20(row.makes("Conv2D"))
     model.compile(keras.optimizers.Adam(1e-3), "sparse_categorical_crossentropy", jit_compile=jit_compile)
     return model
 

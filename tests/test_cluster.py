@@ -14,7 +14,7 @@ import grid
 
 pytestmark = pytest.mark.skipif(keras.backend.backend() != "torch", reason="the same on every backend")
 RUNS = [
-    {"activation": activation, "optimizer": "SGD", "learning_rate": 0.1, "seed": seed}
+    {"model": "mlp", "activation": activation, "optimizer": "SGD", "learning_rate": 0.1, "seed": seed}
     for seed in range(2)
     for activation in ("relu", "sa")
 ]

@@ -18,7 +18,7 @@ sys.path.insert(0, str(REPRODUCE))
 import grid
 
 RUNS = [
-    {"activation": activation, "optimizer": "SGD", "learning_rate": 0.1, "seed": seed}
+    {"model": "mlp", "activation": activation, "optimizer": "SGD", "learning_rate": 0.1, "seed": seed}
     for seed in range(3)
     for activation in ("relu", "sa")
 ]
@@ -73,7 +73,7 @@ def test_rows_come_in_the_order_of_the_runs_and_only_missing_ones_are_performed(
     found = grid.carry_out(RUNS, lambda runs: performed.extend(runs) or perform(runs), path, RECORD)
     assert [row["run"] for row in found] == RUNS
     assert performed == RUNS[1::2]
-    assert "3/3 sa/SGD_0.1/seed2" in capsys.readouterr().err
+    assert "3/3 mlp/sa/SGD_0.1/seed2" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("together", "sizes"), [(1, [1] * 6), (2, [2, 2, 1, 1]), (3, [3, 3]), (9, [3, 3])])

@@ -18,6 +18,7 @@ sys.path.insert(0, str(REPRODUCE))
 import experiment
 import grid
 import table2_cifar10_mlp as script
+from input_dropout import InputDropoutDense
 from neurons import KINDS, neurons
 
 main = functools.partial(experiment.main, script.TABLE2, script.__doc__, script.EXAMPLES)
@@ -55,14 +56,19 @@ def test_network_is_the_papers():
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_kind_makes_the_layer_of_its_name(kind):
     layer = neurons(kind, "Dense")(3)
-    assert type(layer) is {"sa": ks.SADense, "shaplu": ks.ShapLUDense}.get(kind.partition("_")[0], keras.layers.Dense)
+    types = {"sa": ks.SADense, "shaplu": ks.ShapLUDense}
+    if kind.endswith("dropout"):
+        types["relu"] = InputDropoutDense
+    assert type(layer) is types.get(kind.partition("_")[0], keras.layers.Dense)
     if isinstance(layer, ks.SADense):
         assert (layer.second_moment == "pooled") == ("pooled" in kind)
         assert layer.moment_gradient == ("no_moment_gradient" not in kind)
     elif not isinstance(layer, ks.ShapLUDense):
         name, _, slope = kind.partition("_0.")
         found = getattr(layer.activation, "func", layer.activation).__name__
-        assert found == {"relu_he": "relu"}.get(name, name)
+        assert found == {"relu_he": "relu"}.get(
+            name, name.removesuffix("_permutation_dropout").removesuffix("_dropout")
+        )
         assert not slope or ops.convert_to_numpy(layer.activation(-1.0)) == pytest.approx(-float(f"0.{slope}"))
 
 
@@ -109,6 +115,15 @@ def test_table_compares_runs_of_the_same_setting_and_seed_alone():
     assert f"| sa − relu | +0.0510, {interval} | 3 | better |" in eight
     assert "| Adam 0.001 | 0.5578 ± 0.0055 | 0.5102 ± 0.0040 |  | 0.9000 |" in eight
     assert "0.9900" in text.partition("## 8 epochs")[0]
+
+
+def test_epochs_are_counted_until_relus_final_accuracy():
+    found = [row("relu", "SGD", 0.1, seed, 0.5) for seed in range(4)]
+    for seed, curve in enumerate([[0.5, 0.4, 0.6], [0.4, 0.49, 0.5], [0.4, 0.45, 0.49]]):
+        found.append({**row("sa", "SGD", 0.1, seed, 0), "result": {"val_accuracy": curve}})
+    assert script.epochs_to_reach(found, "sa") == [1, 3, np.inf]
+    assert script.epochs_to_reach(found, "gelu") == []
+    assert "| sa | 3 | 3 | 1 |" in script.table(found)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,27 @@
+"""The plain gradient of a classifier's probability, which the scripts draw beside relevance."""
+
+import numpy as np
+from keras import ops
+
+from keras_shapley._backend import compiled, vjp
+
+
+def sensitivity(model, x, target):
+    """Gradient of the target's probability with respect to the input.
+
+    Args:
+        model: classifier with an output `(batch, classes)`.
+        x: array `(batch, ...)`.
+        target: class of each image, integers `(batch,)`.
+
+    Returns:
+        Array of the shape of `x`.
+    """
+    chosen = np.eye(model.output_shape[-1], dtype="float32")[target]
+
+    def slope(x, chosen):
+        _, pullback = vjp(lambda x: model(x, training=False), x)
+        return pullback(chosen)[0]
+
+    found = compiled(slope, model.variables)(ops.convert_to_tensor(x), ops.convert_to_tensor(chosen))
+    return ops.convert_to_numpy(found)
