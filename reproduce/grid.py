@@ -67,10 +67,10 @@ def carry_out(runs, perform, path, record, *, together=1, address=None):
             done = {_key(row["run"], row): row for row in rows(path)} | new
             files.write(path, "".join(json.dumps(row) + "\n" for row in done.values()))
         left -= 1
+        others = f" to seed{group[-1]['seed']}" if len(group) > 1 else ""
         rest = (time.perf_counter() - start) / (len(waiting) - left) * left
         print(
-            f"{len(waiting) - left}/{len(waiting)} {', '.join(map(name, group))}: {seconds:.0f} s, "
-            f"{rest / 60:.0f} min left",
+            f"{len(waiting) - left}/{len(waiting)} {name(group[0])}{others}: {seconds:.0f} s, {rest / 60:.0f} min left",
             file=sys.stderr,
             flush=True,
         )
@@ -145,11 +145,17 @@ def interval(values):
     return float(values.mean()), float(half), n
 
 
+def counterpart(found, row, activation):
+    """The row among `found` that differs from `row` in its activation alone, or None."""
+    wanted = _key({**row["run"], "activation": activation}, row)
+    return next((other for other in found if _key(other["run"], other) == wanted), None)
+
+
 def pairs(found, a, b):
     """Rows of activation `a`, each with that of `b` in which all other settings are the same."""
-    of_b = {_key(row["run"], row): row for row in found if row["run"]["activation"] == b}
-    both = ((row, of_b.get(_key({**row["run"], "activation": b}, row))) for row in found)
-    return [(row, other) for row, other in both if row["run"]["activation"] == a and other]
+    of_b = [row for row in found if row["run"]["activation"] == b]
+    both = ((row, counterpart(of_b, row, b)) for row in found if row["run"]["activation"] == a)
+    return [(row, other) for row, other in both if other]
 
 
 def paired(found, a, b, value):

@@ -164,6 +164,23 @@ def test_bad_arguments_are_named(arguments, says, capsys, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.skipif(keras.backend.backend() != "torch", reason="once, where nothing is compiled")
+def test_quick_run(rng, tmp_path, capsys):
+    path = tmp_path / "data.npz"
+    arrays = {f"x_{split}": rng.integers(0, 256, (40, 32, 32, 3), dtype="uint8") for split in ("train", "test")}
+    np.savez(path, **arrays, **{f"y_{split}": rng.integers(0, 10, 40) for split in ("train", "test")})
+    command = ["--quick", "--activations", "relu", "sa_pooled", "--data", str(path), "--out", str(tmp_path)]
+    assert main(command) == 0
+    found = grid.rows(tmp_path / "figure5.jsonl")
+    assert [(row["run"]["activation"], row["run"]["limit"], row["result"]["epoch"]) for row in found] == [
+        ("relu", 640, [1]),
+        ("sa_pooled", 640, [1]),
+    ]
+    assert "| resnet20 | sa_pooled |" in capsys.readouterr().out
+    directory = tmp_path / "runs" / "resnet20_sa_pooled_Adam_0.001_seed0"
+    assert (directory / script.MODEL).exists() and (directory / "heatmaps" / "epoch_0001.png").exists()
+
+
 def start(data, out):
     env = {**os.environ, "PYTHONPATH": str(REPRODUCE.parent)}
     command = [sys.executable, REPRODUCE / "cifar10_resnet20.py", "--data", data, "--out", out, "--activations", "sa"]
