@@ -30,8 +30,8 @@ INTRODUCTION = """\
 
 Made by `python reproduce/report.py` from `results/`, and so are the tables and pictures there. Every script has
 `--help`, and `--quick` for a first look in minutes; what is killed goes on where it was. Times are sums over runs on
-two cores of a shared machine, a rough guide. Differences are means over pairs of runs that share settings and seed, with a
-95 % interval.
+two cores of a shared machine, a rough guide. Differences are means over pairs of runs that share settings and seed,
+with a 95 % interval.
 
 CIFAR-10 was a JPEG copy (PSNR 30.5 dB): its accuracies are not those of the original images. The numbers of epochs in
 Table 2 and Fig. 4 are ours, the paper does not name its own.

@@ -4,6 +4,9 @@ The models are the paper's MLP for CIFAR-10 (table2_cifar10_mlp.py) and ResNet-2
 order), where only the activations behind a convolution differ from row to row. A step is Keras's `train_on_batch` with
 Adam on random images: forward, backward, update. GELU is what any smooth activation pays.
 
+`--floor` asks how low the pooled second moment can go with a backend's own kernels: a row "GELU and moment" has
+the moment and its gradient, and the cheapest smooth activation in the place of SA's.
+
 After the warm-up every round gives each row one step, in random order. A ratio is one of medians over the rounds; its
 95 % interval comes from drawing rounds with replacement.
 """
@@ -29,6 +32,8 @@ import timing
 from arguments import at_least
 from keras import layers, ops
 from neurons import neurons
+
+import keras_shapley as ks
 
 BACKENDS = ("jax", "tensorflow", "torch")
 MODELS = {"mlp": "MLP", "resnet20": "ResNet-20"}
@@ -61,6 +66,7 @@ examples:
   python training_cost.py --backend jax                   both models; half an hour on two cores
   python training_cost.py --model mlp --backend torch     minutes
   python training_cost.py --backend tensorflow --xla on   compiled otherwise than is best
+  python training_cost.py --model resnet20 --floor        how low the pooled second moment can go
   python training_cost.py --quick                         a first look
 
 The directory --out gets training_cost_BACKEND.json, where a model measured again replaces its old numbers, and
@@ -89,6 +95,27 @@ class NaiveSAConv2D(NaiveSA, layers.Conv2D):
         return self.convolution_op(x, kernel)
 
 
+class GELUAndMoment:
+    """Mixin over SA: GELU, with a share of the second moment too small to be seen."""
+
+    def call(self, x):
+        u, q, b = self.moments(x)
+        return ops.gelu(u + b + 1e-30 * q, approximate=False)
+
+
+class GELUAndMomentDense(GELUAndMoment, ks.SADense):
+    pass
+
+
+class GELUAndMomentConv2D(GELUAndMoment, ks.SAConv2D):
+    pass
+
+
+# rows that are no `neurons.KINDS`
+OWN = {"naive": (NaiveSADense, NaiveSAConv2D)}
+OWN["floor"] = tuple(functools.partial(c, second_moment="pooled") for c in (GELUAndMomentDense, GELUAndMomentConv2D))
+
+
 @dataclasses.dataclass(frozen=True)
 class Row:
     """A way to build the hidden layers.
@@ -96,11 +123,11 @@ class Row:
     Attributes:
         layer: name of the activation.
         second_moment, moment_gradient, gradient: its options, None where it has no such one.
-        kind: name in `neurons.KINDS`; None for the naive layers.
+        kind: name in `neurons.KINDS` or in OWN.
     """
 
     layer: str
-    kind: str | None
+    kind: str
     second_moment: str | None = None
     moment_gradient: bool | None = None
     gradient: str | None = None
@@ -113,8 +140,7 @@ class Row:
 
     def makes(self, parent):
         """Function that makes a hidden layer, called as the Keras layer `parent` is."""
-        naive = {"Dense": NaiveSADense, "Conv2D": NaiveSAConv2D}
-        return neurons(self.kind, parent) if self.kind else naive[parent]
+        return OWN[self.kind][parent == "Conv2D"] if self.kind in OWN else neurons(self.kind, parent)
 
 
 ROWS = (
@@ -126,8 +152,9 @@ ROWS = (
     Row("SA", "sa_pooled_no_moment_gradient", "pooled", False),
     Row("ShapLU", "shaplu", "exact", gradient="simplified"),
     Row("ShapLU", "shaplu_full", "exact", gradient="full"),
-    Row("naive SA", None, "exact", True),
+    Row("naive SA", "naive", "exact", True),
 )
+FLOOR = (*(row for row in ROWS if row.kind in ("relu", "gelu", "sa_pooled")), Row("GELU and moment", "floor", "pooled"))
 
 
 def network(name, row, jit_compile):
@@ -143,10 +170,11 @@ def network(name, row, jit_compile):
 
 def measured(name, batch_size, settings):
     """What the JSON file holds of a model at a batch size."""
+    rows = FLOOR if settings["floor"] else ROWS
     rng = np.random.default_rng(settings["seed"])
     x = rng.standard_normal((batch_size, 32, 32, 3)).astype("float32")
     y = rng.integers(10, size=batch_size).astype("int32")
-    models = {row.name: network(name, row, settings["jit_compile"]) for row in ROWS}
+    models = {row.name: network(name, row, settings["jit_compile"]) for row in rows}
     steps = {key: functools.partial(model.train_on_batch, x, y) for key, model in models.items()}
     for key, step in steps.items():
         print(f"{MODELS[name]}, batches of {batch_size}: {key}", file=sys.stderr, flush=True)
@@ -159,7 +187,7 @@ def measured(name, batch_size, settings):
     memory = {key: step_costs.memory(model, *tensors, steps[key], MEMORY_SAMPLES) for key, model in models.items()}
     return {
         "run": describe(models["ReLU"], name, batch_size, settings),
-        "rows": [compared(row, seconds, costs, memory, rng) for row in ROWS],
+        "rows": [compared(row, seconds, costs, memory, rng) for row in rows],
     }
 
 
@@ -204,7 +232,8 @@ def section(measurement):
     settings = run["settings"]
     compiled = COMPILED[run["backend"]][settings["jit_compile"]]
     versions = ", ".join(f"{package} {version}" for package, version in run["versions"].items())
-    lines = [f"## {MODELS[run['model']]}, batches of {run['batch_size']}, {run['backend']}", ""]
+    floor = ": how low the pooled moment can go" * settings.get("floor", False)
+    lines = [f"## {MODELS[run['model']]}, batches of {run['batch_size']}, {run['backend']}{floor}", ""]
     lines += [f"| {' | '.join(COLUMNS)} |", "|" + " --- |" * len(COLUMNS)]
     lines += [f"| {' | '.join(cells(row))} |" for row in measurement["rows"]]
     lines += [
@@ -248,6 +277,7 @@ def main(argv=None):
     add("--threads", type=at_least(1), default=min(2, os.cpu_count()), metavar="N", help="(default: 2)")
     xla = "whether to compile with XLA, or torch.compile (default: what is fastest; PyTorch eagerly)"
     add("--xla", choices=("on", "off"), help=xla)
+    add("--floor", action="store_true", help="only the rows that tell how low the pooled second moment can go")
     add("--seed", type=at_least(0), default=0, metavar="N", help="of images, labels and the order (default: 0)")
     add("--out", type=pathlib.Path, metavar="DIR", help="(default: results, beside this script)")
     add("--json", action="store_true", help='print {"rows": [...]} as the last line')
@@ -271,13 +301,14 @@ def main(argv=None):
         parser.error(str(error))
 
     jit_compile = environment.jit_compile() if args.xla is None else args.xla == "on"
-    settings = {"threads": args.threads, "seed": args.seed, "jit_compile": jit_compile}
+    settings = {"threads": args.threads, "seed": args.seed, "jit_compile": jit_compile, "floor": args.floor}
     rows = []
     for name in dict.fromkeys(args.model):
         settings = settings | {"repeats": args.repeats or REPEATS[name]}
         for batch_size in args.batch_size or BATCH_SIZES[name]:
             measurement = measured(name, batch_size, settings)
-            record[" ".join([name, str(batch_size)] + ([f"xla {args.xla}"] if args.xla else []))] = measurement
+            key = [name, str(batch_size)] + ([f"xla {args.xla}"] if args.xla else []) + ["floor"] * args.floor
+            record[" ".join(key)] = measurement
             files.write(path, json.dumps(record, indent=1, allow_nan=False) + "\n")
             every = [files.read_json(file) for file in sorted(args.out.glob("training_cost_*.json"))]
             files.write(args.out / "training_cost.md", table(every))

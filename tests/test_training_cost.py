@@ -72,6 +72,18 @@ def test_naive_layers_compute_eq_5(rng, numpy):
         np.testing.assert_allclose(numpy(naive(x)), numpy(own(x)), atol=1e-4)
 
 
+def test_floor_computes_gelu_and_all_of_the_moment(rng, numpy):
+    """As many products and convolutions as SA pooled, and a gradient into the moment that XLA cannot leave out."""
+    x = rng.standard_normal((2, 6, 6, 3)).astype("float32")
+    floor, gelu = (row.makes("Conv2D")(4, 3) for row in (script.FLOOR[-1], script.FLOOR[1]))
+    gelu(x), floor(x)
+    gelu.set_weights(floor.get_weights())
+    np.testing.assert_allclose(numpy(floor(x)), numpy(gelu(x)), atol=1e-5)
+    pooled = count(ks.SAConv2D(4, 3, second_moment="pooled"), shape=(6, 6, 3))
+    assert count(script.FLOOR[-1].makes("Conv2D")(4, 3), shape=(6, 6, 3)) == pooled
+    assert pooled[1] > count(layers.Conv2D(4, 3, activation="gelu"), shape=(6, 6, 3))[1]
+
+
 @pytest.mark.parametrize("row", script.ROWS, ids=lambda row: row.name)
 def test_rows_are_the_layers_that_they_name(row):
     layer = row.makes("Dense")(4)
