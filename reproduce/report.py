@@ -20,7 +20,9 @@ import figure3_mnist_mlp
 import figure6_interpretation
 import files
 import grid
+import large_bias
 import numpy as np
+import shapley_gradient
 import table1_example
 import table2_cifar10_mlp
 
@@ -36,6 +38,9 @@ with a 95 % interval.
 CIFAR-10 was a JPEG copy (PSNR 30.5 dB): its accuracies are not those of the original images. The numbers of epochs in
 Table 2 and Fig. 4 are ours, the paper does not name its own.
 """
+CLAIMS = """\
+## What the paper says beside them
+"""
 CONTROLS = """\
 ## Is it the Shapley gate, or would any leak do?
 
@@ -43,7 +48,7 @@ The same networks with other activations: accuracy in the first epoch of Fig. 3 
 the settings that the controls were run in, over ReLU and over SA.
 """
 CONTROL = "gelu"  # run where all controls are
-TABLES = ("table1", "table2", "figure3", "figure5", "figure6")
+TABLES = ("table1", "table2", "figure3", "figure5", "figure6", "shapley_gradient", "large_bias")
 PICTURES = {
     "figure1": "Fig. 1: a gate opens where one signal is out of line; what the pooled second moment leaves of it",
     "figure2": "Fig. 2: SA against the sum that ReLU sees",
@@ -52,6 +57,8 @@ PICTURES = {
     "figure5": "Fig. 5: CIFAR-10 by ResNet-20",
     "figure6": "Fig. 6: pixels for and against each digit, by relevance per unit grey",
     "figure7": "Fig. 7: the same by the gradient",
+    "shapley_gradient": "Gradients of ReLU, ShapLU and SA beside the Shapley gradient by random orders",
+    "large_bias": "Relevance where the bias is large",
 }
 ABSENT = "not run"
 
@@ -199,6 +206,80 @@ def figures6and7(results):
     return Row("Figs. 6, 7", "figure6_interpretation.py", None, paper, ours, verdict(claims))
 
 
+def claims(results):
+    """Lines on what the paper says beside its figures."""
+    lines = [CLAIMS, *experiment.markdown("the paper", "here", "verdict")]
+    for claim in (dropped_terms, permutation_dropout, fewer_epochs, large_biases, six_relus):
+        lines.append(f"| {' | '.join(claim(results))} |")
+    return lines
+
+
+def dropped_terms(results):
+    words = "the terms of eq. (4) that ShapLU drops are small, and SA's gradient closely matches the Shapley gradient"
+    path = results / "shapley_gradient.json"
+    if not path.exists():
+        return words, "", ABSENT
+    rows = files.read_json(path)["rows"]
+    least = {
+        name: min(
+            shapley_gradient.statistics(rows, n, step, (name, "cosine"))[0]
+            for n in (1, 2)
+            for step in shapley_gradient.STEPS
+        )
+        for name in ("relu", "shaplu", "shaplu_full", "sa")
+    }
+    ours = (
+        "cosine with the Shapley gradient by random orders, least over six steps of the training of Fig. 3's network "
+    )
+    ours += "and its two hidden layers: " + ", ".join(f"{name} {value:.3f}" for name, value in least.items())
+    return words, ours, verdict({"ShapLU": least["shaplu"] > 0.95, "SA": least["sa"] > 0.95})
+
+
+def permutation_dropout(results):
+    words = "training with random permutations of the inputs, as a dropout, is similar to ShapLU"
+    rows = figure3_mnist_mlp.of(grid.rows(results / "figure3.jsonl"), ("Adam", 0.001))
+    pair = grid.paired(rows, "relu_permutation_dropout", "shaplu", figure3_mnist_mlp.final)
+    if pair is None:
+        return words, "", ABSENT
+    ours = f"Fig. 3 with Adam: validation {experiment.difference(pair)} over ShapLU's"
+    return words, ours, verdict({"similar": abs(pair[0]) < 0.01})
+
+
+def fewer_epochs(results):
+    words = "SA needs fewer epochs"
+    found = longest(grid.rows(results / "table2.jsonl"))
+    counts = table2_cifar10_mlp.epochs_to_reach(found, "sa")
+    if not counts:
+        return words, "", ABSENT
+    epochs = found[0]["run"]["epochs"]
+    ours = f"Table 2: until ReLU's final validation, median {np.median(counts):g} epochs of {epochs}; not reached in "
+    ours += f"{np.isinf(counts).sum()} of {len(counts)} runs"
+    return words, ours, verdict({"fewer": np.median(counts) < epochs})
+
+
+def large_biases(results):
+    words = "where b is much larger than the products, eq. (2) deals relevance out equally, which is more sensible"
+    median = {name: np.median(values) for name, values in large_bias.spreads(100, seed=0).items()}
+    ours = "b a hundred times the products' root mean square, standard deviation of shares in units of their mean: "
+    ours += ", ".join(f"{name} {value:.2f}" for name, value in median.items())
+    ours += "; the Shapley values of such a neuron are its products, not equal"
+    return (
+        words,
+        ours,
+        verdict({"equal": median["eq. (2)"] < 0.1, "as Shapley values": median["exact Shapley values"] < 0.1}),
+    )
+
+
+def six_relus(results):
+    words = "(what becomes of the six ReLUs of ResNet-20 behind an addition is not said)"
+    found = [row for row in longest(grid.rows(results / "figure5.jsonl")) if row["run"]["activation"] == "sa"]
+    finals = {row["run"]["model"]: cifar10_resnet20.final("val_accuracy")(row) for row in found}
+    if len(finals) < 2:
+        return words, "", ABSENT
+    listed = ", ".join(f"{name} {value:.4f}" for name, value in finals.items())
+    return words, f"SA, {found[0]['run']['epochs']} epochs, a seed each, validation: {listed}", "open: a first look"
+
+
 def controls(results):
     """Lines that compare other activations with ReLU and with SA."""
     mnist = figure3_mnist_mlp.of(grid.rows(results / "figure3.jsonl"), ("Adam", 0.001))
@@ -242,7 +323,7 @@ def report(results):
         lines.append(f"| {' | '.join([row.name, command, time, row.paper, row.ours, row.verdict])} |")
     tables = [f"[{name}](results/{name}.md)" for name in TABLES if (results / f"{name}.md").exists()]
     lines += ["", f"Tables: {', '.join(tables)}."]
-    lines += ["", *controls(results)]
+    lines += ["", *claims(results), "", *controls(results)]
     for name, words in PICTURES.items():
         if (results / f"{name}.png").exists():
             lines += ["", f"![{words}](results/{name}.png)", "", f"{words}."]
@@ -261,6 +342,9 @@ def main(argv=None):
     try:
         for script in (table1_example, figure1_attention, figure2_scatter):
             script.main(["--out", str(args.results)])
+        large_bias.main(["--out", str(args.results)])
+        if (args.results / "shapley_gradient.json").exists():
+            shapley_gradient.main(["--table", "--out", str(args.results)])
         for drawn in (figure3_mnist_mlp.FIGURE3, table2_cifar10_mlp.TABLE2, cifar10_resnet20.FIGURE5):
             found = grid.rows(args.results / f"{drawn.name}.jsonl")
             if found:
