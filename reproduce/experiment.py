@@ -108,7 +108,7 @@ def main(experiment, doc, examples, argv=None):
             grid.carry_out(runs, perform, path, record, together=args.together, address=args.ray)
         text = experiment.write(grid.rows(path), args.out)
     except (datasets.DataNotFound, OSError, ValueError) as error:
-        parser.error(str(error))
+        parser.exit(2, f"{parser.prog}: error: {error}\n")
     print(text)
     return 0
 

@@ -202,7 +202,7 @@ def main(argv=None):
             measure(args)
         text = write(args.out)
     except (datasets.DataNotFound, OSError, ValueError) as error:
-        parser.error(str(error))
+        parser.exit(2, f"{parser.prog}: error: {error}\n")
     print(text)
     return 0
 

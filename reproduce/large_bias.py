@@ -94,7 +94,7 @@ def main(argv=None):
         files.write(args.out / "large_bias.md", text)
         picture(args.out / "large_bias.png", medians)
     except OSError as error:
-        parser.error(str(error))
+        parser.exit(2, f"{parser.prog}: error: {error}\n")
     print(text)
     return 0
 

@@ -353,7 +353,7 @@ def main(argv=None):
             figure6_interpretation.write(args.results)
         files.write(args.out, report(args.results))
     except (OSError, ValueError) as error:
-        parser.error(str(error))
+        parser.exit(2, f"{parser.prog}: error: {error}\n")
     return 0
 
 

@@ -254,7 +254,7 @@ def main(argv=None):
         files.write(args.out / "shapley_gradient.md", text)
         picture(args.out / "shapley_gradient.png", record["rows"])
     except (datasets.DataNotFound, OSError, ValueError) as error:
-        parser.error(str(error))
+        parser.exit(2, f"{parser.prog}: error: {error}\n")
     print(text)
     return 0
 

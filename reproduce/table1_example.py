@@ -83,7 +83,7 @@ def main(argv=None):
         args.out.mkdir(parents=True, exist_ok=True)
         files.write(args.out / "table1.md", text)
     except OSError as error:
-        parser.error(str(error))
+        parser.exit(2, f"{parser.prog}: error: {error}\n")
     print(text)
     return 0
 
