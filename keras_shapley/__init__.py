@@ -3,6 +3,7 @@
 from keras_shapley import presets, rules
 from keras_shapley.callbacks import LRPHeatmaps
 from keras_shapley.explanation import Explanation
+from keras_shapley.games import ShapleyValues, exact_shapley_values, sampled_shapley_values
 from keras_shapley.initializers import SANormal
 from keras_shapley.layers import (
     SAConv1D,
@@ -41,8 +42,11 @@ __all__ = [
     "ShapLUDense",
     "ShapLUDepthwiseConv2D",
     "ShapLUEinsumDense",
+    "ShapleyValues",
+    "exact_shapley_values",
     "neuron_shapley_values",
     "plot_heatmaps",
     "presets",
     "rules",
+    "sampled_shapley_values",
 ]
