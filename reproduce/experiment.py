@@ -26,7 +26,7 @@ class Experiment:
     Attributes:
         name: of the files that it writes, as in `table2.jsonl`.
         dataset: `"mnist"` or `"cifar10"`.
-        models: names of the networks; the first by default.
+        models: names of the networks.
         settings: pairs of an optimiser and its learning rate.
         activations: what is compared by default, names in `KINDS`.
         batch_size, epochs, seeds: of all runs; the last two by default.
@@ -35,6 +35,7 @@ class Experiment:
         write: function of the rows, the directory and the name that writes table and pictures, and returns the table.
         quick: arguments that `--quick` stands for.
         limit: train on the first images alone, by default; None for all.
+        others: names of further networks, on request.
     """
 
     name: str
@@ -49,6 +50,7 @@ class Experiment:
     write: Callable
     quick: dict
     limit: int | None = None
+    others: tuple = ()
 
     def runs(self, models, activations, seeds, epochs, limit):
         """All runs, seed by seed."""
@@ -73,8 +75,9 @@ def main(experiment, doc, examples, argv=None):
     add = parser.add_argument
     names = f"of the hidden layers (default: {' '.join(experiment.activations)})"
     add("--activations", nargs="+", choices=KINDS, default=experiment.activations, metavar="NAME", help=names)
-    models = f"the networks: {' '.join(experiment.models)} (default: {experiment.models[0]})"
-    add("--models", nargs="+", choices=experiment.models, default=experiment.models[:1], metavar="NAME", help=models)
+    every = experiment.models + experiment.others
+    models = f"the networks: {' '.join(every)} (default: {' '.join(experiment.models)})"
+    add("--models", nargs="+", choices=every, default=experiment.models, metavar="NAME", help=models)
     seeds = f"runs of each setting, seeds 0 to N - 1 (default: {experiment.seeds})"
     add("--seeds", type=at_least(1), default=experiment.seeds, metavar="N", help=seeds)
     epochs = experiment.epochs

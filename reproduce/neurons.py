@@ -21,6 +21,9 @@ KINDS = {
     "relu_permutation_dropout": ("InputDropout", {"activation": "relu", "permutation": True}),
     "relu_dropout": ("InputDropout", {"activation": "relu", "permutation": False}),
     "sa": ("SA", {}),
+    "sa_he": ("SA", {"kernel_initializer": "he_normal"}),
+    # by its name, for an object would give all layers the same values
+    "sa_normal": ("SA", {"kernel_initializer": "keras_shapley>SANormal"}),
     "sa_no_moment_gradient": ("SA", {"moment_gradient": False}),
     "sa_pooled": ("SA", {"second_moment": "pooled"}),
     "sa_pooled_no_moment_gradient": ("SA", {"second_moment": "pooled", "moment_gradient": False}),
