@@ -34,7 +34,7 @@ class ShapleyValues:
     n_evaluations: int
 
 
-def exact_shapley_values(fn, x, *, baseline=0.0, players=None, batch_size=256, verbose=0):
+def exact_shapley_values(fn, x, *, baseline=0.0, players=None, batch_size=256, progress=False):
     """Shapley values of every output of a function, by enumeration of all coalitions of up to 16 players.
 
     Args:
@@ -46,7 +46,7 @@ def exact_shapley_values(fn, x, *, baseline=0.0, players=None, batch_size=256, v
             without the channels, that name the player of each element; or one mask a player, bool `(players, ...)`,
             in these shapes.
         batch_size: inputs that `fn` is given at once, at most.
-        verbose: 1 for a progress bar over the images.
+        progress: whether to show a progress bar.
 
     Returns:
         `ShapleyValues`.
@@ -68,7 +68,12 @@ def exact_shapley_values(fn, x, *, baseline=0.0, players=None, batch_size=256, v
     weight = np.array([0] + [1 / (n * math.comb(n - 1, s - 1)) for s in range(1, n + 1)])
     without = np.array([1 / (n * math.comb(n - 1, s)) for s in range(n)] + [0])
     coefficients = np.where(present, weight[size], -without[size]).T
-    values = np.stack([coefficients @ game.worth(image, present) for image in game.images(verbose)])
+    bar = keras.utils.Progbar(len(game.x), verbose=int(progress), unit_name="image")
+    values = []
+    for image in game.x:
+        values.append(coefficients @ game.worth(image, present))
+        bar.add(1)
+    values = np.stack(values)
     return ShapleyValues(values, np.zeros_like(values), game.worth_of_none, game.n_evaluations)
 
 
@@ -83,7 +88,7 @@ def sampled_shapley_values(
     tolerance=0.0,
     seed=0,
     batch_size=256,
-    verbose=0,
+    progress=False,
 ):
     """Shapley values of every output of a function, by random orders in which the players enter (Castro et al. 2009).
 
@@ -91,7 +96,7 @@ def sampled_shapley_values(
     are walked for all images, whatever the batch.
 
     Args:
-        fn, x, baseline, players, batch_size, verbose: as in `exact_shapley_values`; any number of players.
+        fn, x, baseline, players, batch_size, progress: as in `exact_shapley_values`; any number of players.
         n_paths: orders; even where they are antithetic.
         antithetic: whether each random order is followed by its reverse, whose errors tend to be opposite.
         tolerance: stop, image by image, once no standard error is above this, in units of the output. 0 walks all.
@@ -111,18 +116,24 @@ def sampled_shapley_values(
     game = _Game(fn, x, baseline, players, batch_size)
     rng = np.random.default_rng(seed)
     orders = np.stack([rng.permutation(game.n_players) for _ in range(n_paths // 2 if antithetic else n_paths)])
-    found = [_sampled(game, image, orders, antithetic, tolerance) for image in game.images(verbose)]
+    bar = keras.utils.Progbar(len(game.x) * len(orders), verbose=int(progress), unit_name="order")
+    found = []
+    for number, image in enumerate(game.x, 1):
+        found.append(_sampled(game, image, orders, antithetic, tolerance, bar))
+        # an image may have stopped before its last order
+        bar.update(number * len(orders))
     values, stderr = (np.stack(arrays) for arrays in zip(*found))
     return ShapleyValues(values, stderr, game.worth_of_none, game.n_evaluations)
 
 
-def _sampled(game, image, orders, antithetic, tolerance):
+def _sampled(game, image, orders, antithetic, tolerance, bar):
     """Values and standard errors of one image."""
     # sum and sum of squares of samples, less the first one, which keeps their digits
     first = total = squares = 0.0
     for n, gains in enumerate(_gains(game, image, orders, antithetic), 1):
         first = gains if n == 1 else first
         total, squares = total + (gains - first), squares + np.square(gains - first)
+        bar.add(1)
         if tolerance and n % _BETWEEN_LOOKS == 0 and (_stderr(total, squares, n) <= tolerance).all():
             break
     return first + total / n, _stderr(total, squares, n)
@@ -167,14 +178,6 @@ class _Game:
         self.batch_size, self.n_evaluations = batch_size, 0
         self.fn = _forward(fn) if isinstance(fn, keras.Model) else fn
         self.worth_of_none = self._evaluated(self.background).mean(axis=0)
-
-    def images(self, verbose):
-        """The images one by one."""
-        bar = keras.utils.Progbar(len(self.x)) if verbose else None
-        for number, image in enumerate(self.x, 1):
-            yield image
-            if bar:
-                bar.update(number)
 
     def worth(self, image, present):
         """The outputs for an image of which some players are present.

@@ -94,6 +94,16 @@ def test_batch_size_changes_nothing(x):
     np.testing.assert_allclose(alone.values[0], whole.values[2], atol=1e-12)
 
 
+def test_progress_is_shown_on_request_to_the_end(x, capsys):
+    ks.exact_shapley_values(network, x)
+    ks.sampled_shapley_values(network, x, n_paths=4)
+    assert capsys.readouterr().out == ""
+    ks.exact_shapley_values(network, x, progress=True)
+    assert "3/3" in capsys.readouterr().out
+    ks.sampled_shapley_values(network, x, n_paths=200, tolerance=10.0, progress=True)
+    assert "300/300" in capsys.readouterr().out
+
+
 def test_memory_is_bounded_by_the_batch(x):
     sizes = []
 
