@@ -4,7 +4,8 @@ Random neurons of 9 inputs, weights and inputs standard normal, and a bias of a 
 their products. What is drawn is how unequal the nine inputs' shares of the relevance are, n r_k / (sum of r), by their
 standard deviation: 0 where all are equal, median over the neurons. Eq. (2) is as the paper says. That is a convention
 on who gets the bias, and no property of Shapley values: with a large bias a neuron is linear, and the Shapley value of
-an input is then its product, as eq. (2) without b/n has it.
+an input is then its product, as eq. (2) without b/n has it. (Biases are above zero: below,
+the values of a closed neuron sum to zero, and there are no shares.)
 """
 
 import argparse

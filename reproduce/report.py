@@ -20,6 +20,7 @@ import figure3_mnist_mlp
 import figure6_interpretation
 import files
 import grid
+import initialisation
 import large_bias
 import numpy as np
 import shapley_gradient
@@ -48,7 +49,7 @@ The same networks with other activations: accuracy in the first epoch of Fig. 3 
 the settings that the controls were run in, over ReLU and over SA.
 """
 CONTROL = "gelu"  # run where all controls are
-TABLES = ("table1", "table2", "figure3", "figure5", "figure6", "shapley_gradient", "large_bias")
+TABLES = ("table1", "table2", "figure3", "figure5", "figure6", "shapley_gradient", "large_bias", "initialisation")
 PICTURES = {
     "figure1": "Fig. 1: a gate opens where one signal is out of line; what the pooled second moment leaves of it",
     "figure2": "Fig. 2: SA against the sum that ReLU sees",
@@ -345,7 +346,8 @@ def main(argv=None):
         large_bias.main(["--out", str(args.results)])
         if (args.results / "shapley_gradient.json").exists():
             shapley_gradient.main(["--table", "--out", str(args.results)])
-        for drawn in (figure3_mnist_mlp.FIGURE3, table2_cifar10_mlp.TABLE2, cifar10_resnet20.FIGURE5):
+        experiments = figure3_mnist_mlp.FIGURE3, table2_cifar10_mlp.TABLE2, cifar10_resnet20.FIGURE5
+        for drawn in (*experiments, initialisation.INITIALISATION):
             found = grid.rows(args.results / f"{drawn.name}.jsonl")
             if found:
                 drawn.write(found, args.results)
