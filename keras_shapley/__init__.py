@@ -20,6 +20,7 @@ from keras_shapley.layers import (
     ShapLUEinsumDense,
 )
 from keras_shapley.lrp import LRP
+from keras_shapley.multilinear import FastShapleyValues, fast_shapley_values
 from keras_shapley.plotting import plot_heatmaps
 from keras_shapley.shapley import neuron_shapley_values
 
@@ -27,6 +28,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Explanation",
+    "FastShapleyValues",
     "LRP",
     "LRPHeatmaps",
     "SAConv1D",
@@ -44,6 +46,7 @@ __all__ = [
     "ShapLUEinsumDense",
     "ShapleyValues",
     "exact_shapley_values",
+    "fast_shapley_values",
     "neuron_shapley_values",
     "plot_heatmaps",
     "presets",

@@ -181,3 +181,9 @@ def compiled(fn, variables):
         variables: the Keras variables that it reads.
     """
     return _compile(fn, list(variables))
+
+
+def inference(model):
+    """A Keras model as a compiled function of a batch, without training, at its present weights."""
+    call = compiled(lambda x: model(x, training=False), model.variables)
+    return lambda x: call(keras.ops.convert_to_tensor(x))

@@ -36,11 +36,13 @@ class AttachMask:
     __call__ = call
 
 
+RELU_OPERATIONS = (nn.Relu, ReLUOperation)
+
 # What stands in a graph for `keras.ops` functions, and layers without a public name, by what they do to their input
 ELEMENTWISE_OPERATIONS = (
     *_classes(
         nn,
-        "Celu Elu Gelu HardShrink HardSigmoid HardSilu HardTanh LeakyRelu LogSigmoid Relu Relu6 Selu Sigmoid Silu "
+        "Celu Elu Gelu HardShrink HardSigmoid HardSilu HardTanh LeakyRelu LogSigmoid Relu6 Selu Sigmoid Silu "
         "SoftShrink Softplus Softsign SparsePlus SparseSigmoid Squareplus TanhShrink Threshold",
     ),
     *_classes(
@@ -50,10 +52,10 @@ ELEMENTWISE_OPERATIONS = (
     ),
     *_classes(math, "Erf Erfc Rsqrt"),
     *_classes(core, "Cast StopGradient"),
-    ReLUOperation,
     AttachMask,
     convnext.LayerScale,
     convnext.StochasticDepth,
+    *RELU_OPERATIONS,
 )
 ADDITION_OPERATIONS = (*_classes(operations, "Add Subtract"), inception_resnet_v2.CustomScaleLayer)
 PRODUCT_OPERATIONS = _classes(operations, "Multiply")
@@ -61,7 +63,7 @@ ONE_OPERAND_OPERATIONS = _classes(operations, "Divide TrueDivide Power")
 PAIR_EXTREME_OPERATIONS = _classes(operations, "Maximum Minimum")
 BILINEAR_OPERATIONS = _classes(operations, "Dot Einsum Matmul Tensordot")
 EXTREME_OPERATIONS = _classes(operations, "Amax Amin Max Min")
-MEAN_OPERATIONS = (*_classes(operations, "Mean Sum"), nn.AveragePool)
+MEAN_OPERATIONS = (operations.Mean, operations.Sum, nn.AveragePool)
 MOVING_OPERATIONS = (
     *_classes(
         operations,

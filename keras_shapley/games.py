@@ -8,7 +8,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_shapley._backend import compiled
+from keras_shapley._backend import inference
 from keras_shapley._validation import integer
 from keras_shapley.shapley import MAX_PLAYERS
 
@@ -176,7 +176,7 @@ class _Game:
         self.players = _players(players, shape)
         self.n_players = int(self.players.max()) + 1
         self.batch_size, self.n_evaluations = batch_size, 0
-        self.fn = _forward(fn) if isinstance(fn, keras.Model) else fn
+        self.fn = inference(fn) if isinstance(fn, keras.Model) else fn
         self.worth_of_none = self._evaluated(self.background).mean(axis=0)
 
     def worth(self, image, present):
@@ -212,12 +212,6 @@ class _Game:
         if not np.isfinite(outputs).all():
             raise ValueError("`fn` must give finite outputs. Received: NaN or infinity")
         return outputs.astype("float64")
-
-
-def _forward(model):
-    """The model in inference, compiled; weights are read at each call."""
-    call = compiled(lambda x: model(x, training=False), model.variables)
-    return lambda x: call(ops.convert_to_tensor(x))
 
 
 def _background(baseline, shape, dtype):

@@ -113,7 +113,7 @@ def _check_activation(rule, call):
     """Raises a `ValueError` where relevance would pass an activation that may mix elements."""
     function = _function(call)
     passes = isinstance(rule, (rules.LinearRule, rules.Pass))
-    if passes and function is not None and not _is_elementwise(function):
+    if passes and function is not None and not is_elementwise(function):
         raise ValueError(
             f"Layer {call.description} has the activation {getattr(function, '__name__', function)!r}, which is not "
             "known to act on each element alone, so relevance cannot pass it unchanged. Give the layer a rule of its "
@@ -172,7 +172,8 @@ def _with_sublayers(op):
     return [op, *op._flatten_layers()] if isinstance(op, layers.Layer) else [op]
 
 
-def _is_elementwise(function):
+def is_elementwise(function):
+    """Whether an activation, a function or a layer, is known to act on each element alone."""
     if isinstance(function, layers.Layer):
         return isinstance(function, presets.ELEMENTWISE)
     return function in _ELEMENTWISE_FUNCTIONS

@@ -252,8 +252,8 @@ class Airport:
 
     def __call__(self, call, inputs, relevance):
         (x,) = inputs
-        windows, gather = vjp(lambda x: _windows(call.op, x), ops.maximum(x, 0))
-        real = _windows(call.op, players(call, x))
+        windows, gather = vjp(lambda x: pooling_windows(call.op, x), ops.maximum(x, 0))
+        real = pooling_windows(call.op, players(call, x))
 
         costs, m = ops.sort(windows, axis=0), windows.shape[0]
         phi = (_airport_by_pairs if m <= 16 else _airport_by_places)(windows, costs)
@@ -303,7 +303,7 @@ def _margins(layer, rank):
     return [0, 0, *spatial] if first else [0, *spatial, 0]
 
 
-def _windows(layer, x):
+def pooling_windows(layer, x):
     """Elements behind each output of a pooling layer, `(taps, batch, ...)`; 0 where `same` padding adds a tap."""
     rank = len(x.shape) - 2
     axes = range(2, rank + 2) if layer.data_format == "channels_first" else range(1, rank + 1)

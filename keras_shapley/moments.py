@@ -1,0 +1,295 @@
+"""Mean and variance of a network's values when each input is present with some probability, carried layer by layer.
+
+A value is summed up by these two, its neighbours are taken to be independent of it, and preactivations to be normal:
+assumed density filtering (Minka 2001; Gast & Roth 2018; for Shapley values Ancona et al. 2019). The two moments are
+exact behind the first linear layer, where the neurons of the paper have `mu` and `sigma**2`.
+"""
+
+import math
+
+import keras
+import numpy as np
+from keras import layers, ops
+
+from keras_shapley import _graph, presets
+from keras_shapley.activations import normal_cdf, normal_pdf, shapley_activation
+from keras_shapley.layers import ShapleyActivation, ShapleyLayer
+from keras_shapley.linear import LINEAR_TYPES, linear_map
+from keras_shapley.rule_table import is_elementwise
+from keras_shapley.structural_rules import pooling_windows
+
+# Added to a variance before its root: too small to be seen beside that of anything present, large enough for float32.
+TINY = 1e-12
+
+# pairs of opposite normal draws, for softmax
+_PAIRS = 64
+
+_INSTEAD = "Use fast_shapley_values(..., method='masks')."
+
+# the mean of what padding adds to a window of max pooling: never the maximum
+_NEVER = -1e9
+
+
+def carry(call, inputs, samples, correct):
+    """Moments of the outputs of a call.
+
+    Args:
+        call: of a graph.
+        inputs: `(mean, variance)` of each of its inputs, tensors of one shape.
+        samples: its inputs with random coalitions present, `(samples * batch, ...)`; None for none.
+        correct: whether the variance of samples corrects that of sums, whose addends may depend on each other.
+
+    Returns:
+        `(list of (mean, variance), list of the outputs for the samples)`.
+    """
+    function = _carrier(call)
+    if function is _linear:
+        return _linear(call, inputs, samples, correct)
+    outputs = function(call, inputs)
+    if samples is None:
+        return outputs, None
+    samples = keras.tree.flatten(call(*samples))
+    if correct and function in (_affine, _average, _mean):
+        outputs = [(m, _corrected(v, sample)) for (m, v), sample in zip(outputs, samples)]
+    return outputs, samples
+
+
+def check(calls):
+    """Raises a `ValueError` that names the first of the calls through which moments cannot be carried."""
+    for call in calls:
+        if _carrier(call) is None:
+            known = sorted({cls.__name__ for types, _ in TABLE for cls in types if issubclass(cls, layers.Layer)})
+            raise ValueError(
+                f"Layer {call.description} has no moments. {_INSTEAD} Types with moments: {', '.join(known)}."
+            )
+        function = getattr(call.op, "activation", None)
+        if function not in (None, keras.activations.softmax) and not is_elementwise(function):
+            raise ValueError(
+                f"Layer {call.description} has the activation {getattr(function, '__name__', function)!r}, which has "
+                f"no moments. {_INSTEAD}"
+            )
+
+
+def _carrier(call):
+    if getattr(call.op, "quantization_mode", None):
+        return None
+    return next((function for types, function in TABLE if call.is_a(types)), None)
+
+
+def _linear(call, inputs, samples, correct):
+    """`L(m; W) + b` and `L(v; W**2)`, then the activation."""
+    ((m, v),), linear = inputs, linear_map(call.op)
+    s, variance = linear.preactivation(m), linear(v, ops.square(ops.cast(linear.kernel, m.dtype)))
+    if samples is not None:
+        sums = linear.preactivation(ops.cast(samples[0], m.dtype))
+        variance = _corrected(variance, sums, linear.channel_axis) if correct else variance
+    if isinstance(call.op, ShapleyActivation):
+        outputs = [_of_shapley_activation(call.op, linear, m, v, s, variance)]
+        return outputs, None if samples is None else [call(*samples)]
+    activation = ops.relu if isinstance(call.op, ShapleyLayer) else call.op.activation
+    return [_of_function(activation, s, variance)], None if samples is None else [activation(sums)]
+
+
+def _corrected(v, samples, axis=-1):
+    """Variances of sums of independent addends, times what samples say of the dependence, a factor for each channel."""
+    found = ops.var(ops.reshape(ops.cast(samples, v.dtype), (-1, *v.shape)), axis=0)
+    others = [i for i in range(1, len(v.shape)) if i != axis % len(v.shape)]
+    found, expected = (ops.sum(part, axis=others, keepdims=True) for part in (found, v))
+    n = samples.shape[0] // v.shape[0]
+    # ops.var divides by n
+    factor = ops.where(expected > 0, found / ops.where(expected > 0, expected, 1), 1) * (n / (n - 1))
+    return v * ops.stop_gradient(factor)
+
+
+def _of_shapley_activation(layer, linear, m, v, s, variance):
+    """Of eq. (5) as a function of its sum `s = u + b`, with `q` at its mean."""
+    kernel = ops.cast(linear.kernel, m.dtype)
+    b = ops.zeros((), m.dtype) if linear.bias is None else ops.cast(linear.bias, m.dtype)
+    # q is linear in the squares of the inputs, exact or pooled, and has the mean that their means give
+    moment = linear.second_moment if layer.second_moment == "exact" else linear.pooled_second_moment
+    q = moment(ops.sqrt(ops.square(m) + v + TINY**2), kernel)
+    return _by_quadrature(lambda s: shapley_activation(s - b, q, b), s, variance)
+
+
+def _of_function(function, m, v):
+    """Of an activation of normal variables."""
+    if function in (None, keras.activations.linear):
+        return m, v
+    if function in (keras.activations.relu, ops.relu):
+        return _of_maximum((m, v), (ops.zeros_like(m), ops.zeros_like(v)))
+    if function is keras.activations.leaky_relu:
+        return _of_slopes(m, v, 0.2)
+    if function in (keras.activations.softmax, ops.softmax):
+        return _of_softmax(ops.softmax, m, v)
+    return _by_quadrature(function, m, v)
+
+
+def _of_maximum(a, b):
+    """Of the larger of two independent normal variables (Clark 1961, eqs. 2 to 5); with 0 as one of them, of ReLU.
+
+    The variance is written without the difference of two squares of means.
+    """
+    (m, v), (other, w) = a, b
+    s = ops.sqrt(v + w + TINY)
+    r = (m - other) / s
+    first, second, density = normal_cdf(r), normal_cdf(-r), normal_pdf(r)
+    mean = m * first + other * second + s * density
+    between = ops.square(r) * first * second + r * density * (second - first) - ops.square(density)
+    return mean, ops.maximum(v * first + w * second + (v + w) * between, 0)
+
+
+def _of_slopes(m, v, slope):
+    """Of `max(s, slope s)`, slope < 1: `slope s + (1 - slope) relu(s)`, whose parts have the covariance `v Phi`."""
+    mean, variance = _of_maximum((m, v), (ops.zeros_like(m), ops.zeros_like(v)))
+    rest, covariance = 1 - slope, v * normal_cdf(m / ops.sqrt(v + TINY))
+    return slope * m + rest * mean, slope**2 * v + 2 * slope * rest * covariance + rest**2 * variance
+
+
+def _by_quadrature(function, m, v):
+    """Of an elementwise function of normal variables, by the trapezoidal rule: no kink and no step is far from a node.
+
+    Gauss-Hermite nodes lie so far apart that they miss a tanh of a large variance by a tenth.
+    """
+    z, w = (ops.reshape(ops.convert_to_tensor(part, m.dtype), (-1,) + (1,) * len(m.shape)) for part in _NODES)
+    values = function(m + z * ops.sqrt(v + TINY))
+    mean = ops.sum(w * values, axis=0)
+    return mean, ops.sum(w * ops.square(values - mean), axis=0)
+
+
+def _nodes(n, last):
+    """Nodes and weights of means over the standard normal distribution, exact for straight lines and squares."""
+    z = np.linspace(-last, last, n)
+    w = np.exp(-np.square(z) / 2)
+    w /= w.sum()
+    return z / np.sqrt(w @ np.square(z)), w
+
+
+_NODES = _nodes(24, 4.6)
+
+
+def _of_softmax(function, m, v):
+    """Of a function that mixes elements, over the same normal draws at every call, each with its opposite."""
+    draws = np.random.default_rng(0).standard_normal((_PAIRS, 1, *m.shape[1:]))
+    draws = ops.convert_to_tensor(np.concatenate([draws, -draws]), m.dtype)
+    # to the function they are so many images more
+    values = function(ops.reshape(m + draws * ops.sqrt(v + TINY), (-1, *m.shape[1:])))
+    values = ops.reshape(values, (2 * _PAIRS, *m.shape))
+    mean = ops.mean(values, axis=0)
+    return mean, ops.mean(ops.square(values - mean), axis=0)
+
+
+def _elementwise(call, inputs):
+    if len(inputs) > 1:
+        raise ValueError(f"Layer {call.description} has moments for one tensor alone. {_INSTEAD}")
+    plain = isinstance(call.op, _graph.RELU_OPERATIONS) or _is_plain_relu(call.op)
+    function = ops.relu if plain else getattr(call.op, "activation", call.at_full_precision)
+    return [_of_function(function, *inputs[0])]
+
+
+def _is_plain_relu(layer):
+    if not isinstance(layer, layers.ReLU):
+        return False
+    return layer.max_value is None and not layer.negative_slope and not layer.threshold
+
+
+def _two_slopes(call, inputs):
+    ((m, v),) = inputs
+    slope = ops.cast(call.op.alpha, m.dtype) if isinstance(call.op, layers.PReLU) else call.op.negative_slope
+    return [_of_slopes(m, v, slope)]
+
+
+def _softmax(call, inputs):
+    return [_of_softmax(call.at_full_precision, *inputs[0])]
+
+
+def _affine(call, inputs):
+    """Affine in each of its inputs, element by element: variances by the squares of the factors."""
+    zeros = [ops.zeros_like(m) for m, _ in inputs]
+    shift = call.at_full_precision(*zeros)
+    variance = 0
+    for i, (m, v) in enumerate(inputs):
+        factor = call.at_full_precision(*zeros[:i], ops.ones_like(m), *zeros[i + 1 :]) - shift
+        variance = variance + ops.square(factor) * v
+    return [(call.at_full_precision(*(m for m, _ in inputs)), variance)]
+
+
+def _product(call, inputs):
+    if len(inputs) == 1:
+        return _affine(call, inputs)
+    (mean, variance), *others = inputs
+    for m, v in others:
+        variance = variance * v + variance * ops.square(m) + v * ops.square(mean)
+        mean = mean * m
+    return [(mean, variance)]
+
+
+def _moved(call, inputs):
+    """Elements go to other places; constants beside them have no variance."""
+    means, variances, zeros = (
+        keras.tree.flatten(call.at_full_precision(*parts))
+        for parts in ([m for m, _ in inputs], [v for _, v in inputs], [ops.zeros_like(m) for m, _ in inputs])
+    )
+    return [(m, v - zero) for m, v, zero in zip(means, variances, zeros)]
+
+
+def _unchanged(call, inputs):
+    return [inputs[0]]
+
+
+def _average(call, inputs):
+    ((m, v),) = inputs
+    mean = call.at_full_precision(m)
+    n = ops.sum(pooling_windows(call.op, ops.ones_like(m[:1])), axis=0)
+    variance = ops.sum(pooling_windows(call.op, v), axis=0) / ops.square(n)
+    return [(mean, ops.reshape(variance, mean.shape))]
+
+
+def _mean(call, inputs):
+    ((m, v),) = inputs
+    mean = call.at_full_precision(m)
+    return [(mean, call.at_full_precision(v) * (math.prod(mean.shape) / math.prod(m.shape)))]
+
+
+def _maximum(call, inputs):
+    """The taps of a window two by two: those of its one half with those of the other."""
+    ((m, v),) = inputs
+    real = pooling_windows(call.op, ops.ones_like(m[:1]))
+    found = ops.where(real > 0, pooling_windows(call.op, m), _NEVER), pooling_windows(call.op, v)
+    while (half := found[0].shape[0] // 2) > 0:
+        larger = _of_maximum(*([part[start : start + half] for part in found] for start in (0, half)))
+        found = [ops.concatenate([part, rest[2 * half :]], axis=0) for part, rest in zip(larger, found)]
+    shape = call.op.compute_output_shape(m.shape)
+    return [tuple(ops.reshape(part, shape) for part in found)]
+
+
+_POOLING = {
+    kind: tuple(getattr(layers, f"{name}{kind}Pooling{rank}D") for name in ("", "Global") for rank in (1, 2, 3))
+    for kind in ("Average", "Max")
+}
+_TWO_SLOPES = (layers.LeakyReLU, layers.PReLU)
+_WITHOUT_EFFECT = (
+    layers.Dropout,
+    layers.SpatialDropout1D,
+    layers.SpatialDropout2D,
+    layers.SpatialDropout3D,
+    layers.AlphaDropout,
+    layers.GaussianDropout,
+    layers.GaussianNoise,
+    layers.ActivityRegularization,
+    layers.Identity,
+    *presets.RANDOM,
+)
+_AFFINE = (layers.BatchNormalization, layers.Rescaling, layers.Normalization, *presets.ADDITION)
+TABLE = [
+    (LINEAR_TYPES, _linear),
+    (_POOLING["Average"], _average),
+    (_POOLING["Max"], _maximum),
+    (_graph.MEAN_OPERATIONS[:1], _mean),
+    (_AFFINE, _affine),
+    (presets.PRODUCT, _product),
+    (presets.MOVING, _moved),
+    (presets.SOFTMAX, _softmax),
+    (_TWO_SLOPES, _two_slopes),
+    (_WITHOUT_EFFECT, _unchanged),
+    ((*presets.ELEMENTWISE, *presets.ONE_OPERAND), _elementwise),
+]

@@ -1,0 +1,247 @@
+"""Shapley values of a whole network at the price of a few gradients, from its multilinear extension (Owen 1972).
+
+With `F(p)` the expected output when input k is present with probability `p_k`, independently of the others,
+`phi_k = integral over t in [0, 1] of dF/dp_k at p = (t, ..., t)`.
+"""
+
+import dataclasses
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_shapley import moments
+from keras_shapley._backend import compiled, inference, vjp
+from keras_shapley._graph import ancestors, trace
+from keras_shapley._validation import finite, integer, one_of
+from keras_shapley.linear import LINEAR_TYPES
+
+# gradients, where no number is asked for
+_N = {"moments": 4, "masks": 64}
+
+# inputs that the network sees at once, at most, where n allows it
+_BATCH = 512
+
+# Weight of a mask in which hardly anything, or nearly everything, is present: what this leaves out of the expectation
+# is less than what it takes from the variance.
+_HEAVIEST = 3.0
+
+
+@dataclasses.dataclass
+class FastShapleyValues:
+    """Approximate Shapley values of the inputs of a network, NumPy arrays.
+
+    Attributes:
+        values: in the shape of the input, `(batch, ...)`.
+        stderr: of `"masks"`, standard errors of the mean over pairs of masks, in the shape of the input; they say
+            nothing of the method's own error. None for `"moments"`, which has nothing random.
+        target: the explained output of each image, shape `(batch,)`.
+        total: this output less that of the baseline, which exact Shapley values sum to, shape `(batch,)`.
+        residual: `total` less the sum of the values as they were before `normalize`, shape `(batch,)`.
+    """
+
+    values: np.ndarray
+    stderr: np.ndarray | None
+    target: np.ndarray
+    total: np.ndarray
+    residual: np.ndarray
+
+
+def fast_shapley_values(
+    model,
+    x,
+    target=None,
+    *,
+    method="moments",
+    n=None,
+    n_samples=16,
+    baseline=0.0,
+    seed=0,
+    normalize=False,
+):
+    """Shapley values of every element of the input of a network, approximately, for about `n` gradients an image.
+
+    Args:
+        model: a built Keras model with one input of floats and outputs `(batch, outputs)`; Sequential or Functional for
+            `"moments"`.
+        x: a batch, as the model takes it; all images in one call, for each call compiles.
+        target: the output to explain: None for the largest of each image, an int, or ints of shape `(batch,)`.
+        method: `"moments"` carries mean and variance of what is present through the network, layer by layer, and takes
+            one gradient at each of `n` Gauss-Legendre nodes in t. `"masks"` is a mean of `(x - baseline) * gradient`
+            over `n` random masks, stratified in t, each with its complement; for any differentiable model.
+        n: number of gradients, even for `"masks"`; by default 4 for `"moments"` and 64 for `"masks"`.
+        n_samples: of `"moments"`, the random coalitions at each node whose variance in the network corrects that of
+            independent neighbours, a factor for each channel; 2 or more, or 0 for none. They are not differentiated.
+        baseline: what stands in the place of an absent input: a number, or an array of the shape of one input.
+        seed: of masks and coalitions, which are the same for all images.
+        normalize: whether to spread the residual over the inputs, in proportion to the absolute values.
+
+    Returns:
+        `FastShapleyValues`.
+
+    Raises:
+        ValueError: on an unknown `method`, an `n` that does not fit it, inputs or a baseline that are of another shape
+            or not finite, a target out of range, or a layer without moments, which the message names.
+    """
+    one_of("method", method, tuple(_N))
+    integer("seed", seed, 0)
+    n = integer("n", _N[method] if n is None else n, 1)
+    if method == "masks" and n % 2:
+        raise ValueError(f"`n` must be even, as each mask comes with its complement. Received: n={n}")
+    if integer("n_samples", n_samples, 0) == 1:
+        raise ValueError("`n_samples` must be 0, or 2 or more, to have a variance. Received: n_samples=1")
+    x, baseline = _checked(model, x, baseline)
+    if method == "moments":
+        estimate, size = _Moments(model, x.shape[1:], n, n_samples, seed), max(1, _BATCH // (n * max(1, n_samples)))
+    else:
+        estimate, size = _Masks(model, x.shape[1:], n, seed), max(1, _BATCH // n)
+    forward = inference(model)
+    batches = [x[i : i + size] for i in range(0, len(x), size)]
+    outputs = np.concatenate([ops.convert_to_numpy(forward(batch)) for batch in batches]).astype("float64")
+    without = ops.convert_to_numpy(forward(baseline[None])).astype("float64")
+    if outputs.ndim != 2:
+        raise ValueError(f"`model` must have outputs of shape (batch, outputs). Received: {outputs.shape}")
+    target = _target(target, outputs)
+    total = (outputs - without)[np.arange(len(x)), target]
+
+    chosen = np.split(np.eye(outputs.shape[1], dtype=x.dtype)[target], range(size, len(x), size))
+    found = [estimate(batch, baseline, rows) for batch, rows in zip(batches, chosen)]
+    values, stderr = (None if parts[0] is None else np.concatenate(parts) for parts in zip(*found))
+    axes = tuple(range(1, x.ndim))
+    residual = total - values.sum(axis=axes)
+    if normalize:
+        values = values + _shares(values) * residual.reshape(-1, *(1 for _ in axes))
+    return FastShapleyValues(values, stderr, target, total, residual)
+
+
+def _shares(values):
+    """Parts of one for each image, in proportion to absolute values, the same for all where these are zero."""
+    sizes = np.abs(values).reshape(len(values), -1)
+    whole = sizes.sum(axis=1, keepdims=True)
+    equal = np.full_like(sizes, 1 / sizes.shape[1])
+    return np.divide(sizes, whole, out=equal, where=whole > 0).reshape(values.shape)
+
+
+class _Moments:
+    """`(values, None)` of a batch, by mean and variance of every value in the network."""
+
+    def __init__(self, model, shape, n, n_samples, seed):
+        self.graph = trace(model)
+        needed = ancestors(self.graph.outputs)
+        self.calls = [call for call in self.graph.calls if call in needed]
+        moments.check(self.calls)
+        # the calls whose addends may depend on each other
+        self.dependent = {call for call in self.calls if any(c.is_a(LINEAR_TYPES) for c in call.ancestors())}
+        nodes, weights = np.polynomial.legendre.leggauss(n)
+        self.t, self.weights = ((nodes + 1) / 2).reshape(-1, *(1 for _ in shape)), weights[:, None] / 2
+        self.present = np.random.default_rng(seed).uniform(size=(n_samples, 1, n, *shape)) < self.t
+        self.gradient = compiled(self._gradient, model.variables)
+
+    def __call__(self, x, baseline, chosen):
+        # every image at every node, in one batch; of samples there are so many batches
+        difference = np.broadcast_to((x - baseline)[:, None], (len(x), len(self.t), *x.shape[1:]))
+        p = np.broadcast_to(self.t, difference.shape)
+        samples = baseline + self.present * difference
+        flat = [array.reshape(-1, *x.shape[1:]) for array in (p, difference, samples)]
+        cotangent = (chosen[:, None] * self.weights).reshape(-1, chosen.shape[1])
+        tensors = [ops.convert_to_tensor(array, x.dtype) for array in (*flat, baseline, cotangent)]
+        return _float64(self.gradient(*tensors)).reshape(difference.shape).sum(axis=1), None
+
+    def _gradient(self, p, difference, samples, baseline, cotangent):
+        def expected(p):
+            (value,) = self.graph.inputs
+            found = {value: (baseline + p * difference, p * (1 - p) * ops.square(difference))}
+            sampled = {value: samples} if samples.shape[0] else None
+            for call in self.calls:
+                inputs = [found[value] for value in call.inputs]
+                beside = [sampled[value] for value in call.inputs] if sampled else None
+                outputs, beside = moments.carry(call, inputs, beside, call in self.dependent)
+                found.update(zip(call.outputs, outputs))
+                if sampled:
+                    sampled.update(zip(call.outputs, beside))
+            return found[self.graph.outputs[0]][0]
+
+        _, pullback = vjp(expected, p)
+        return pullback(cotangent)[0]
+
+
+class _Masks:
+    """`(values, stderr)` of a batch, by gradients at random masks.
+
+    A player's gain is its gradient's mean between where it is absent and where it is present. Drawn by t, it is present
+    in a part t of all masks; so a gradient has the weight `1/(2t)` where its player is present and `1/(2(1 - t))` where
+    it is absent, at most `_HEAVIEST`. A mask and its complement give a player the same weight.
+    """
+
+    def __init__(self, model, shape, n, seed):
+        rng, pairs = np.random.default_rng(seed), n // 2
+        # a time in each of as many parts of [0, 1]
+        t = ((np.arange(pairs) + rng.uniform(size=pairs)) / pairs).reshape(-1, *(1 for _ in shape))
+        present = rng.uniform(size=(pairs, *shape)) < t
+        self.masks = np.stack([present, ~present], axis=1)
+        self.weights = np.minimum(1 / (2 * np.where(present, t, 1 - t)), _HEAVIEST)
+        self.weights /= self.weights.sum(axis=0)
+        self.model, self.gradient = model, compiled(self._gradient, model.variables)
+
+    def __call__(self, x, baseline, chosen):
+        values = squares = cross = 0.0
+        block = max(1, _BATCH // 2 // len(x))
+        for i in range(0, len(self.masks), block):
+            gains, weights = self._gains(x, baseline, chosen, self.masks[i : i + block]), self.weights[i : i + block]
+            values = values + np.sum(weights * gains, axis=1)
+            cross = cross + np.sum(np.square(weights) * gains, axis=1)
+            squares = squares + np.sum(np.square(weights * gains), axis=1)
+        m = len(self.masks)
+        if m == 1:
+            return values, np.full_like(values, np.nan)
+        # of a weighted mean
+        variance = squares - 2 * values * cross + np.square(values) * np.sum(np.square(self.weights), axis=0)
+        return values, np.sqrt(np.maximum(variance, 0) * m / (m - 1))
+
+    def _gains(self, x, baseline, chosen, masks):
+        """`(x - baseline) * gradient`, on average over each mask and its complement, `(batch, pairs, ...)`."""
+        shape = (len(x), *masks.shape)
+        inputs = np.where(masks, x[:, None, None], baseline).reshape(-1, *x.shape[1:])
+        cotangent = np.repeat(chosen, len(inputs) // len(x), axis=0)
+        gradient = self.gradient(*(ops.convert_to_tensor(array, x.dtype) for array in (inputs, cotangent)))
+        return (x - baseline)[:, None] * _float64(gradient).reshape(shape).mean(axis=2)
+
+    def _gradient(self, inputs, cotangent):
+        _, pullback = vjp(lambda x: ops.cast(self.model(x, training=False), cotangent.dtype), inputs)
+        return pullback(cotangent)[0]
+
+
+def _float64(tensor):
+    return ops.convert_to_numpy(tensor).astype("float64")
+
+
+def _checked(model, x, baseline):
+    """Inputs and baseline as finite arrays of the model's dtype, in its shape."""
+    if not isinstance(model, keras.Model) or not model.built:
+        raise ValueError(f"`model` must be a built keras.Model. Received: {model!r}")
+    if len(model.inputs) != 1 or not keras.backend.is_float_dtype(model.inputs[0].dtype):
+        received = ", ".join(f"{tensor.name} of {tensor.dtype}" for tensor in model.inputs)
+        raise ValueError(f"`model` must have one input, of floats. Received: {received}")
+    (reference,) = model.inputs
+    x, baseline = (np.asarray(ops.convert_to_numpy(value), reference.dtype) for value in (x, baseline))
+    expected = tuple(reference.shape)
+    if x.ndim != len(expected) or not len(x) or any(a not in (None, b) for a, b in zip(expected[1:], x.shape[1:])):
+        raise ValueError(f"`x` must be a batch of shape {expected}, of one image or more. Received: shape {x.shape}")
+    if baseline.shape not in ((), x.shape[1:]):
+        raise ValueError(f"`baseline` must be a number or of shape {x.shape[1:]}. Received: shape {baseline.shape}")
+    finite("x", x), finite("baseline", baseline)
+    return x, np.broadcast_to(baseline, x.shape[1:])
+
+
+def _target(target, outputs):
+    if target is None:
+        return outputs.argmax(axis=1)
+    target, (batch, n) = np.asarray(ops.convert_to_numpy(target)), outputs.shape
+    if not np.issubdtype(target.dtype, np.integer) or target.shape not in ((), (batch,)):
+        raise ValueError(
+            f"`target` must be None, an int or ints of shape ({batch},). Received: {target.dtype} of shape "
+            f"{target.shape}"
+        )
+    if target.min() < 0 or target.max() >= n:
+        raise ValueError(f"`target` must be in [0, {n}). Received: {target.min()} to {target.max()}")
+    return np.broadcast_to(target, (batch,))

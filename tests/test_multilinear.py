@@ -1,0 +1,234 @@
+"""Fast Shapley values: against enumeration, closed forms and loops over the definition."""
+
+import keras
+import numpy as np
+import pytest
+from keras import layers, ops
+from scipy import stats
+
+import keras_shapley as ks
+
+METHODS = ("moments", "masks")
+
+
+def network(rng, activation="relu", units=(12, 8), outputs=3):
+    """Ten inputs, a few kinks, a softmax."""
+    hidden = [layers.Dense(n, activation, bias_initializer="normal") for n in units]
+    return keras.Sequential([keras.Input((10,)), *hidden, layers.Dense(outputs, "softmax")])
+
+
+def exact(model, x, target, **kwargs):
+    values = ks.exact_shapley_values(model, x, **kwargs).values
+    return np.stack([of_image[:, k] for of_image, k in zip(values, target)])
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("baseline", [0.0, np.linspace(-1, 1, 10)])
+def test_an_additive_function_deals_to_each_what_it_adds(method, baseline, rng):
+    model = keras.Sequential([keras.Input((10,)), layers.Dense(4, bias_initializer="normal")])
+    x = rng.normal(size=(3, 10))
+    found = ks.fast_shapley_values(model, x, 2, method=method, baseline=baseline, n=2)
+    kernel = ops.convert_to_numpy(model.layers[0].kernel)
+    np.testing.assert_allclose(found.values, (x - baseline) * kernel[:, 2], atol=1e-5)
+    np.testing.assert_allclose(found.residual, 0, atol=1e-5)
+    assert found.values.dtype == "float64" and list(found.target) == [2, 2, 2]
+
+
+def test_of_a_relu_neuron_moments_are_the_integral_of_its_derivative(rng):
+    """dE/dp_k, with mean b + t u and variance t (1 - t) q, over t: by loops over 4 nodes."""
+    model = keras.Sequential([keras.Input((10,)), layers.Dense(1, "relu", bias_initializer="normal")])
+    x = rng.normal(size=(2, 10))
+    found = ks.fast_shapley_values(model, x, 0, n=4)
+    w, b = (ops.convert_to_numpy(weight).astype("float64") for weight in model.get_weights())
+    expected = np.zeros((2, 10))
+    nodes, weights = np.polynomial.legendre.leggauss(4)
+    for image, row in zip(x, expected):
+        a = w[:, 0] * image
+        for t, weight in zip((nodes + 1) / 2, weights / 2):
+            s = np.sqrt(t * (1 - t) * np.sum(a**2))
+            z = (b[0] + t * a.sum()) / s
+            row += weight * (a * stats.norm.cdf(z) + (1 - 2 * t) * a**2 * stats.norm.pdf(z) / (2 * s))
+    np.testing.assert_allclose(found.values, expected, atol=1e-5)
+    np.testing.assert_allclose(found.total, ops.convert_to_numpy(model(x))[:, 0] - max(b[0], 0), atol=1e-6)
+    assert found.stderr is None
+
+
+@pytest.mark.parametrize("activation", ["relu", "gelu", "tanh"])
+def test_both_methods_are_near_the_exact_values(activation, rng):
+    model, x = network(rng, activation), rng.normal(size=(3, 10))
+    moments, masks = (ks.fast_shapley_values(model, x, method=m, n=n) for m, n in (("moments", 8), ("masks", 2000)))
+    expected = exact(model, x, moments.target)
+    # masks see a kink at the two ends of a player's way alone
+    for found, tolerance in ((moments, 0.2), (masks, 0.35)):
+        error = np.linalg.norm(found.values - expected, axis=1) / np.linalg.norm(expected, axis=1)
+        assert np.mean(error) < tolerance
+        assert np.corrcoef(found.values.ravel(), expected.ravel())[0, 1] > 0.9
+
+
+def test_shapley_layers_have_both(rng):
+    keras.utils.set_random_seed(1)
+    model = keras.Sequential(
+        [keras.Input((10,)), ks.SADense(12), ks.ShapLUDense(8, gradient="full"), layers.Dense(3, "softmax")]
+    )
+    x = rng.normal(size=(4, 10))
+    for method in METHODS:
+        found = ks.fast_shapley_values(model, x, method=method, n={"moments": 8, "masks": 1000}[method])
+        assert np.corrcoef(found.values.ravel(), exact(model, x, found.target).ravel())[0, 1] > 0.9
+
+
+def test_a_network_of_images(rng):
+    """All that a small classifier is made of, some pixels at the baseline, players enumerated as groups."""
+    inputs = keras.Input((6, 6, 1))
+    y = layers.BatchNormalization()(layers.Conv2D(4, 3, padding="same", bias_initializer="normal")(inputs))
+    y = layers.ReLU()(y)
+    y = layers.Add()([y, layers.Conv2D(4, 3, padding="same", activation="relu")(y)])
+    y = layers.Flatten()(layers.MaxPooling2D(2)(layers.Dropout(0.5)(y)))
+    model = keras.Model(inputs, layers.Dense(3, "softmax")(y))
+    x = rng.uniform(size=(3, 6, 6, 1))
+    x[:, :, 0] = 0
+    truth = ks.sampled_shapley_values(model, x, n_paths=300)
+    for method, n in (("moments", 4), ("masks", 512)):
+        found = ks.fast_shapley_values(model, x, method=method, n=n)
+        expected = np.stack([of[:, k].reshape(6, 6, 1) for of, k in zip(truth.values, found.target)])
+        assert np.corrcoef(found.values.ravel(), expected.ravel())[0, 1] > 0.9
+        assert not found.values[:, :, 0].any()
+
+
+def test_masks_are_a_weighted_mean_over_the_pairs(rng):
+    """x gradient at each mask, in NumPy: more of what is drawn seldom."""
+    model, x = network(rng, "tanh"), rng.normal(size=(2, 10))
+    found = ks.fast_shapley_values(model, x, 1, method="masks", n=8, seed=5)
+    draws, gradients = np.random.default_rng(5), []
+    t = (np.arange(4) + draws.uniform(size=4)) / 4
+    present = draws.uniform(size=(4, 10)) < t[:, None]
+    step = 1e-2
+    for image in x:
+        of_image = []
+        for masks in (present, ~present):
+            at = (masks * image)[:, None] + step * np.eye(10)[None], (masks * image)[:, None] - step * np.eye(10)[None]
+            up, down = (ops.convert_to_numpy(model(a.reshape(-1, 10).astype("float32")))[:, 1] for a in at)
+            of_image.append(((up - down) / (2 * step)).reshape(4, 10) * image)
+        gradients.append(np.mean(of_image, axis=0))
+    weights = np.minimum(1 / (2 * np.where(present, t[:, None], 1 - t[:, None])), 3)
+    expected = np.average(gradients, axis=1, weights=np.broadcast_to(weights, (2, 4, 10)))
+    np.testing.assert_allclose(found.values, expected, atol=1e-4)
+    assert np.abs(found.values - np.mean(gradients, axis=1)).max() > 1e-3
+
+
+def test_standard_errors_of_masks_are_the_spread_over_seeds(rng):
+    model, x = network(rng, "tanh", (6,)), rng.normal(size=(1, 10))
+    found = [ks.fast_shapley_values(model, x, 0, method="masks", n=40, seed=seed) for seed in range(25)]
+    spread = np.std([f.values[0] for f in found], axis=0, ddof=1)
+    stated = np.sqrt(np.mean([np.square(f.stderr[0]) for f in found], axis=0))
+    # strata make the spread smaller than if pairs were independent, never larger
+    assert np.all(spread < 1.6 * stated) and np.median(spread / stated) > 0.4
+    assert np.isnan(ks.fast_shapley_values(model, x, 0, method="masks", n=2).stderr).all()
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_an_image_has_the_same_values_alone_and_among_many(method, rng):
+    model, x = network(rng), rng.normal(size=(11, 10))
+    together = ks.fast_shapley_values(model, x, method=method, n=6)
+    alone = ks.fast_shapley_values(model, x[7:8], method=method, n=6)
+    np.testing.assert_allclose(together.values[7], alone.values[0], atol=1e-6)
+    assert together.target[7] == alone.target[0]
+    other = ks.fast_shapley_values(model, x, method=method, n=6, seed=1)
+    assert np.abs(other.values - together.values).max() > 1e-5
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_normalized_values_are_efficient_and_leave_null_players_alone(method, rng):
+    model, x = network(rng), rng.normal(size=(3, 10))
+    x[:, 4] = 0
+    plain, found = (ks.fast_shapley_values(model, x, method=method, n=4, normalize=n) for n in (False, True))
+    outputs, (without,) = (ops.convert_to_numpy(model(part)) for part in (x, np.zeros((1, 10))))
+    target = outputs.argmax(axis=1)
+    np.testing.assert_array_equal(found.target, target)
+    total = (outputs - without)[np.arange(3), target]
+    np.testing.assert_allclose(found.values.sum(axis=1), total, atol=1e-5)
+    np.testing.assert_allclose(found.total, total, atol=1e-5)
+    np.testing.assert_allclose(plain.residual, total - plain.values.sum(axis=1), atol=1e-5)
+    assert np.abs(plain.residual).max() > 1e-4
+    assert not found.values[:, 4].any()
+
+
+def test_nothing_to_share_out_in_proportion_to_is_shared_equally(rng):
+    """An image whose gradients are zero at every mask, though its output is not that of the baseline."""
+    model = keras.Sequential([keras.Input((2,)), layers.Lambda(lambda x: ops.stop_gradient(x)), layers.Dense(1)])
+    found = ks.fast_shapley_values(model, [[1.0, 3.0]], method="masks", normalize=True)
+    np.testing.assert_allclose(found.values, np.full((1, 2), found.total[0] / 2), rtol=1e-6)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_targets_may_differ_from_image_to_image(method, rng):
+    model, x = network(rng), rng.normal(size=(3, 10))
+    each = [ks.fast_shapley_values(model, x, k, method=method, n=4).values for k in range(3)]
+    found = ks.fast_shapley_values(model, x, np.array([2, 0, 1]), method=method, n=4)
+    np.testing.assert_allclose(found.values, [each[2][0], each[0][1], each[1][2]], atol=1e-6)
+
+
+def test_present_weights_count(rng):
+    model, x = network(rng), rng.normal(size=(2, 10))
+    before = model.get_weights()
+    first = ks.fast_shapley_values(model, x, 0).values
+    np.testing.assert_array_equal(np.concatenate([w.ravel() for w in before]), flat(model))
+    model.set_weights([-weight for weight in before])
+    assert np.abs(ks.fast_shapley_values(model, x, 0).values - first).max() > 1e-3
+
+
+def flat(model):
+    return np.concatenate([weight.ravel() for weight in model.get_weights()])
+
+
+class Gated(keras.Model):
+    """A model whose call is code of its own."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner, self.outer = layers.Dense(6, "tanh"), layers.Dense(2)
+
+    def call(self, x):
+        return self.outer(self.inner(x) * ops.sigmoid(self.inner(x)))
+
+
+def test_masks_take_any_model(rng):
+    inputs = keras.Input((10,))
+    model = keras.Model(inputs, Gated()(inputs))
+    x = rng.normal(size=(3, 10))
+    found = ks.fast_shapley_values(model, x, 1, method="masks", n=1000)
+    expected = exact(model, x, found.target)
+    assert np.corrcoef(found.values.ravel(), expected.ravel())[0, 1] > 0.97
+    with pytest.raises(ValueError, match="Gated"):
+        ks.fast_shapley_values(model, x, 1)
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        ({"method": "both"}, "`method` must be one of 'moments', 'masks'"),
+        ({"method": "masks", "n": 7}, "`n` must be even.*n=7"),
+        ({"n": 0}, "`n` must be an int, 1 or more"),
+        ({"n_samples": 1}, "`n_samples` must be 0, or 2 or more"),
+        ({"target": 3}, r"`target` must be in \[0, 3\)"),
+        ({"target": [0, 1, 2, 0]}, r"`target` must be None, an int or ints of shape \(2,\)"),
+        ({"target": 0.5}, "`target` must be None, an int"),
+        ({"x": np.ones((2, 9))}, r"`x` must be a batch of shape \(None, 10\).*\(2, 9\)"),
+        ({"x": np.ones(10)}, "`x` must be a batch"),
+        ({"x": np.full((2, 10), np.nan)}, "`x` must be finite"),
+        ({"baseline": np.ones(3)}, r"`baseline` must be a number or of shape \(10,\).*\(3,\)"),
+        ({"baseline": np.inf}, "`baseline` must be finite"),
+        ({"model": keras.Sequential([layers.Dense(2)])}, "`model` must be a built keras.Model"),
+        ({"model": lambda x: x}, "`model` must be a built keras.Model"),
+        (
+            {"model": keras.Sequential([keras.Input((4,), dtype="int32"), layers.Embedding(3, 2), layers.Flatten()])},
+            "`model` must have one input, of floats.*int32",
+        ),
+        ({"model": keras.Sequential([keras.Input((10, 1)), layers.Conv1D(2, 3)])}, "`model` must have outputs of"),
+    ],
+)
+def test_bad_arguments_are_named(arguments, message, rng):
+    arguments = {"model": network(rng), "x": np.ones((2, 10)), **arguments}
+    if getattr(arguments["model"], "input_shape", None) == (None, 10, 1):
+        arguments["x"] = np.ones((2, 10, 1))
+    with pytest.raises(ValueError, match=message):
+        ks.fast_shapley_values(arguments.pop("model"), arguments.pop("x"), **arguments)
