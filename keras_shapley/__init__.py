@@ -1,6 +1,6 @@
 """Shapley activations and relevance propagation for Keras 3 (Li & Cui, arXiv 1909.06143)."""
 
-from keras_shapley import presets, rules
+from keras_shapley import metrics, presets, rules
 from keras_shapley.callbacks import LRPHeatmaps
 from keras_shapley.explanation import Explanation
 from keras_shapley.games import ShapleyValues, exact_shapley_values, sampled_shapley_values
@@ -47,6 +47,7 @@ __all__ = [
     "ShapleyValues",
     "exact_shapley_values",
     "fast_shapley_values",
+    "metrics",
     "neuron_shapley_values",
     "plot_heatmaps",
     "presets",

@@ -38,3 +38,23 @@ def classes(name, y, n):
             f"shape {y.shape}"
         )
     return y.astype("int32")
+
+
+def targets(target, outputs):
+    """The output to look at for each image, ints of shape `(batch,)`; else raises a `ValueError`.
+
+    Args:
+        target: None for the largest output, an int, or ints of shape `(batch,)`.
+        outputs: NumPy array `(batch, outputs)`.
+    """
+    if target is None:
+        return outputs.argmax(axis=1)
+    target, (batch, n) = np.asarray(ops.convert_to_numpy(target)), outputs.shape
+    if not np.issubdtype(target.dtype, np.integer) or target.shape not in ((), (batch,)):
+        raise ValueError(
+            f"`target` must be None, an int or ints of shape ({batch},). Received: {target.dtype} of shape "
+            f"{target.shape}"
+        )
+    if target.min() < 0 or target.max() >= n:
+        raise ValueError(f"`target` must be in [0, {n}). Received: {target.min()} to {target.max()}")
+    return np.broadcast_to(target, (batch,))

@@ -201,17 +201,26 @@ class _Game:
         )
 
     def _evaluated(self, inputs):
-        outputs = ops.convert_to_numpy(self.fn(inputs))
         self.n_evaluations += len(inputs)
-        if outputs.shape == (len(inputs),):
-            outputs = outputs[:, None]
-        if outputs.ndim != 2 or len(outputs) != len(inputs):
-            raise ValueError(
-                f"`fn` must give outputs of shape (batch, outputs). Received: {outputs.shape} for {len(inputs)} inputs"
-            )
-        if not np.isfinite(outputs).all():
-            raise ValueError("`fn` must give finite outputs. Received: NaN or infinity")
-        return outputs.astype("float64")
+        return evaluated(self.fn, inputs)
+
+
+def evaluated(fn, inputs):
+    """What a function gives for a batch, NumPy array `(batch, outputs)` in float64.
+
+    Raises:
+        ValueError: if it is of another shape, or not finite.
+    """
+    outputs = ops.convert_to_numpy(fn(inputs))
+    if outputs.shape == (len(inputs),):
+        outputs = outputs[:, None]
+    if outputs.ndim != 2 or len(outputs) != len(inputs):
+        raise ValueError(
+            f"`fn` must give outputs of shape (batch, outputs). Received: {outputs.shape} for {len(inputs)} inputs"
+        )
+    if not np.isfinite(outputs).all():
+        raise ValueError("`fn` must give finite outputs. Received: NaN or infinity")
+    return outputs.astype("float64")
 
 
 def _background(baseline, shape, dtype):

@@ -13,7 +13,7 @@ from keras import ops
 from keras_shapley import moments
 from keras_shapley._backend import compiled, inference, vjp
 from keras_shapley._graph import ancestors, trace
-from keras_shapley._validation import finite, integer, one_of
+from keras_shapley._validation import finite, integer, one_of, targets
 from keras_shapley.linear import LINEAR_TYPES
 
 # gradients, where no number is asked for
@@ -101,7 +101,7 @@ def fast_shapley_values(
     without = ops.convert_to_numpy(forward(baseline[None])).astype("float64")
     if outputs.ndim != 2:
         raise ValueError(f"`model` must have outputs of shape (batch, outputs). Received: {outputs.shape}")
-    target = _target(target, outputs)
+    target = targets(target, outputs)
     total = (outputs - without)[np.arange(len(x)), target]
 
     chosen = np.split(np.eye(outputs.shape[1], dtype=x.dtype)[target], range(size, len(x), size))
@@ -231,17 +231,3 @@ def _checked(model, x, baseline):
         raise ValueError(f"`baseline` must be a number or of shape {x.shape[1:]}. Received: shape {baseline.shape}")
     finite("x", x), finite("baseline", baseline)
     return x, np.broadcast_to(baseline, x.shape[1:])
-
-
-def _target(target, outputs):
-    if target is None:
-        return outputs.argmax(axis=1)
-    target, (batch, n) = np.asarray(ops.convert_to_numpy(target)), outputs.shape
-    if not np.issubdtype(target.dtype, np.integer) or target.shape not in ((), (batch,)):
-        raise ValueError(
-            f"`target` must be None, an int or ints of shape ({batch},). Received: {target.dtype} of shape "
-            f"{target.shape}"
-        )
-    if target.min() < 0 or target.max() >= n:
-        raise ValueError(f"`target` must be in [0, {n}). Received: {target.min()} to {target.max()}")
-    return np.broadcast_to(target, (batch,))
