@@ -146,21 +146,31 @@ def _stderr(total, squares, n):
 
 
 def _gains(game, image, orders, antithetic):
-    """What each player adds along each order, or on average along it and its reverse, `(players, outputs)` by one."""
-    n = game.n_players
-    (whole,) = game.worth(image, np.ones((1, n), bool))
+    """What each player adds along each order, or on average along it and its reverse, `(players, outputs)` by one.
+
+    Those who change nothing add nothing, and need no step of their own.
+    """
+    (whole,) = game.worth(image, np.ones((1, game.n_players), bool))
+    active = game.active(image)
+    n, ends = len(active), (game.worth_of_none, whole)
+    if not n:
+        yield from np.zeros((len(orders), game.n_players, len(whole)))
+        return
     # as many orders at once as make a batch
     block = max(1, game.batch_size // max(1, n - 1) // (1 + antithetic))
     for walked in (orders[i : i + block] for i in range(0, len(orders), block)):
+        walked = walked[np.isin(walked, active)].reshape(-1, n)
         if antithetic:
             walked = np.stack([walked, walked[:, ::-1]], axis=1).reshape(-1, n)
-        place = np.argsort(walked, axis=1)
+        place = np.full((len(walked), game.n_players), n)
+        np.put_along_axis(place, walked, np.arange(n)[None], axis=1)
         present = place[:, None] < np.arange(1, n)[:, None]
-        worths = game.worth(image, present.reshape(-1, n)).reshape(len(walked), n - 1, len(whole))
-        ends = (np.broadcast_to(end, (len(walked), 1, len(whole))) for end in (game.worth_of_none, whole))
-        gains = np.diff(worths, axis=1, prepend=next(ends), append=next(ends))
-        gains = np.take_along_axis(gains, place[:, :, None], axis=1)
-        yield from gains.reshape(-1, 1 + antithetic, n, len(whole)).mean(axis=1)
+        worths = game.worth(image, present.reshape(-1, game.n_players)).reshape(len(walked), n - 1, len(whole))
+        first, last = (np.broadcast_to(end, (len(walked), 1, len(whole))) for end in ends)
+        added = np.diff(worths, axis=1, prepend=first, append=last)
+        gains = np.zeros((len(walked), game.n_players, len(whole)))
+        np.put_along_axis(gains, walked[:, :, None], added, axis=1)
+        yield from gains.reshape(-1, 1 + antithetic, *gains.shape[1:]).mean(axis=1)
 
 
 class _Game:
@@ -178,6 +188,10 @@ class _Game:
         self.batch_size, self.n_evaluations = batch_size, 0
         self.fn = inference(fn) if isinstance(fn, keras.Model) else fn
         self.worth_of_none = self._evaluated(self.background).mean(axis=0)
+
+    def active(self, image):
+        """Numbers of the players with an element that is not the baseline's: the others change nothing."""
+        return np.unique(self.players[(image != self.background).any(axis=0)])
 
     def worth(self, image, present):
         """The outputs for an image of which some players are present.

@@ -74,12 +74,31 @@ def test_sampling_walks_the_orders_of_its_seed(x, antithetic):
     np.testing.assert_allclose(found.stderr[1], stderr, atol=1e-12)
 
 
-def along(image, order):
+@pytest.mark.parametrize("antithetic", [True, False])
+def test_who_changes_nothing_takes_no_evaluation(x, antithetic):
+    """The values are those of the same orders of all players; a background has to agree as a whole."""
+    x[1, [0, 3]], x[2] = 0.5, 0.5
+    found = ks.sampled_shapley_values(network, x, baseline=0.5, n_paths=8, antithetic=antithetic, seed=3)
+    assert not found.values[1, [0, 3]].any() and not found.stderr[1, [0, 3]].any()
+    assert not found.values[2].any()
+    # the baseline, each image, and a step less than there are players left
+    assert found.n_evaluations == 1 + 3 + 8 * (4 + 2)
+    rng = np.random.default_rng(3)
+    orders = [rng.permutation(5) for _ in range(4 if antithetic else 8)]
+    orders = [walked for order in orders for walked in ([order, order[::-1]] if antithetic else [order])]
+    expected = np.mean([along(x[1], order, 0.5) for order in orders], axis=0)
+    np.testing.assert_allclose(found.values[1], expected, atol=1e-12)
+    background = np.stack([np.full(5, 0.5), np.zeros(5)])
+    found = ks.sampled_shapley_values(network, x, baseline=background, n_paths=8, antithetic=antithetic)
+    assert found.values[1, [0, 3]].any()
+
+
+def along(image, order, baseline=0.0):
     gains, present = np.zeros((5, 2)), np.zeros(5, bool)
     for player in order:
-        before = worths(image, present)
+        before = worths(image, present, baseline)
         present[player] = True
-        gains[player] = worths(image, present) - before
+        gains[player] = worths(image, present, baseline) - before
     return gains
 
 
