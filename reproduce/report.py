@@ -14,6 +14,7 @@ import typing
 
 import cifar10_resnet20
 import experiment
+import faithfulness
 import figure1_attention
 import figure2_scatter
 import figure3_mnist_mlp
@@ -22,6 +23,7 @@ import files
 import grid
 import initialisation
 import large_bias
+import neuron_accuracy
 import numpy as np
 import shapley_gradient
 import table1_example
@@ -49,7 +51,10 @@ The same networks with other activations: accuracy in the first epoch of Fig. 3 
 the settings that the controls were run in, over ReLU and over SA.
 """
 CONTROL = "gelu"  # run where all controls are
-TABLES = ("table1", "table2", "figure3", "figure5", "figure6", "shapley_gradient", "large_bias", "initialisation")
+TABLES = (
+    *("table1", "table2", "figure3", "figure5", "figure6", "shapley_gradient", "large_bias", "initialisation"),
+    *("neuron_accuracy", "faithfulness"),
+)
 PICTURES = {
     "figure1": "Fig. 1: a gate opens where one signal is out of line; what the pooled second moment leaves of it",
     "figure2": "Fig. 2: SA against the sum that ReLU sees",
@@ -60,6 +65,9 @@ PICTURES = {
     "figure7": "Fig. 7: the same by the gradient",
     "shapley_gradient": "Gradients of ReLU, ShapLU and SA beside the Shapley gradient by random orders",
     "large_bias": "Relevance where the bias is large",
+    "neuron_accuracy": "Errors of eq. (1), of a quadrature and of random orders for one neuron",
+    "faithfulness": "How near explanations come to Shapley values, against their cost",
+    "faithfulness_maps": "What they show, for a network with ReLU and one with SA",
 }
 ABSENT = "not run"
 
@@ -210,9 +218,49 @@ def figures6and7(results):
 def claims(results):
     """Lines on what the paper says beside its figures."""
     lines = [CLAIMS, *experiment.markdown("the paper", "here", "verdict")]
-    for claim in (dropped_terms, permutation_dropout, fewer_epochs, large_biases, six_relus):
+    for claim in (
+        accurate_approximation,
+        crude_approximation,
+        dropped_terms,
+        permutation_dropout,
+        fewer_epochs,
+        large_biases,
+        six_relus,
+    ):
         lines.append(f"| {' | '.join(claim(results))} |")
     return lines
+
+
+def accurate_approximation(results):
+    words = "eq. (1) is an accurate approximation of the Shapley values of a neuron"
+    path = results / "neuron_accuracy.json"
+    if not path.exists():
+        return words, "", ABSENT
+    by_width = files.read_json(path)["errors"]["normal"]
+    listed = "; ".join(
+        f"{n} inputs {by_width[n]['eq. (1)'][0]:.3f}, {by_width[n]['quadrature'][0]:.3f}" for n in ("4", "16", "1024")
+    )
+    ours = f"relative error of eq. (1), and of a quadrature with the same sums: {listed}"
+    return (
+        words,
+        ours,
+        verdict(
+            {"for few inputs": by_width["4"]["eq. (1)"][0] < 0.1, "for many": by_width["1024"]["eq. (1)"][0] < 0.1}
+        ),
+    )
+
+
+def crude_approximation(results):
+    words = "LRP by eq. (2) is a crude approximation of the Shapley values of the network"
+    found = grid.rows(results / "faithfulness.jsonl")
+    if not found:
+        return words, "", ABSENT
+    listed = []
+    for model, activation, rows in faithfulness.groups(found):
+        means = [faithfulness.of(rows, name, "correlation").mean() for name in ("eq. (2)", "moments")]
+        listed.append("{} with {}: {:.3f}, {:.3f}".format(model, activation, *means))
+    ours = f"MNIST, correlation of eq. (2), and of `fast_shapley_values`, with them: {'; '.join(listed)}"
+    return words, ours, "see faithfulness"
 
 
 def dropped_terms(results):
@@ -346,8 +394,10 @@ def main(argv=None):
         large_bias.main(["--out", str(args.results)])
         if (args.results / "shapley_gradient.json").exists():
             shapley_gradient.main(["--table", "--out", str(args.results)])
+        if (args.results / "neuron_accuracy.json").exists():
+            neuron_accuracy.main(["--table", "--out", str(args.results)])
         experiments = figure3_mnist_mlp.FIGURE3, table2_cifar10_mlp.TABLE2, cifar10_resnet20.FIGURE5
-        for drawn in (*experiments, initialisation.INITIALISATION):
+        for drawn in (*experiments, initialisation.INITIALISATION, faithfulness.FAITHFULNESS):
             found = grid.rows(args.results / f"{drawn.name}.jsonl")
             if found:
                 drawn.write(found, args.results)
