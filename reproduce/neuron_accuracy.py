@@ -64,7 +64,7 @@ def approximated(a, b, **options):
 
 
 def sampled(a, b, n_paths, rng):
-    """By random orders and their reverses, the same for all neurons: values and standard errors, `(neurons, inputs)`."""
+    """By random orders, each with its reverse, the same for all neurons: values and standard errors."""
     a, b = a.astype("float64"), b.astype("float64")
     total = squares = np.zeros_like(a)
     for _ in range(n_paths // 2):

@@ -30,7 +30,7 @@ def test_long_sampling_is_as_near_enumeration_as_it_says(monkeypatch):
 
 
 def test_errors_are_over_all_neurons(monkeypatch):
-    monkeypatch.setattr(script, "NEURONS", 5)
+    monkeypatch.setattr(script, "NEURONS", 40)
     found = script.errors("half of them 0", 4, seed=0)
     a, b = script.products("half of them 0", 4, seed=0)
     exact = script.approximated(a, b, method="exact")
