@@ -8,12 +8,16 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_shapley._backend import inference
-from keras_shapley._validation import integer
+from keras_shapley import orders as random_orders
+from keras_shapley._validation import integer, one_of
+from keras_shapley.coalitions import Game
 from keras_shapley.shapley import MAX_PLAYERS
 
-# pairs of orders between two looks at the standard errors
+# groups of orders between two looks at the standard errors
 _BETWEEN_LOOKS = 16
+
+# mean square of a control, which is below 1, that is nothing but rounding
+_NOISE = 1e-24
 
 
 @dataclasses.dataclass
@@ -55,7 +59,7 @@ def exact_shapley_values(fn, x, *, baseline=0.0, players=None, batch_size=256, p
         ValueError: on more than 16 players, players that do not partition the input, a baseline of another shape, or
             outputs of `fn` that are not finite or not one row an input.
     """
-    game = _Game(fn, x, baseline, players, batch_size)
+    game = Game(fn, x, baseline, players, batch_size)
     n = game.n_players
     if n > MAX_PLAYERS:
         raise ValueError(
@@ -85,6 +89,8 @@ def sampled_shapley_values(
     players=None,
     n_paths=1000,
     antithetic=True,
+    orders="random",
+    control=None,
     tolerance=0.0,
     seed=0,
     batch_size=256,
@@ -93,188 +99,170 @@ def sampled_shapley_values(
     """Shapley values of every output of a function, by random orders in which the players enter (Castro et al. 2009).
 
     Along each order the gains sum to the output less the baseline's, and so do their means, the values. The same orders
-    are walked for all images, whatever the batch.
+    are walked for all images, whatever the batch; players that are as in the baseline gain nothing and are left out.
 
     Args:
         fn, x, baseline, players, batch_size, progress: as in `exact_shapley_values`; any number of players.
         n_paths: orders; even where they are antithetic.
         antithetic: whether each random order is followed by its reverse, whose errors tend to be opposite.
+        orders: `"random"` are independent. `"stratified"` come in fours: one turned by quarters, so that each player
+            comes early and late. `"orthogonal"` are read off orthogonal directions, in at least 16 groups.
+        control: attributions that are nearly the values, in the shape of `x`, or of the players `(batch, players)` or
+            `(batch, players, outputs)`: those of `fast_shapley_values`, or an input times its weight. The cube of
+            their sum over those who have come, a game whose values are known, is the control variate; it takes no
+            evaluations.
         tolerance: stop, image by image, once no standard error is above this, in units of the output. 0 walks all.
         seed: of the orders.
 
     Returns:
-        `ShapleyValues`; standard errors are over the means of pairs, or over single orders where not antithetic.
+        `ShapleyValues`; standard errors are over independent samples: pairs, single orders where not antithetic, or
+        groups of these where `orders` come in groups.
 
     Raises:
-        ValueError: as in `exact_shapley_values`, and on `n_paths` below 1 or odd, or a negative tolerance.
+        ValueError: as in `exact_shapley_values`, and on `n_paths` below 1 or odd, unknown `orders`, a negative
+            tolerance, or a `control` of another shape or not finite.
     """
     integer("n_paths", n_paths, 1)
+    one_of("orders", orders, tuple(random_orders.KINDS))
     if antithetic and n_paths % 2:
         raise ValueError(f"`n_paths` must be even, as orders come in pairs. Received: n_paths={n_paths}")
     if not tolerance >= 0:
         raise ValueError(f"`tolerance` must be a number, 0 or more. Received: tolerance={tolerance!r}")
-    game = _Game(fn, x, baseline, players, batch_size)
-    rng = np.random.default_rng(seed)
-    orders = np.stack([rng.permutation(game.n_players) for _ in range(n_paths // 2 if antithetic else n_paths)])
-    bar = keras.utils.Progbar(len(game.x) * len(orders), verbose=int(progress), unit_name="order")
+    game = Game(fn, x, baseline, players, batch_size)
+    controls = [None] * len(game.x) if control is None else _by_player(control, game)
+    n_samples = n_paths // 2 if antithetic else n_paths
+    bar = keras.utils.Progbar(len(game.x) * n_samples, verbose=int(progress), unit_name="order")
     found = []
-    for number, image in enumerate(game.x, 1):
-        found.append(_sampled(game, image, orders, antithetic, tolerance, bar))
+    for number, (image, control) in enumerate(zip(game.x, controls), 1):
+        active = game.active(image)
+        estimate = _Estimate(len(active), len(game.worth_of_none))
+        groups = random_orders.groups(orders, len(active), n_samples, seed)
+        for size, gains in _gains(game, image, active, groups, antithetic, control):
+            estimate.add(*gains)
+            bar.add(size)
+            if tolerance and estimate.n % _BETWEEN_LOOKS == 0 and (estimate.stderr <= tolerance).all():
+                break
+        found.append([_placed(part, active, game.n_players) for part in (estimate.values, estimate.stderr)])
         # an image may have stopped before its last order
-        bar.update(number * len(orders))
+        bar.update(number * n_samples)
     values, stderr = (np.stack(arrays) for arrays in zip(*found))
     return ShapleyValues(values, stderr, game.worth_of_none, game.n_evaluations)
 
 
-def _sampled(game, image, orders, antithetic, tolerance, bar):
-    """Values and standard errors of one image."""
-    # sum and sum of squares of samples, less the first one, which keeps their digits
-    first = total = squares = 0.0
-    for n, gains in enumerate(_gains(game, image, orders, antithetic), 1):
-        first = gains if n == 1 else first
-        total, squares = total + (gains - first), squares + np.square(gains - first)
-        bar.add(1)
-        if tolerance and n % _BETWEEN_LOOKS == 0 and (_stderr(total, squares, n) <= tolerance).all():
-            break
-    return first + total / n, _stderr(total, squares, n)
+class _Estimate:
+    """Means of samples and their standard errors, less what a control variate of mean zero explains of them."""
+
+    def __init__(self, players, outputs):
+        self.n = 0
+        self._sums = np.zeros((2, players, outputs))
+        # of squares and of the product
+        self._products = np.zeros((2, 2, players, outputs))
+
+    def add(self, gains, control):
+        """One sample: `(players, outputs)` twice."""
+        if not self.n:
+            # subtracted from all, which keeps their digits
+            self._first = gains
+        sample = np.stack([gains - self._first, control])
+        self.n += 1
+        self._sums += sample
+        self._products += sample[:, None] * sample[None]
+
+    @property
+    def _slope(self):
+        """Of the gains over the control, one for all players: so what sums to zero over them keeps doing so."""
+        spread = self._products - self._sums[:, None] * self._sums[None] / self.n
+        own, with_gains = spread[1, 1].sum(axis=0), spread[0, 1].sum(axis=0)
+        return np.divide(with_gains, own, out=np.zeros_like(own), where=own > _NOISE * self._first.size * self.n)
+
+    @property
+    def values(self):
+        return self._first + (self._sums[0] - self._slope * self._sums[1]) / self.n
+
+    @property
+    def stderr(self):
+        if self.n == 1:
+            return np.full(self._first.shape, np.nan)
+        slope = self._slope
+        sums = self._sums[0] - slope * self._sums[1]
+        squares = self._products[0, 0] - 2 * slope * self._products[0, 1] + slope**2 * self._products[1, 1]
+        return np.sqrt(np.maximum(squares - np.square(sums) / self.n, 0) / (self.n * (self.n - 1)))
 
 
-def _stderr(total, squares, n):
-    if n == 1:
-        return np.full(total.shape, np.nan)
-    return np.sqrt(np.maximum(squares - np.square(total) / n, 0) / (n * (n - 1)))
+def _gains(game, image, active, groups, antithetic, control):
+    """Of each group of orders its length, and the mean over the orders and their reverses of what players add.
 
-
-def _gains(game, image, orders, antithetic):
-    """What each player adds along each order, or on average along it and its reverse, `(players, outputs)` by one.
-
-    Those who change nothing add nothing, and need no step of their own.
+    That is what they add to the game and, less its known values, to the control, shape `(2, players, outputs)`. The
+    players are those of `active`: the others add nothing.
     """
     (whole,) = game.worth(image, np.ones((1, game.n_players), bool))
-    active = game.active(image)
-    n, ends = len(active), (game.worth_of_none, whole)
-    if not n:
-        yield from np.zeros((len(orders), game.n_players, len(whole)))
-        return
+    n, n_outputs = len(active), len(whole)
+    known = None if control is None else _values_of_cube(control[active])
+    worths = game.walk(image)
     # as many orders at once as make a batch
     block = max(1, game.batch_size // max(1, n - 1) // (1 + antithetic))
-    for walked in (orders[i : i + block] for i in range(0, len(orders), block)):
-        walked = walked[np.isin(walked, active)].reshape(-1, n)
+    for some in _blocks(groups, block):
+        walked = np.concatenate(some)
         if antithetic:
-            walked = np.stack([walked, walked[:, ::-1]], axis=1).reshape(-1, n)
-        place = np.full((len(walked), game.n_players), n)
-        np.put_along_axis(place, walked, np.arange(n)[None], axis=1)
-        present = place[:, None] < np.arange(1, n)[:, None]
-        worths = game.worth(image, present.reshape(-1, game.n_players)).reshape(len(walked), n - 1, len(whole))
-        first, last = (np.broadcast_to(end, (len(walked), 1, len(whole))) for end in ends)
-        added = np.diff(worths, axis=1, prepend=first, append=last)
-        gains = np.zeros((len(walked), game.n_players, len(whole)))
-        np.put_along_axis(gains, walked[:, :, None], added, axis=1)
-        yield from gains.reshape(-1, 1 + antithetic, *gains.shape[1:]).mean(axis=1)
+            walked = np.stack([walked, walked[:, ::-1]], axis=1).reshape(2 * len(walked), n)
+        first, last = (np.broadcast_to(end, (len(walked), 1, n_outputs)) for end in (game.worth_of_none, whole))
+        gains = np.zeros((len(walked), 2, n, n_outputs))
+        if n:
+            added = np.diff(worths(active[walked]), axis=1, prepend=first, append=last)
+            np.put_along_axis(gains[:, 0], walked[:, :, None], added, axis=1)
+        if n and control is not None:
+            came = np.cumsum(control[active][walked], axis=1)
+            cubes = np.broadcast_to(np.diff(came**3, axis=1, prepend=0), added.shape)
+            np.put_along_axis(gains[:, 1], walked[:, :, None], cubes, axis=1)
+            gains[:, 1] -= known
+        ends = np.cumsum([len(group) * (1 + antithetic) for group in some])
+        for group, part in zip(some, np.split(gains, ends[:-1])):
+            yield len(group), part.mean(axis=0)
 
 
-class _Game:
-    """The checked arguments, and what coalitions are worth."""
-
-    def __init__(self, fn, x, baseline, players, batch_size):
-        integer("batch_size", batch_size, 1)
-        self.x = ops.convert_to_numpy(x)
-        if self.x.ndim < 2 or not self.x.size:
-            raise ValueError(f"`x` must be a batch of inputs, shape (batch, ...). Received: shape {self.x.shape}")
-        shape = self.x.shape[1:]
-        self.background = _background(baseline, shape, self.x.dtype)
-        self.players = _players(players, shape)
-        self.n_players = int(self.players.max()) + 1
-        self.batch_size, self.n_evaluations = batch_size, 0
-        self.fn = inference(fn) if isinstance(fn, keras.Model) else fn
-        self.worth_of_none = self._evaluated(self.background).mean(axis=0)
-
-    def active(self, image):
-        """Numbers of the players with an element that is not the baseline's: the others change nothing."""
-        return np.unique(self.players[(image != self.background).any(axis=0)])
-
-    def worth(self, image, present):
-        """The outputs for an image of which some players are present.
-
-        Args:
-            image: of the shape of an input.
-            present: bool `(coalitions, players)`.
-
-        Returns:
-            Shape `(coalitions, outputs)`, means over the background.
-        """
-        return np.mean([self._over(image, present, other) for other in self.background], axis=0)
-
-    def _over(self, image, present, other):
-        return np.concatenate(
-            [
-                self._evaluated(np.where(part[:, self.players], image, other))
-                for part in (present[i : i + self.batch_size] for i in range(0, len(present), self.batch_size))
-            ]
-            or [np.empty((0, *self.worth_of_none.shape))]
-        )
-
-    def _evaluated(self, inputs):
-        self.n_evaluations += len(inputs)
-        return evaluated(self.fn, inputs)
+def _blocks(groups, size):
+    """Lists of groups that have `size` orders together, or a few more."""
+    block = []
+    for group in groups:
+        block.append(group)
+        if sum(map(len, block)) >= size:
+            yield block
+            block = []
+    if block:
+        yield block
 
 
-def evaluated(fn, inputs):
-    """What a function gives for a batch, NumPy array `(batch, outputs)` in float64.
+def _values_of_cube(a):
+    """Shapley values of the cube of the sum over players of `a`, shape `(players, outputs)`.
 
-    Raises:
-        ValueError: if it is of another shape, or not finite.
+    Player k adds `3 a_k s**2 + 3 a_k**2 s + a_k**3` to the others' sum s. With u and q the sums of the others' `a` and
+    of its square, s is `u/2` on average over all orders, and its square `u**2/3 + q/6`: `mu` and `sigma` of eq. (1).
     """
-    outputs = ops.convert_to_numpy(fn(inputs))
-    if outputs.shape == (len(inputs),):
-        outputs = outputs[:, None]
-    if outputs.ndim != 2 or len(outputs) != len(inputs):
-        raise ValueError(
-            f"`fn` must give outputs of shape (batch, outputs). Received: {outputs.shape} for {len(inputs)} inputs"
-        )
-    if not np.isfinite(outputs).all():
-        raise ValueError("`fn` must give finite outputs. Received: NaN or infinity")
-    return outputs.astype("float64")
+    u, q = (part.sum(axis=0) - part for part in (a, np.square(a)))
+    return 3 * a * (np.square(u) / 3 + q / 6) + 1.5 * np.square(a) * u + a**3
 
 
-def _background(baseline, shape, dtype):
-    """Inputs of which absent players have their values, `(n, ...)`."""
-    values = np.asarray(baseline if np.isscalar(baseline) else ops.convert_to_numpy(baseline))
-    if values.shape in ((), shape):
-        values = np.broadcast_to(values, shape)[None]
-    if values.shape[1:] != shape or not len(values):
-        raise ValueError(
-            f"`baseline` must be a number, an array of shape {shape}, or a background of shape (n, "
-            f"{', '.join(map(str, shape))}). Received: shape {values.shape}"
-        )
-    if not np.isfinite(values).all():
-        raise ValueError("`baseline` must be finite. Received: NaN or infinity")
-    return values.astype(dtype)
+def _by_player(control, game):
+    """The control of each image, `(batch, players, 1 or outputs)`, of sums below 1."""
+    control = np.asarray(ops.convert_to_numpy(control), "float64")
+    by_player = (len(game.x), game.n_players)
+    allowed = (game.x.shape, by_player, (*by_player, len(game.worth_of_none)))
+    if control.shape not in allowed or not np.isfinite(control).all():
+        shapes = ", ".join(map(str, dict.fromkeys(allowed)))
+        received = f"shape {control.shape}" if control.shape not in allowed else "NaN or infinity"
+        raise ValueError(f"`control` must be finite, of one of the shapes {shapes}. Received: {received}")
+    if control.shape == game.x.shape:
+        grouped = np.zeros(by_player)
+        for sums, values in zip(grouped, control):
+            np.add.at(sums, game.players, values)
+        control = grouped
+    control = control.reshape(*by_player, -1)
+    size = np.abs(control).sum(axis=1, keepdims=True)
+    return control / np.where(size > 0, size, 1)
 
 
-def _players(players, shape):
-    """The number of the player that each element of an input belongs to, in the shape of an input."""
-    if players is None:
-        return np.arange(math.prod(shape)).reshape(shape)
-    players = np.asarray(players)
-    if players.dtype == bool and players.ndim > 1:
-        counts = players.sum(axis=0)
-        if (counts != 1).any() or not players.reshape(len(players), -1).any(axis=1).all():
-            raise ValueError(
-                "`players` must be masks that partition the input: each element in one mask, no mask empty. Received: "
-                f"{(counts == 0).sum()} elements in none, {(counts > 1).sum()} in several"
-            )
-        players = players.argmax(axis=0)
-    if players.shape == shape[:-1] and shape[:-1]:
-        players = np.broadcast_to(players[..., None], shape)
-    if players.shape != shape or not np.issubdtype(players.dtype, np.integer):
-        raise ValueError(
-            f"`players` must be integers of shape {shape}, of it without the channels, or a mask of such a shape for "
-            f"each player. Received: {players.dtype} of shape {players.shape}"
-        )
-    if players.min() != 0 or len(np.unique(players)) != players.max() + 1:
-        raise ValueError(
-            "`players` must be numbered from 0 without a gap. Received: numbers from "
-            f"{players.min()} to {players.max()}, {len(np.unique(players))} different ones"
-        )
-    return players
+def _placed(values, active, n_players):
+    """The values of all players: nothing for those that are not active."""
+    found = np.zeros((n_players, values.shape[1]))
+    found[active] = values
+    return found

@@ -11,7 +11,7 @@ from keras import ops
 
 from keras_shapley._backend import inference
 from keras_shapley._validation import integer, one_of, targets
-from keras_shapley.games import evaluated
+from keras_shapley.coalitions import evaluated
 
 
 def perturbation_curve(

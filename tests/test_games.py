@@ -76,7 +76,7 @@ def test_sampling_walks_the_orders_of_its_seed(x, antithetic):
 
 @pytest.mark.parametrize("antithetic", [True, False])
 def test_who_changes_nothing_takes_no_evaluation(x, antithetic):
-    """The values are those of the same orders of all players; a background has to agree as a whole."""
+    """The values are those of orders of the others; a background has to agree as a whole."""
     x[1, [0, 3]], x[2] = 0.5, 0.5
     found = ks.sampled_shapley_values(network, x, baseline=0.5, n_paths=8, antithetic=antithetic, seed=3)
     assert not found.values[1, [0, 3]].any() and not found.stderr[1, [0, 3]].any()
@@ -84,7 +84,7 @@ def test_who_changes_nothing_takes_no_evaluation(x, antithetic):
     # the baseline, each image, and a step less than there are players left
     assert found.n_evaluations == 1 + 3 + 8 * (4 + 2)
     rng = np.random.default_rng(3)
-    orders = [rng.permutation(5) for _ in range(4 if antithetic else 8)]
+    orders = [np.array([1, 2, 4])[rng.permutation(3)] for _ in range(4 if antithetic else 8)]
     orders = [walked for order in orders for walked in ([order, order[::-1]] if antithetic else [order])]
     expected = np.mean([along(x[1], order, 0.5) for order in orders], axis=0)
     np.testing.assert_allclose(found.values[1], expected, atol=1e-12)
@@ -135,18 +135,94 @@ def test_memory_is_bounded_by_the_batch(x):
     assert max(sizes) == 6
 
 
+@pytest.mark.parametrize("control", [False, True])
+@pytest.mark.parametrize("orders, samples", [("random", 60), ("stratified", 240), ("orthogonal", 240)])
 @pytest.mark.parametrize("antithetic", [True, False])
-def test_standard_errors_cover_the_truth_as_often_as_they_should(antithetic):
-    """A hundred repetitions of 60 samples: 95 % intervals miss about one value in twenty."""
+def test_standard_errors_cover_the_truth_as_often_as_they_should(antithetic, orders, samples, control):
+    """A hundred repetitions of 60 samples, single orders or groups of them: 95 % intervals miss one value in twenty."""
     x = np.random.default_rng(3).normal(size=(1, 5))
     truth = ks.exact_shapley_values(network, x).values
+    options = {"control": truth + 0.1} if control else {}
     missed = []
     for seed in range(100):
         found = ks.sampled_shapley_values(
-            network, x, n_paths=120 if antithetic else 60, antithetic=antithetic, seed=seed
+            network,
+            x,
+            n_paths=samples * (1 + antithetic),
+            antithetic=antithetic,
+            orders=orders,
+            seed=seed,
+            batch_size=5000,
+            **options,
         )
         missed.append(np.abs(found.values - truth) > 2.0 * found.stderr)
+        np.testing.assert_allclose(found.values.sum(axis=1), truth.sum(axis=1), atol=1e-12)
     assert 0.02 < np.mean(missed) < 0.09
+
+
+def error(truth, x, fn, **options):
+    """Mean square error over forty seeds."""
+    found = [ks.sampled_shapley_values(fn, x, seed=seed, batch_size=5000, **options).values for seed in range(40)]
+    return np.mean(np.square(np.array(found) - truth))
+
+
+def test_a_control_that_is_the_game_takes_all_variance_away():
+    """Of a cubed sum, whose values are known, the samples' errors are the control's own."""
+    x = np.random.default_rng(3).normal(size=(2, 6))
+
+    def fn(batch):
+        return np.stack([batch.sum(axis=1) ** 3, batch.sum(axis=1) ** 2], axis=1)
+
+    exact = ks.exact_shapley_values(fn, x)
+    without = ks.sampled_shapley_values(fn, x, n_paths=8)
+    found = ks.sampled_shapley_values(fn, x, n_paths=8, control=x)
+    assert np.abs(without.values - exact.values).max() > 0.01
+    np.testing.assert_allclose(found.values, exact.values, atol=1e-10)
+    np.testing.assert_allclose(found.stderr, 0, atol=1e-6)
+    assert found.n_evaluations == without.n_evaluations
+
+
+def test_a_control_near_the_values_makes_errors_smaller():
+    """A saturating unit, controlled by its own values; the control by player, by output, by element."""
+    x = np.random.default_rng(5).normal(size=(1, 8))
+
+    def fn(batch):
+        return 1 / (1 + np.exp(-1.5 * batch.sum(axis=1)))
+
+    truth = ks.exact_shapley_values(fn, x).values
+    plain = error(truth, x, fn, n_paths=40)
+    for control in (truth, truth[..., 0]):
+        assert error(truth, x, fn, n_paths=40, control=control) < 0.5 * plain
+    pairs = np.arange(8) // 2
+    by_pairs = ks.exact_shapley_values(fn, x, players=pairs).values
+    once = ks.sampled_shapley_values(fn, x, players=pairs, n_paths=10, control=x)
+    same = ks.sampled_shapley_values(fn, x, players=pairs, n_paths=10, control=x.reshape(1, 4, 2).sum(axis=2))
+    np.testing.assert_allclose(once.values, same.values, atol=1e-12)
+    assert np.abs(once.values - by_pairs).max() < 0.05
+
+
+def test_a_control_of_nothing_changes_nothing(x):
+    plain = ks.sampled_shapley_values(network, x, n_paths=8)
+    one_element = np.zeros_like(x)
+    one_element[:, 2] = 3.0
+    for control in (np.zeros_like(x), one_element):
+        found = ks.sampled_shapley_values(network, x, n_paths=8, control=control)
+        np.testing.assert_allclose(found.values, plain.values, atol=1e-10)
+        np.testing.assert_allclose(found.stderr, plain.stderr, atol=1e-10)
+
+
+def test_orthogonal_orders_have_smaller_errors_than_random_ones():
+    """Of a network with ReLU of twelve inputs; groups of eleven directions, the most that fit."""
+    rng = np.random.default_rng(0)
+    kernel, out = rng.normal(size=(12, 16)), rng.normal(size=16)
+    x = np.ones((1, 12))
+
+    def fn(batch):
+        return np.maximum(batch @ kernel, 0) @ out
+
+    truth = ks.exact_shapley_values(fn, x).values
+    random, orthogonal = (error(truth, x, fn, n_paths=2 * 176, orders=kind) for kind in ("random", "orthogonal"))
+    assert orthogonal < 0.95 * random
 
 
 def test_antithetic_orders_have_the_smaller_errors_where_gains_grow_evenly():
@@ -271,6 +347,9 @@ def test_more_players_than_can_be_enumerated(rng):
     [
         ({"n_paths": 0}, "`n_paths` must be an int, 1 or more"),
         ({"n_paths": 7}, "`n_paths` must be even.*n_paths=7"),
+        ({"orders": "sobol"}, "`orders` must be one of 'random', 'stratified', 'orthogonal'. Received: orders='sobol'"),
+        ({"control": np.ones(5)}, r"`control` must be .* \(3, 5\), \(3, 5, 2\). Received: shape \(5,\)"),
+        ({"control": np.full((3, 5), np.inf)}, "`control` must be finite.*Received: NaN or infinity"),
         ({"tolerance": -1.0}, "`tolerance` must be a number, 0 or more"),
         ({"tolerance": float("nan")}, "`tolerance` must be a number"),
     ],

@@ -1,0 +1,182 @@
+"""What coalitions of an input's elements are worth to a function: its outputs with the others at a baseline."""
+
+import functools
+import math
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_shapley._backend import inference
+from keras_shapley._validation import integer
+from keras_shapley.incremental import first_dense
+
+# numbers that may be kept of an image while its players come one by one
+_LARGEST = 50_000_000
+
+
+class Game:
+    """A function, inputs and players, checked; tells what coalitions of players are worth.
+
+    Args:
+        fn, x, baseline, players, batch_size: as in `keras_shapley.exact_shapley_values`.
+
+    Attributes:
+        x: NumPy array `(batch, ...)`.
+        players: number of the player of each element, in the shape of an input.
+        n_players, batch_size: ints.
+        worth_of_none: the outputs without any player, shape `(outputs,)`.
+        n_evaluations: how many inputs the function was evaluated on until now.
+    """
+
+    def __init__(self, fn, x, baseline, players, batch_size):
+        integer("batch_size", batch_size, 1)
+        self.x = ops.convert_to_numpy(x)
+        if self.x.ndim < 2 or not self.x.size:
+            raise ValueError(f"`x` must be a batch of inputs, shape (batch, ...). Received: shape {self.x.shape}")
+        shape = self.x.shape[1:]
+        self.background = _background(baseline, shape, self.x.dtype)
+        self.players = _players(players, shape)
+        self.n_players = int(self.players.max()) + 1
+        self.batch_size, self.n_evaluations = batch_size, 0
+        is_model = isinstance(fn, keras.Model)
+        self._fn = self._in_few_shapes(inference(fn)) if is_model else fn
+        self._first = first_dense(fn) if is_model else None
+        if self._first and (len(self.background) * self.n_players + self.players.size) * self._first.width > _LARGEST:
+            self._first = None
+        self._behind = self._first and self._in_few_shapes(lambda sums: self._first.rest(ops.convert_to_tensor(sums)))
+        self.worth_of_none = self._evaluated(self.background).mean(axis=0)
+
+    def active(self, image):
+        """Numbers of the players with an element that is not the baseline's: the others change nothing."""
+        return np.unique(self.players[(image != self.background).any(axis=0)])
+
+    def worth(self, image, present):
+        """The outputs for an image of which some players are present.
+
+        Args:
+            image: of the shape of an input.
+            present: bool `(coalitions, players)`.
+
+        Returns:
+            Shape `(coalitions, outputs)`, means over the background.
+        """
+        return np.mean([self._over(image, present, other) for other in self.background], axis=0)
+
+    def walk(self, image):
+        """A function that tells the outputs while players come one by one.
+
+        Args:
+            image: of the shape of an input.
+
+        Returns:
+            A function of orders, ints `(orders, n)`, of players; the others are as in the baseline. It gives `(orders,
+            n - 1, outputs)`: with the first player, with the first two, ... the first n - 1.
+        """
+        if self._first is None:
+            return functools.partial(self._walk, image)
+        starts = [
+            (self._first.sums(other[None]), self._first.increments(image, other, self.players))
+            for other in self.background
+        ]
+        return functools.partial(self._walk_by_increments, starts)
+
+    def _walk(self, image, orders):
+        length, n = orders.shape
+        place = np.full((length, self.n_players), n)
+        np.put_along_axis(place, orders, np.arange(n)[None], axis=1)
+        present = place[:, None] < np.arange(1, n)[:, None]
+        worths = self.worth(image, present.reshape(-1, self.n_players))
+        return worths.reshape(length, n - 1, worths.shape[-1])
+
+    def _walk_by_increments(self, starts, orders):
+        length, n = orders.shape
+        worths = []
+        for start, increments in starts:
+            sums = start + np.cumsum(increments[orders[:, :-1]], axis=1)
+            worths.append(self._in_batches(self._behind, sums.reshape(-1, sums.shape[-1]).astype("float32")))
+        return np.mean(worths, axis=0).reshape(length, n - 1, worths[0].shape[-1])
+
+    def _over(self, image, present, other):
+        return self._in_batches(self._fn, present, lambda part: np.where(part[:, self.players], image, other))
+
+    def _in_batches(self, fn, rows, inputs=lambda part: part):
+        """What `fn` gives for `inputs` of the rows, a batch at a time."""
+        parts = (rows[i : i + self.batch_size] for i in range(0, len(rows), self.batch_size))
+        nothing = np.empty((0, *self.worth_of_none.shape))
+        return np.concatenate([self._evaluated(inputs(part), fn) for part in parts] or [nothing])
+
+    def _evaluated(self, inputs, fn=None):
+        self.n_evaluations += len(inputs)
+        return evaluated(self._fn if fn is None else fn, inputs)
+
+    def _in_few_shapes(self, fn):
+        """A compiled function that is given batches of 1, 2, 4, ... inputs alone: each other size is compiled anew."""
+
+        def padded(inputs):
+            size = min(self.batch_size, 1 << (len(inputs) - 1).bit_length())
+            filled = np.concatenate([inputs, np.repeat(inputs[-1:], size - len(inputs), axis=0)])
+            return fn(filled)[: len(inputs)]
+
+        return padded
+
+
+def evaluated(fn, inputs):
+    """What a function gives for a batch, NumPy array `(batch, outputs)` in float64.
+
+    Raises:
+        ValueError: if it is of another shape, or not finite.
+    """
+    outputs = ops.convert_to_numpy(fn(inputs))
+    if outputs.shape == (len(inputs),):
+        outputs = outputs[:, None]
+    if outputs.ndim != 2 or len(outputs) != len(inputs):
+        raise ValueError(
+            f"`fn` must give outputs of shape (batch, outputs). Received: {outputs.shape} for {len(inputs)} inputs"
+        )
+    if not np.isfinite(outputs).all():
+        raise ValueError("`fn` must give finite outputs. Received: NaN or infinity")
+    return outputs.astype("float64")
+
+
+def _background(baseline, shape, dtype):
+    """Inputs of which absent players have their values, `(n, ...)`."""
+    values = np.asarray(baseline if np.isscalar(baseline) else ops.convert_to_numpy(baseline))
+    if values.shape in ((), shape):
+        values = np.broadcast_to(values, shape)[None]
+    if values.shape[1:] != shape or not len(values):
+        raise ValueError(
+            f"`baseline` must be a number, an array of shape {shape}, or a background of shape (n, "
+            f"{', '.join(map(str, shape))}). Received: shape {values.shape}"
+        )
+    if not np.isfinite(values).all():
+        raise ValueError("`baseline` must be finite. Received: NaN or infinity")
+    return values.astype(dtype)
+
+
+def _players(players, shape):
+    """The number of the player that each element of an input belongs to, in the shape of an input."""
+    if players is None:
+        return np.arange(math.prod(shape)).reshape(shape)
+    players = np.asarray(players)
+    if players.dtype == bool and players.ndim > 1:
+        counts = players.sum(axis=0)
+        if (counts != 1).any() or not players.reshape(len(players), -1).any(axis=1).all():
+            raise ValueError(
+                "`players` must be masks that partition the input: each element in one mask, no mask empty. Received: "
+                f"{(counts == 0).sum()} elements in none, {(counts > 1).sum()} in several"
+            )
+        players = players.argmax(axis=0)
+    if players.shape == shape[:-1] and shape[:-1]:
+        players = np.broadcast_to(players[..., None], shape)
+    if players.shape != shape or not np.issubdtype(players.dtype, np.integer):
+        raise ValueError(
+            f"`players` must be integers of shape {shape}, of it without the channels, or a mask of such a shape for "
+            f"each player. Received: {players.dtype} of shape {players.shape}"
+        )
+    if players.min() != 0 or len(np.unique(players)) != players.max() + 1:
+        raise ValueError(
+            "`players` must be numbered from 0 without a gap. Received: numbers from "
+            f"{players.min()} to {players.max()}, {len(np.unique(players))} different ones"
+        )
+    return players
