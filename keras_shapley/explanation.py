@@ -47,11 +47,11 @@ class Explanation:
         target: the explained class, shape `(batch,)`.
         versus: the class that it was compared with, shape `(batch,)`, or None.
         head: relevance of the head's players, in their shape.
-        head_stderr: standard error of `head`; 0 where it is exact.
+        head_stderr: standard error of `head`; 0 where it is exact, NaN by quadrature.
         head_total: what was dealt out, shape `(batch,)`: for a softmax or sigmoid the target's probability less
             `head_baseline`; for a linear head the output; for a ReLU head what eq. (1) sums to.
         head_baseline: the target's probability with no player present, shape `(batch,)`; 0 for other heads.
-        head_paths: number of random paths behind `head`, 0 where it is exact.
+        head_paths: number of random paths behind `head`, 0 where it is exact or by quadrature.
         conservation_gap: `ConservationGap` of every call.
         amplification: by call, the sum of the absolute relevance that its inputs got over that of its output, shape
             `(batch,)`. Above 1 where parts of either sign were dealt out: their product along a path is what eq. (2)

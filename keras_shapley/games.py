@@ -1,8 +1,6 @@
 """Shapley values of any function of arrays, a whole network say: exact by enumeration, or sampled by random orders."""
 
 import dataclasses
-import itertools
-import math
 
 import keras
 import numpy as np
@@ -11,7 +9,7 @@ from keras import ops
 from keras_shapley import orders as random_orders
 from keras_shapley._validation import integer, one_of
 from keras_shapley.coalitions import Game
-from keras_shapley.shapley import MAX_PLAYERS
+from keras_shapley.shapley import MAX_PLAYERS, all_coalitions
 
 # groups of orders between two looks at the standard errors
 _BETWEEN_LOOKS = 16
@@ -66,12 +64,7 @@ def exact_shapley_values(fn, x, *, baseline=0.0, players=None, batch_size=256, p
             f"exact_shapley_values enumerates 2**players coalitions and takes up to {MAX_PLAYERS} players. Received: "
             f"{n}. Group them with `players`, or use sampled_shapley_values."
         )
-    present = np.array(list(itertools.product((False, True), repeat=n)))
-    size = present.sum(axis=1, keepdims=True)
-    # of the orders of n players, (s - 1)! (n - s)! have player k enter last in a coalition of size s
-    weight = np.array([0] + [1 / (n * math.comb(n - 1, s - 1)) for s in range(1, n + 1)])
-    without = np.array([1 / (n * math.comb(n - 1, s)) for s in range(n)] + [0])
-    coefficients = np.where(present, weight[size], -without[size]).T
+    present, coefficients = all_coalitions(n)
     bar = keras.utils.Progbar(len(game.x), verbose=int(progress), unit_name="image")
     values = []
     for image in game.x:

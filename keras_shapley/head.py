@@ -3,17 +3,19 @@
 import dataclasses
 
 import keras
+import numpy as np
 from keras import layers, ops
 
-from keras_shapley import activations
+from keras_shapley import activations, softmax
 from keras_shapley._graph import ancestors
 from keras_shapley._validation import one_of
 from keras_shapley.layers import ShapleyActivation, ShapleyLinearUnit
 from keras_shapley.linear import LINEAR_TYPES, linear_map
-from keras_shapley.shapley import random_orders, softmax_shapley_values
+from keras_shapley.orders import random
+from keras_shapley.shapley import MAX_PLAYERS
 
 # Above this many players x classes x paths an image, sampling may stop early: once the root sum of squares of the
-# standard errors is below TOLERANCE of that of the values, in every image.
+# standard errors is below TOLERANCE of that of the values, in every image. Coalitions are not enumerated beyond either.
 MAX_SAMPLES = 1e7
 TOLERANCE = 0.05
 
@@ -34,7 +36,7 @@ class Start:
     Attributes:
         players: the `Value` that gets `relevance`.
         relevance: of the players, in their shape.
-        stderr: standard error of `relevance`, zeros where it is exact.
+        stderr: standard error of `relevance`, zeros where it is exact, NaN where it is not known.
         total: what is explained; the gaps of conservation are against it.
         baseline: the target's probability without any player; zeros for a linear head.
         target: class of each image.
@@ -71,6 +73,7 @@ class Head:
         head: `"auto"`, `"softmax"`, `"sigmoid"`, `"linear"`, or a callable `head(logits, target)` that returns the
             relevance of the logits.
         head_players: `"features"` or `"logits"`.
+        method: of the Shapley values of a probability, `"auto"`, `"exact"`, `"sampled"` or `"quadrature"`.
         n_paths: even number of antithetic paths.
         seed: of the paths.
 
@@ -80,8 +83,8 @@ class Head:
         linear_call: that layer's call, or None.
     """
 
-    def __init__(self, output, head, head_players, n_paths, seed):
-        self.by_features = head_players == "features"
+    def __init__(self, output, head, head_players, method, n_paths, seed):
+        self.by_features, self.method = head_players == "features", method
         self.n_paths, self.seed = n_paths, seed
         self.output = output
         self.logits, self.link_call, link = _find_logits(self.output)
@@ -187,16 +190,32 @@ class Head:
 
         flat = ops.reshape(x, (x.shape[0], -1))
         a, b = (_softmax_logits if self.kind == "softmax" else _sigmoid_logits)(flat, kernel, bias, target)
-        n_players, n_classes = a.shape[1:]
-        large = n_players * n_classes * self.n_paths > MAX_SAMPLES
-        phi, stderr, baseline, total, n_pairs = softmax_shapley_values(
-            a,
-            b,
-            ops.convert_to_tensor(random_orders(n_players, self.n_paths // 2, self.seed)),
-            tolerance=TOLERANCE if large else 0.0,
-        )
+        phi, stderr, n_pairs = self._values(a, b)
         phi, stderr = ops.reshape(phi, x.shape), ops.reshape(stderr, x.shape)
-        return Start(players, phi, stderr, total, baseline, target, 2 * n_pairs, gap_call)
+        baseline, total = softmax.ends(a, b)
+        return Start(players, phi, stderr, total, baseline, target, ops.cast(2 * n_pairs, "int32"), gap_call)
+
+    def _values(self, a, b):
+        """`(values, stderr, pairs of paths)` of a softmax's players."""
+        n_players, n_classes = a.shape[1:]
+        method = self.method
+        if method == "exact" and n_players > MAX_PLAYERS:
+            raise ValueError(
+                f"head_method='exact' enumerates 2**players coalitions and takes up to {MAX_PLAYERS} players. "
+                f"Received: a head with {n_players}. Use head_method='sampled' or 'quadrature'."
+            )
+        if method == "auto":
+            few = n_players <= MAX_PLAYERS and 2**n_players * n_classes <= MAX_SAMPLES
+            method = "exact" if few else "sampled"
+        if method == "exact":
+            values = softmax.enumerated(a, b)
+            return values, ops.zeros_like(values), 0
+        if method == "quadrature":
+            values = softmax.by_quadrature(a, b, self.seed)
+            return values, ops.full_like(values, float("nan")), 0
+        large = n_players * n_classes * self.n_paths > MAX_SAMPLES
+        orders = random(np.random.default_rng(self.seed), n_players, self.n_paths // 2).astype("int32")
+        return softmax.sampled(a, b, ops.convert_to_tensor(orders), tolerance=TOLERANCE if large else 0.0)
 
 
 def _softmax_logits(x, kernel, bias, target):

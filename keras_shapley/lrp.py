@@ -36,11 +36,15 @@ class LRP:
             below a softmax or sigmoid. Or a callable `head(logits, target)` that returns the relevance of the logits.
         head_players: who shares a probability by Shapley values: `"features"`, the inputs of the last linear layer, or
             `"logits"`. The logits also where that layer is no Dense on vectors and no 1x1 convolution of 1x1.
+        head_method: of these Shapley values. `"exact"`: all coalitions, of up to 16 players. `"sampled"`: random paths.
+            `"quadrature"`: the logits of those present are taken to be normal, with nothing random; for the largest
+            heads; good to a few percent, and the conservation gap of the last layer says what its sum misses. `"auto"`:
+            exact where that can be, else sampled.
         merge_batch_norm: whether a BatchNormalization right behind or before a linear layer is merged into it, so that
             rules see the product of both. Otherwise relevance passes it unchanged (n = 1), as it does where no linear
             layer is beside it.
-        n_paths: even number of random paths for these Shapley values, half of them the reverse of the other half; the
-            same ones at every call. For very large heads an upper bound (see `head_paths` of the `Explanation`).
+        n_paths: even number of random paths, half of them the reverse of the other half; the same ones at every call.
+            For very large heads an upper bound (see `head_paths` of the `Explanation`).
         seed: of the paths, an int.
 
     Attributes:
@@ -61,11 +65,13 @@ class LRP:
         output=None,
         head="auto",
         head_players="features",
+        head_method="auto",
         merge_batch_norm=False,
         n_paths=1000,
         seed=0,
     ):
         one_of("head_players", head_players, ("features", "logits"))
+        one_of("head_method", head_method, ("auto", "exact", "sampled", "quadrature"))
         one_of("merge_batch_norm", merge_batch_norm, (True, False))
         if integer("n_paths", n_paths, 2) % 2:
             raise ValueError(f"`n_paths` must be even. Received: n_paths={n_paths!r}")
@@ -80,7 +86,7 @@ class LRP:
         needed = ancestors([explained])
         self._calls = [call for call in self._graph.calls if call in needed]
         dtype = _dtype(self._calls)
-        head = Head(explained, head, head_players, n_paths, seed)
+        head = Head(explained, head, head_players, head_method, n_paths, seed)
         met = {call: table.rule(call) for call in self._calls if call in head.walked and call.players}
         if head.linear_call is not None:
             met[head.linear_call] = table.rule(head.linear_call, head=True)

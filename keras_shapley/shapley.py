@@ -1,4 +1,4 @@
-"""Shapley values of a ReLU neuron, eq. (1) and better, and of a softmax by random orders of its inputs."""
+"""Shapley values of a ReLU neuron: eq. (1), better, and exact."""
 
 import itertools
 import math
@@ -89,87 +89,22 @@ def _mean_relu(m, v):
 
 
 def _exact(a, b):
-    n = a.shape[1]
-    present = np.array(list(itertools.product((0, 1), repeat=n)))
-    size = present.sum(axis=1, keepdims=True)
-    # of the orders of n inputs, (s - 1)! (n - s)! have input k enter last in a coalition of size s
-    weight = np.array([0] + [1 / (n * math.comb(n - 1, s - 1)) for s in range(1, n + 1)])
-    without = np.array([1 / (n * math.comb(n - 1, s)) for s in range(n)] + [0])
-    coefficients = np.where(present, weight[size], -without[size])
-    present, coefficients = ops.cast(present, a.dtype), ops.cast(coefficients.T, a.dtype)
+    present, coefficients = all_coalitions(a.shape[1])
+    present, coefficients = ops.cast(present, a.dtype), ops.cast(coefficients, a.dtype)
     # image by image: the worth of every coalition at once
     values = [ops.matmul(coefficients, ops.relu(ops.matmul(present, image) + b)) for image in a]
     return ops.stack(values)
 
 
-def random_orders(n_players, n_pairs, seed):
-    """Random permutations, shape `(n_pairs, n_players)`, int32; each stands for itself and its reverse."""
-    rng = np.random.default_rng(seed)
-    return np.stack([rng.permutation(n_players) for _ in range(n_pairs)]).astype("int32")
-
-
-def softmax_shapley_values(a, b, orders, *, tolerance=0.0):
-    """Shapley values of a softmax probability by antithetic permutations.
-
-    Each order is walked from both ends at once; along each path the contributions sum to `p(all) - p(no player)`.
-
-    Args:
-        a: what each player adds to each logit, less what it adds to the target's, shape `(batch, players, classes)`.
-        b: the logits without a player, less the target's, shape `(batch, classes)`.
-        orders: from `random_orders`, shape `(pairs, players)`.
-        tolerance: stop once, in every image, the standard errors' root sum of squares is below this share of the
-            values'. 0 walks all orders.
+def all_coalitions(n):
+    """All coalitions of n players, and what their worths count for in each player's Shapley value.
 
     Returns:
-        `(values, stderr, baseline, total, n_pairs)`: shapes `(batch, players)` twice, `(batch,)` twice, and scalar.
-        `total` is `p(all) - p(no player)`; `stderr` is over the means of pairs, NaN for a single pair.
+        `(present, coefficients)`, NumPy arrays: bool `(2**n, n)`, and `(n, 2**n)` in float64.
     """
-    batch, players, classes = a.shape
-    pairs = orders.shape[0]
-    block = _block_length(pairs, batch * players * classes)
-    blocks = ops.reshape(orders, (pairs // block, block, players))
-    whole = b + ops.sum(a, axis=1)
-    baseline, full = _target_probability(b), _target_probability(whole)
-
-    def step(i, mean, squares):
-        order = ops.take(blocks, i, axis=0)
-        came = ops.cumsum(ops.take(a, order, axis=1), axis=2)
-        came = ops.concatenate([ops.zeros_like(came[:, :, :1]), came], axis=2)
-        forward = _target_probability(b[:, None, None] + came)
-        backward = _target_probability(whole[:, None, None] - came)
-        gains = (forward[..., 1:] - forward[..., :-1] + backward[..., :-1] - backward[..., 1:]) / 2
-        places = ops.broadcast_to(ops.argsort(order, axis=1)[None], gains.shape)
-        gains = ops.take_along_axis(gains, places, axis=2)
-
-        # mean and sum of squared deviations of blocks, merged after Chan et al. (1979)
-        done = ops.cast(i * block, a.dtype)
-        block_mean = ops.mean(gains, axis=1)
-        shift = block_mean - mean
-        squares = squares + ops.sum(ops.square(gains - block_mean[:, None]), axis=1)
-        squares = squares + ops.square(shift) * done * block / (done + block)
-        return i + 1, mean + shift * block / (done + block), squares
-
-    def stderr_of(i, squares):
-        done = ops.cast(i * block, a.dtype)
-        return ops.sqrt(squares / (done * (done - 1)))
-
-    def unfinished(i, mean, squares):
-        if not tolerance:
-            return i * block < pairs
-        errors, sizes = (ops.sum(ops.square(v), axis=1) for v in (stderr_of(i, squares), mean))
-        rough = ops.any(errors > tolerance**2 * sizes)
-        return ops.logical_and(i * block < pairs, ops.logical_or(rough, i * block < min(2, pairs)))
-
-    zeros = ops.zeros_like(a[..., 0])
-    i, values, squares = ops.while_loop(unfinished, step, (ops.zeros((), "int32"), zeros, zeros))
-    return values, stderr_of(i, squares), baseline, full - baseline, i * block
-
-
-def _target_probability(logits):
-    """Softmax probability of the target, whose logit has been subtracted from all, over the last axis."""
-    return 1 / ops.sum(ops.exp(logits), axis=-1)
-
-
-def _block_length(pairs, size):
-    """Largest divisor of `pairs` that keeps a block of `size` elements an order within some tens of megabytes."""
-    return max(d for d in range(1, pairs + 1) if pairs % d == 0 and (d == 1 or d * size <= 4_000_000))
+    present = np.array(list(itertools.product((False, True), repeat=n)))
+    size = present.sum(axis=1, keepdims=True)
+    # of the orders of n players, (s - 1)! (n - s)! have player k enter last in a coalition of size s
+    weight = np.array([0] + [1 / (n * math.comb(n - 1, s - 1)) for s in range(1, n + 1)])
+    without = np.array([1 / (n * math.comb(n - 1, s)) for s in range(n)] + [0])
+    return present, np.where(present, weight[size], -without[size]).T

@@ -77,7 +77,7 @@ def maps(model, x, seed):
     """Approve and reject of each digit: for each reading an array `(2, 10, 28, 28)`."""
     found = {}
     for players in ("features", "logits"):
-        explainer = ks.LRP(model, head_players=players, n_paths=PATHS, seed=seed)
+        explainer = ks.LRP(model, head_players=players, head_method="sampled", n_paths=PATHS, seed=seed)
         found[players] = _means(x, lambda block: _per_grey(explainer, block))
     found["sensitivity"] = _means(x, lambda block: slopes(model, block))
     return found

@@ -45,9 +45,13 @@ def head_model(last, n=5):
     return keras.Model(x, last(layers.Dense(n, kernel_initializer="identity", use_bias=False, name="features")(x)))
 
 
-def check_game(found, worth, n, total_atol=1e-6):
+def check_game(explain, worth, n, total_atol=1e-6):
+    """Of `explain(**options of LRP)`: by all coalitions, and by 500 pairs of orders."""
     exact, spread = by_orders(worth, n)
-    pairs = 500
+    found = explain()
+    np.testing.assert_allclose(found.head[0].ravel(), exact, atol=1e-5)
+    assert not found.head_stderr.any() and found.head_paths == 0
+    pairs, found = 500, explain(head_method="sampled")
     np.testing.assert_allclose(found.head[0].ravel(), exact, atol=5 * spread.max() / math.sqrt(pairs))
     assert np.all(np.abs(found.head[0].ravel() - exact) <= 5 * found.head_stderr[0].ravel() + 1e-6)
     np.testing.assert_allclose(found.head_baseline[0], worth(np.zeros(n)), atol=total_atol)
@@ -73,8 +77,11 @@ def test_softmax_features_get_their_shapley_values(end, rng):
     model = head_model(keras.Sequential(end))
     kernel, bias = (w.reshape(-1, w.shape[-1]).astype("float64") for w in model.get_weights()[1:])
     x = rng.normal(size=(1, 5))
-    found = ks.LRP(model).explain(x, 2)
-    check_game(found, lambda present: softmax((present * x[0]) @ kernel + bias[0])[2], 5)
+    check_game(
+        lambda **options: ks.LRP(model, **options).explain(x, 2),
+        lambda present: softmax((present * x[0]) @ kernel + bias[0])[2],
+        5,
+    )
 
 
 def test_softmax_logits_as_players(rng):
@@ -83,7 +90,8 @@ def test_softmax_logits_as_players(rng):
     found = ks.LRP(model, head_players="logits").explain(x, 1)
     kernel, bias = model.get_weights()[1:]
     logits = x[0] @ kernel + bias
-    check_game(found, lambda present: softmax(present * logits)[1], 4)
+    explain = lambda **options: ks.LRP(model, head_players="logits", **options).explain(x, 1)  # noqa: E731
+    check_game(explain, lambda present: softmax(present * logits)[1], 4)
     np.testing.assert_allclose(found.layers["classes"], found.head)
 
 
@@ -91,7 +99,11 @@ def test_several_sigmoids_are_explained_one_at_a_time(rng):
     model = head_model(layers.Dense(3, "sigmoid", bias_initializer=BIAS))
     kernel, bias = model.get_weights()[1:]
     x = rng.normal(size=(1, 5))
-    check_game(ks.LRP(model).explain(x, 2), lambda present: sigmoid((present * x[0]) @ kernel + bias)[2], 5)
+    check_game(
+        lambda **options: ks.LRP(model, **options).explain(x, 2),
+        lambda present: sigmoid((present * x[0]) @ kernel + bias)[2],
+        5,
+    )
 
 
 @pytest.mark.parametrize("target, sign", [(None, 1), (1, 1), (0, -1)])
@@ -100,7 +112,8 @@ def test_one_sigmoid_unit_means_class_1(target, sign, rng):
     kernel, bias = model.get_weights()[1:]
     x = rng.normal(size=(1, 5))
     found = ks.LRP(model).explain(x, target)
-    check_game(found, lambda present: sigmoid(sign * ((present * x[0]) @ kernel + bias))[0], 5)
+    explain = lambda **options: ks.LRP(model, **options).explain(x, target)  # noqa: E731
+    check_game(explain, lambda present: sigmoid(sign * ((present * x[0]) @ kernel + bias))[0], 5)
     assert found.target[0] == (1 if target is None else target)
     with pytest.raises(ValueError, match=r"`target`.*\[0, 2\)"):
         ks.LRP(model)(x, 2)
@@ -116,10 +129,14 @@ def test_a_model_of_logits_is_explained_as_logits_unless_asked(rng):
     np.testing.assert_allclose(found.head[0], [logits[0], 0, 0], rtol=1e-5)
     assert found.head_paths == 0 and found.head_baseline[0] == 0 and not found.head_stderr.any()
     check_game(
-        ks.LRP(model, head="softmax").explain(x, 0), lambda present: softmax((present * x[0]) @ kernel + bias)[0], 5
+        lambda **options: ks.LRP(model, head="softmax", **options).explain(x, 0),
+        lambda present: softmax((present * x[0]) @ kernel + bias)[0],
+        5,
     )
     check_game(
-        ks.LRP(model, head="sigmoid").explain(x, 0), lambda present: sigmoid((present * x[0]) @ kernel + bias)[0], 5
+        lambda **options: ks.LRP(model, head="sigmoid", **options).explain(x, 0),
+        lambda present: sigmoid((present * x[0]) @ kernel + bias)[0],
+        5,
     )
 
 
@@ -217,9 +234,9 @@ def test_none_explains_the_predicted_class(rng):
 
 def test_a_very_large_head_stops_at_the_tolerance_and_says_so(rng, monkeypatch):
     monkeypatch.setattr("keras_shapley.head.MAX_SAMPLES", 1000)
-    monkeypatch.setattr("keras_shapley.shapley._block_length", lambda pairs, size: 5)
+    monkeypatch.setattr("keras_shapley.softmax._block_length", lambda pairs, size: 5)
     model = head_model(layers.Dense(4, "softmax"))
-    found = ks.LRP(model).explain(rng.normal(size=(1, 5)))
+    found = ks.LRP(model, head_method="sampled").explain(rng.normal(size=(1, 5)))
     assert 10 <= found.head_paths < 1000
     assert np.sqrt((found.head_stderr**2).sum() / (found.head**2).sum()) <= 0.05
     np.testing.assert_allclose(found.head.sum(), found.head_total[0], atol=1e-5)
@@ -273,5 +290,32 @@ def test_a_single_logit_speaks_for_class_1_and_against_class_0(rng):
 
 def test_paths_are_all_walked_whatever_their_number(rng):
     """499 pairs have no divisor, and three players make the first pairs agree by chance."""
-    found = ks.LRP(head_model(layers.Dense(4, "softmax"), n=3), n_paths=998).explain(rng.normal(size=(20, 3)))
+    found = ks.LRP(head_model(layers.Dense(4, "softmax"), n=3), head_method="sampled", n_paths=998).explain(
+        rng.normal(size=(20, 3))
+    )
     assert found.head_paths == 998
+
+
+def test_few_players_are_enumerated_and_many_sampled(rng):
+    for n, paths in ((16, 0), (17, 1000)):
+        model = head_model(layers.Dense(4, "softmax", bias_initializer=BIAS), n)
+        found = ks.LRP(model).explain(rng.normal(size=(2, n)))
+        assert found.head_paths == paths and found.head_stderr.any() == bool(paths)
+        np.testing.assert_allclose(found.head.sum(axis=1), found.head_total, atol=1e-5)
+    with pytest.raises(ValueError, match="head_method='exact'.*up to 16 players. Received: a head with 17"):
+        ks.LRP(model, head_method="exact")(rng.normal(size=(2, 17)))
+    with pytest.raises(ValueError, match="`head_method` must be one of .*'quadrature'. Received: head_method='monte"):
+        ks.LRP(model, head_method="monte carlo")
+
+
+def test_what_quadrature_misses_of_the_sum_is_a_gap_of_the_last_layer(rng):
+    model = head_model(layers.Dense(4, "softmax", bias_initializer=BIAS, name="classes"), 20)
+    x = rng.normal(size=(3, 20))
+    found, sampled = (ks.LRP(model, head_method=method).explain(x) for method in ("quadrature", "sampled"))
+    assert np.isnan(found.head_stderr).all() and found.head_paths == 0
+    np.testing.assert_allclose(found.head_total, sampled.head_total, atol=1e-6)
+    missed = found.head_total - found.head.sum(axis=1)
+    assert 1e-4 < np.abs(missed).max() < 0.05
+    np.testing.assert_allclose(found.conservation_gap.signed["classes"], missed, atol=1e-5)
+    size = np.linalg.norm(sampled.head, axis=1)
+    assert (np.linalg.norm(found.head - sampled.head, axis=1) / size).max() < 0.15

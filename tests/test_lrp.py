@@ -114,7 +114,7 @@ def test_an_image_is_explained_as_it_is_alone(convnet, images):
 
 
 def test_the_same_seed_gives_the_same_relevance(convnet, images):
-    one, same, other = (ks.LRP(convnet, seed=seed).explain(images).head for seed in (0, 0, 1))
+    one, same, other = (ks.LRP(convnet, head_method="sampled", seed=seed).explain(images).head for seed in (0, 0, 1))
     np.testing.assert_array_equal(one, same)
     assert np.abs(one - other).max() > 0
 

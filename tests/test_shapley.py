@@ -1,16 +1,13 @@
-"""Shapley values of a neuron, and of a softmax by random orders, against enumeration."""
+"""Shapley values of a neuron, against enumeration."""
 
 import itertools
 import math
-from functools import partial
 
 import numpy as np
 import pytest
 from keras import ops
 
 import keras_shapley as ks
-from keras_shapley._backend import compiled
-from keras_shapley.shapley import random_orders, softmax_shapley_values
 
 TABLE_1 = {
     "exact": (-1 / 6, 4 / 3, -7 / 6),
@@ -100,84 +97,3 @@ def test_dead_inputs_give_finite_values(method):
 def test_bad_input_is_named(arguments, word):
     with pytest.raises(ValueError, match=word):
         ks.neuron_shapley_values(**arguments)
-
-
-def softmax_game(rng, batch=3, players=5, classes=4):
-    a = rng.normal(size=(batch, players, classes)).astype("float32")
-    b = rng.normal(size=(batch, classes)).astype("float32")
-    a[:, :, 0] = b[:, 0] = 0  # the target is class 0
-    return a, b
-
-
-WALK = compiled(softmax_shapley_values, ())
-
-
-def walk(a, b, orders, fn=WALK):
-    return [ops.convert_to_numpy(part) for part in fn(*map(ops.convert_to_tensor, (a, b, orders)))]
-
-
-def probability(a, b, present):
-    logits = b + a[present].sum(axis=0)
-    return np.exp(logits[0] - np.logaddexp.reduce(logits))
-
-
-def test_all_orders_give_the_exact_values_of_a_softmax(rng):
-    a, b = softmax_game(rng)
-    # one order of each pair of reverses
-    orders = np.array([order for order in itertools.permutations(range(5)) if order < order[::-1]], "int32")
-    values, _, baseline, total, paths = walk(a, b, orders)
-    assert paths == 60
-    for image in range(3):
-        worth = partial(probability, a[image].astype("float64"), b[image].astype("float64"))
-        np.testing.assert_allclose(values[image], by_permutations(worth, 5), atol=1e-6)
-        np.testing.assert_allclose(baseline[image], worth(np.zeros(5, bool)), rtol=1e-5)
-        np.testing.assert_allclose(total[image], worth(np.ones(5, bool)) - baseline[image], atol=1e-6)
-
-
-def test_a_single_pair_of_paths_is_efficient(rng):
-    a, b = softmax_game(rng, players=40, classes=10)
-    values, stderr, _, total, _ = walk(a, b, random_orders(40, 1, seed=3))
-    np.testing.assert_allclose(values.sum(axis=1), total, atol=2e-6)
-    assert np.isnan(stderr).all()  # one pair says nothing of its error
-
-
-def test_standard_errors_are_those_of_pair_means(rng):
-    a, b = softmax_game(rng, players=6)
-    orders = random_orders(6, 12, seed=1)
-    values, stderr, *_ = walk(a, b, orders)
-    pairs = np.stack([walk(a, b, orders[i : i + 1])[0] for i in range(12)])
-    np.testing.assert_allclose(values, pairs.mean(axis=0), atol=1e-6)
-    np.testing.assert_allclose(stderr, pairs.std(axis=0, ddof=1) / np.sqrt(12), rtol=1e-3, atol=1e-7)
-
-
-def test_blocks_of_orders_give_the_same_as_one_at_a_time(rng, monkeypatch):
-    a, b = softmax_game(rng, players=6)
-    orders = random_orders(6, 12, seed=1)
-    whole = walk(a, b, orders)
-    monkeypatch.setattr("keras_shapley.shapley._block_length", lambda pairs, size: 3)
-    for one, other in zip(whole, walk(a, b, orders, softmax_shapley_values)):
-        np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-6)
-
-
-def test_the_standard_error_covers_the_truth(rng):
-    """Of 400 z-scores against all orders, about 95 % are below 1.96, and none is wild."""
-    a, b = softmax_game(rng, batch=1, players=5)
-    orders = np.array([order for order in itertools.permutations(range(5)) if order < order[::-1]], "int32")
-    truth = walk(a, b, orders)[0]
-    scores = []
-    for seed in range(80):
-        values, stderr, *_ = walk(a, b, random_orders(5, 50, seed))
-        scores.append((values - truth) / stderr)
-    assert 0.90 < np.mean(np.abs(scores) < 1.96) < 0.99
-    assert np.max(np.abs(scores)) < 5
-
-
-def test_sampling_stops_at_the_tolerance(rng, monkeypatch):
-    a, b = softmax_game(rng, players=8)
-    monkeypatch.setattr("keras_shapley.shapley._block_length", lambda pairs, size: 10)
-    orders = random_orders(8, 500, seed=0)
-    values, stderr, _, total, pairs = walk(a, b, orders, partial(softmax_shapley_values, tolerance=0.1))
-    share = np.sqrt((stderr**2).sum(axis=1) / (values**2).sum(axis=1))
-    assert 10 <= pairs < 500
-    assert share.max() <= 0.1
-    np.testing.assert_allclose(values.sum(axis=1), total, atol=2e-6)
