@@ -53,7 +53,7 @@ the settings that the controls were run in, over ReLU and over SA.
 CONTROL = "gelu"  # run where all controls are
 TABLES = (
     *("table1", "table2", "figure3", "figure5", "figure6", "shapley_gradient", "large_bias", "initialisation"),
-    *("neuron_accuracy", "faithfulness"),
+    *("neuron_accuracy", "sampling_errors", "faithfulness"),
 )
 PICTURES = {
     "figure1": "Fig. 1: a gate opens where one signal is out of line; what the pooled second moment leaves of it",
@@ -66,6 +66,7 @@ PICTURES = {
     "shapley_gradient": "Gradients of ReLU, ShapLU and SA beside the Shapley gradient by random orders",
     "large_bias": "Relevance where the bias is large",
     "neuron_accuracy": "Errors of eq. (1), of a quadrature and of random orders for one neuron",
+    "sampling_errors": "Errors of estimates of Shapley values against their cost, beside shap and captum",
     "faithfulness": "How near explanations come to Shapley values, against their cost",
     "faithfulness_maps": "What they show, for a network with ReLU and one with SA",
 }
