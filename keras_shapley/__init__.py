@@ -2,6 +2,7 @@
 
 from keras_shapley import metrics, presets, rules
 from keras_shapley.callbacks import LRPHeatmaps
+from keras_shapley.convert import Conversion, to_relu, to_shapley
 from keras_shapley.explanation import Explanation
 from keras_shapley.games import ShapleyValues, exact_shapley_values, sampled_shapley_values
 from keras_shapley.initializers import SANormal
@@ -27,6 +28,7 @@ from keras_shapley.shapley import neuron_shapley_values
 __version__ = "0.1.0"
 
 __all__ = [
+    "Conversion",
     "Explanation",
     "FastShapleyValues",
     "LRP",
@@ -53,4 +55,6 @@ __all__ = [
     "presets",
     "rules",
     "sampled_shapley_values",
+    "to_relu",
+    "to_shapley",
 ]

@@ -235,7 +235,7 @@ def trace(model):
     Raises:
         ValueError: if the model is not built, or is of another kind.
     """
-    if not _is_open(model):
+    if not is_open(model):
         raise ValueError(
             f"Only Sequential and Functional models can be walked. Received: model '{model.name}' of type "
             f"{type(model).__name__}, whose call is code of its own. Rebuild it with keras.Model(inputs, outputs)."
@@ -273,7 +273,8 @@ def _structure(model):
     return model.inputs[0] if isinstance(model, keras.Sequential) else model._inputs_struct
 
 
-def _is_open(op):
+def is_open(op):
+    """Whether an operation is a model made of layers alone, without code of its own."""
     if isinstance(op, keras.Sequential):
         return type(op).call is keras.Sequential.call
     return isinstance(op, keras.Function) and type(op).call in (keras.Function.call, Functional.call)
@@ -305,7 +306,7 @@ class _Tracer:
         name = f"{path}:{self.uses[path]}" if self.uses[path] else path
         self.uses[path] += 1
         call = Call(name, op, arguments)
-        if _is_open(op):
+        if is_open(op):
             named = call.named(call.inputs)
             x = named["inputs"]
             if isinstance(x, Value) and isinstance(named.get("mask"), Value):

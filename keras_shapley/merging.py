@@ -95,9 +95,14 @@ def _ends_linear(call):
     return not isinstance(call.op, ShapleyLayer) and call.op.activation in (None, keras.activations.linear)
 
 
-def _check_axis(call, neighbour):
+def along_the_channels(call, neighbour):
+    """Whether a BatchNormalization has a number for each channel of the linear layer beside it."""
     rank = call.op.input_spec.ndim
-    if call.op.axis % rank != linear_map(neighbour.op).channel_axis % rank:
+    return call.op.axis % rank == linear_map(neighbour.op).channel_axis % rank
+
+
+def _check_axis(call, neighbour):
+    if not along_the_channels(call, neighbour):
         raise ValueError(
             f"Layer {call.description} cannot be merged into {neighbour.description}: it normalises axis "
             f"{call.op.axis}, which is not the axis of that layer's channels. Use merge_batch_norm=False."

@@ -1,0 +1,356 @@
+"""Models converted to Shapley activations and back: weights, outputs, what is changed, what is left and why."""
+
+import json
+import zipfile
+
+import keras
+import numpy as np
+import pytest
+from keras import layers, ops
+
+import keras_shapley as ks
+
+BIAS = keras.initializers.RandomNormal(stddev=0.5, seed=1)
+torch_only = pytest.mark.skipif(keras.backend.backend() != "torch", reason="once, where nothing is compiled")
+
+
+def outputs(model, x):
+    return np.asarray(ops.convert_to_numpy(model(x, training=False)))
+
+
+def with_statistics(model, rng):
+    """The model with moving statistics, scales and shifts that are not those of the beginning."""
+    for layer in model.layers:
+        if isinstance(layer, layers.BatchNormalization):
+            layer.set_weights([rng.uniform(0.5, 1.5, weight.shape) for weight in layer.get_weights()])
+    return model
+
+
+def mixed():
+    """An activation inside, one behind, one behind a normalisation, and what cannot be converted."""
+    x = keras.Input((8, 8, 3), name="image")
+    y = layers.Conv2D(4, 3, activation="relu", bias_initializer=BIAS, name="inside")(x)
+    y = layers.DepthwiseConv2D(3, padding="same", use_bias=False, name="depthwise")(y)
+    y = layers.BatchNormalization(name="bn")(y)
+    y = layers.ReLU(name="relu_behind_bn")(y)
+    z = layers.Conv2D(4, 1, name="to_add")(y)
+    y = layers.Activation("relu", name="relu_behind_add")(layers.Add(name="add")([y, z]))
+    y = layers.GlobalAveragePooling2D()(y)
+    y = layers.Dense(6, bias_initializer=BIAS, name="before")(y)
+    y = ops.relu(y)
+    y = layers.Dense(5, "gelu", name="gelu")(y)
+    return keras.Model(x, layers.Dense(3, "softmax", name="classes")(y))
+
+
+@pytest.fixture
+def images(rng):
+    return rng.normal(size=(4, 8, 8, 3)).astype("float32")
+
+
+def test_shaplu_changes_no_output_and_says_what_was_done(images, rng):
+    model = with_statistics(mixed(), rng)
+    before = outputs(model, images)
+    new, report = ks.to_shapley(model, "shaplu")
+    np.testing.assert_allclose(outputs(new, images), before, atol=1e-6)
+    assert report.changed == {
+        "inside": "Conv2D with relu -> ShapLUConv2D",
+        "depthwise": "DepthwiseConv2D, 'bn' (BatchNormalization), 'relu_behind_bn' (ReLU) -> ShapLUDepthwiseConv2D",
+        "before": "Dense, 'relu' (Relu) -> ShapLUDense",
+    }
+    assert report.left == {
+        "to_add": "no activation follows it",
+        "relu_behind_add": "no layer of its own is in front of it that can be converted",
+        "gelu": "its activation is gelu",
+        "classes": "its activation is softmax",
+    }
+    assert "3 layers changed, 4 left" in str(report) and "to_add: no activation" in str(report)
+    names = {layer.name for layer in new.layers}
+    assert {"bn", "relu_behind_bn"}.isdisjoint(names) and "relu_behind_add" in names
+    # the old one is as it was, and shares nothing with the new one
+    np.testing.assert_array_equal(outputs(model, images), before)
+    new.get_layer("inside").set_weights([2 * weight for weight in new.get_layer("inside").get_weights()])
+    np.testing.assert_array_equal(outputs(model, images), before)
+
+
+def test_sa_is_eq_5_with_the_weights_of_the_old_model(images, rng):
+    model = with_statistics(mixed(), rng)
+    new, _ = ks.to_shapley(model, second_moment="pooled", only=["inside"])
+    layer = new.get_layer("inside")
+    assert type(layer) is ks.SAConv2D and layer.second_moment == "pooled"
+    alone = ks.SAConv2D(4, 3, second_moment="pooled")
+    alone.build((None, 8, 8, 3))
+    alone.set_weights(model.get_layer("inside").get_weights())
+    np.testing.assert_allclose(outputs(layer, images), outputs(alone, images), atol=1e-6)
+    assert np.abs(outputs(new, images) - outputs(model, images)).max() > 1e-4
+
+
+def test_only_what_is_named_is_converted(images):
+    model = mixed()
+    new, report = ks.to_shapley(model, only="before")
+    assert list(report.changed) == ["before"] and report.left["inside"] == "it was not asked for"
+    assert type(new.get_layer("inside")) is layers.Conv2D
+    with pytest.raises(ValueError, match="not: dense_99. Convertible: inside, depthwise, before"):
+        ks.to_shapley(model, only=["before", "dense_99"])
+    with pytest.raises(ValueError, match=r"`only` names 'to_add' \(Conv2D\).*: no activation follows it"):
+        ks.to_shapley(model, only=["to_add"])
+    with pytest.raises(ValueError, match=r"`only` names 'add' \(Add\).*: it has no weights"):
+        ks.to_shapley(model, only=["add"])
+
+
+def test_normalisations_stay_on_request(images, rng):
+    new, report = ks.to_shapley(with_statistics(mixed(), rng), "shaplu", merge_batch_norm=False)
+    assert report.left["depthwise"] == "'bn' (BatchNormalization) follows it"
+    assert type(new.get_layer("bn")) is layers.BatchNormalization
+
+
+def test_gelu_and_relu6_are_replaced_on_request(rng):
+    model = keras.Sequential(
+        [
+            keras.Input((5,)),
+            layers.Dense(6, "gelu", name="a"),
+            layers.Dense(6, name="b"),
+            layers.ReLU(max_value=6.0, name="clip"),
+            layers.Dense(6, "relu6", name="c"),
+            layers.Dense(6, name="d"),
+            layers.ReLU(max_value=2.0),
+            layers.Dense(6, "relu", name="e"),
+        ]
+    )
+    _, report = ks.to_shapley(model, replaces=("gelu", "relu6"))
+    assert list(report.changed) == ["a", "b", "c"]
+    assert report.left == {"d": "another relu follows it", "e": "its activation is relu"}
+    new, _ = ks.to_shapley(model, "shaplu", replaces="relu6")
+    x = rng.uniform(-1, 1, size=(3, 5)).astype("float32")
+    # nothing here comes near the bound
+    np.testing.assert_allclose(outputs(new, x), outputs(model, x), atol=1e-6)
+
+
+def nested():
+    inner = keras.Sequential(
+        [keras.Input((6,)), layers.Dense(6, "relu", bias_initializer=BIAS, name="first"), layers.Dense(6, name="last")],
+        name="inner",
+    )
+    a = keras.Input((6,))
+    branch = keras.Model(
+        a, layers.ReLU(name="relu")(layers.Dense(6, bias_initializer=BIAS, name="only")(a)), name="branch"
+    )
+    x = keras.Input((6,), name="x")
+    # the ReLU behind the inner model is that of its last layer; the branch is used twice
+    y = layers.Activation("relu", name="behind")(inner(x))
+    return keras.Model(x, layers.Dense(2, name="out")(layers.Concatenate()([branch(y), branch(branch(x))])))
+
+
+def test_nested_and_shared_models(rng):
+    model = nested()
+    x = rng.normal(size=(3, 6)).astype("float32")
+    new, report = ks.to_shapley(model, "shaplu")
+    assert list(report.changed) == ["inner/first", "inner/last", "branch/only"]
+    np.testing.assert_allclose(outputs(new, x), outputs(model, x), atol=1e-6)
+    assert type(new.get_layer("branch").get_layer("only")) is ks.ShapLUDense
+    assert len(new.get_layer("branch").layers) == 2
+    back, _ = ks.to_relu(new)
+    np.testing.assert_array_equal(outputs(back, x), outputs(new, x))
+    only, report = ks.to_shapley(model, only=["branch/only"])
+    assert list(report.changed) == ["branch/only"]
+
+
+def test_a_relu_that_serves_others_stays(rng):
+    relu = layers.ReLU(name="shared_relu")
+    x = keras.Input((4,))
+    y = relu(layers.Dense(4, name="a")(x))
+    z = relu(layers.Add()([y, x]))
+    once = layers.ReLU(name="own_relu")(layers.Dense(4, name="b")(z))
+    taken = layers.Dense(4, name="c")(once)
+    model = keras.Model(x, [layers.ReLU()(taken), taken])
+    new, report = ks.to_shapley(model, "shaplu")
+    assert list(report.changed) == ["b"]
+    assert report.left["a"] == "'shared_relu' (ReLU) behind it serves other layers as well"
+    assert report.left["c"] == "no activation follows it"
+    values = rng.normal(size=(2, 4)).astype("float32")
+    for one, other in zip(new(values), model(values)):
+        np.testing.assert_allclose(ops.convert_to_numpy(one), ops.convert_to_numpy(other), atol=1e-6)
+
+
+def test_one_relu_for_two_layers_that_both_convert(rng):
+    relu = layers.ReLU(name="shared_relu")
+    model = keras.Sequential([keras.Input((4,)), layers.Dense(4, name="a"), relu, layers.Dense(4, name="b")])
+    x = keras.Input((4,))
+    model = keras.Model(x, relu(model.layers[2](relu(model.layers[0](x)))))
+    new, report = ks.to_shapley(model, "shaplu")
+    assert list(report.changed) == ["a", "b"]
+    values = rng.normal(size=(2, 4)).astype("float32")
+    np.testing.assert_allclose(outputs(new, values), outputs(model, values), atol=1e-6)
+
+
+def test_other_layers_keep_their_state(rng):
+    """An adapted Normalization, statistics, a frozen layer, and the settings of compile."""
+    normalization = layers.Normalization()
+    normalization.adapt(rng.normal(3, 2, size=(50, 4)).astype("float32"))
+    model = keras.Sequential(
+        [
+            keras.Input((4,), name="in"),
+            normalization,
+            layers.Dense(5, "relu", name="a", trainable=False, kernel_regularizer="l2"),
+            layers.LayerNormalization(),
+            layers.BatchNormalization(),
+            layers.Dense(2, "softmax"),
+        ]
+    )
+    with_statistics(model, rng).compile("adam", "sparse_categorical_crossentropy")
+    new, _ = ks.to_shapley(model, "shaplu")
+    x = rng.normal(size=(6, 4)).astype("float32")
+    np.testing.assert_allclose(outputs(new, x), outputs(model, x), atol=1e-6)
+    assert not new.get_layer("a").trainable and new.get_layer("a").kernel_regularizer is not None
+    assert new.compiled and new.name == model.name and new.inputs[0].name == "in"
+    new.fit(x, np.zeros(6), verbose=0)
+
+
+@pytest.mark.parametrize(
+    "layer, shape",
+    [
+        (layers.Dense(3, activation="relu", bias_initializer=BIAS), (5,)),
+        (layers.Dense(3, activation="relu", use_bias=False), (4, 5)),
+        (layers.EinsumDense("abc,cd->abd", (None, 3), activation="relu", bias_axes="d"), (4, 5)),
+        (layers.Conv1D(3, 2, padding="causal", activation="relu", bias_initializer=BIAS), (6, 4)),
+        (layers.Conv2D(4, 3, strides=2, groups=2, activation="relu", bias_initializer=BIAS), (7, 7, 4)),
+        (layers.Conv3D(2, 2, activation="relu", bias_initializer=BIAS), (4, 4, 4, 2)),
+        (layers.DepthwiseConv2D(3, depth_multiplier=2, padding="same", activation="relu"), (5, 5, 3)),
+    ],
+    ids=lambda value: getattr(value, "name", None),
+)
+def test_there_and_back_is_the_same_layer_bit_by_bit(layer, shape, rng):
+    model = keras.Sequential([keras.Input(shape), layer])
+    x = rng.normal(size=(3, *shape)).astype("float32")
+    back, report = ks.to_relu(ks.to_shapley(model, "shaplu")[0], x=x)
+    np.testing.assert_array_equal(outputs(back, x), outputs(model, x))
+    assert type(back.layers[0]) is type(layer)
+    own, old = back.layers[0].get_config(), layer.get_config()
+    assert {**own, "build_config": None} == {**old, "build_config": None}
+    assert report.difference == (0, 0)
+
+
+@pytest.mark.parametrize("kind", ["sa", "shaplu"])
+def test_save_load_and_one_training_step(kind, images, rng, tmp_path):
+    new, _ = ks.to_shapley(with_statistics(mixed(), rng), kind)
+    new.compile("sgd", "sparse_categorical_crossentropy", jit_compile=False)
+    before = new.get_weights()
+    new.fit(images, np.array([0, 1, 2, 0]), verbose=0)
+    moved = [np.abs(a - b).max() for a, b in zip(before, new.get_weights())]
+    assert np.isfinite(moved).all() and max(moved) > 0
+    new.save(tmp_path / "new.keras")
+    loaded = keras.models.load_model(tmp_path / "new.keras")
+    np.testing.assert_array_equal(outputs(loaded, images), outputs(new, images))
+
+
+def test_back_to_plain_keras(images, rng, tmp_path):
+    """Nothing of this package is in the file, not even the initializer that it has for SA."""
+    model = keras.Sequential(
+        [
+            keras.Input((8, 8, 3)),
+            ks.SAConv2D(4, 3, kernel_initializer=ks.SANormal(), moment_gradient=False, name="conv"),
+            layers.Flatten(),
+            ks.ShapLUDense(3, gradient="full", name="dense"),
+        ]
+    )
+    with pytest.raises(ValueError, match="has SA layers, which are not ReLU: conv. With approximate=True"):
+        ks.to_relu(model)
+    plain, report = ks.to_relu(model, approximate=True, x=images)
+    difference = np.abs(outputs(plain, images) - outputs(model, images))
+    np.testing.assert_allclose(report.difference, (difference.mean(), difference.max()), rtol=1e-4)
+    assert report.difference[1] > 1e-3
+    assert report.changed == {
+        "conv": "SAConv2D -> Conv2D with relu",
+        "dense": "ShapLUDense -> Dense with relu",
+    }
+    assert "outputs differ by" in str(report)
+    plain.save(tmp_path / "plain.keras")
+    with zipfile.ZipFile(tmp_path / "plain.keras") as file:
+        config = file.read("config.json").decode()
+    assert "shapley" not in config.lower() and json.loads(config)["class_name"] == "Sequential"
+
+
+class OwnModel(keras.Model):
+    def call(self, inputs):
+        return inputs
+
+
+class OwnDense(layers.Dense):
+    pass
+
+
+def test_what_cannot_be_converted_is_left_with_a_reason(rng):
+    quantized = layers.Dense(4, "relu", name="quantized")
+    model = keras.Sequential(
+        [
+            keras.Input((8, 8, 2)),
+            layers.Conv2DTranspose(4, 3, activation="relu", name="transposed"),
+            layers.SeparableConv2D(4, 3, activation="relu", name="separable"),
+            ks.SAConv2D(4, 3, name="already"),
+            layers.GlobalMaxPooling2D(),
+            OwnDense(4, "relu", name="own"),
+            quantized,
+        ]
+    )
+    quantized.quantize("int8")
+    new, report = ks.to_shapley(model)
+    assert not report.changed
+    assert report.left == {
+        "transposed": "there is no Shapley layer for Conv2DTranspose",
+        "separable": "there is no Shapley layer for SeparableConv2D",
+        "already": "it is a Shapley layer already",
+        "own": "there is no Shapley layer for OwnDense",
+        "quantized": "it is quantized",
+    }
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        (keras.Sequential([layers.Dense(3, "relu")], name="waits"), "Model 'waits' is not built"),
+        (OwnModel(name="own"), "model 'own' of type OwnModel, whose call is code of its own"),
+        (layers.Dense(3), "`model` must be a keras.Model. Received: <Dense"),
+    ],
+)
+def test_bad_models_are_named(model, message):
+    for convert in (ks.to_shapley, ks.to_relu):
+        with pytest.raises(ValueError, match=message):
+            convert(model)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"activation": "silu"}, "`activation` must be one of 'sa', 'shaplu'. Received: activation='silu'"),
+        ({"second_moment": "mean"}, "`second_moment` must be one of"),
+        ({"replaces": "tanh"}, "`replaces` must be one of 'relu', 'relu6', 'gelu'. Received: replaces='tanh'"),
+        ({"merge_batch_norm": None}, "`merge_batch_norm` must be one of"),
+    ],
+)
+def test_bad_options_are_named(options, message):
+    with pytest.raises(ValueError, match=message):
+        ks.to_shapley(mixed(), **options)
+
+
+@torch_only
+@pytest.mark.parametrize(
+    "name, changed, options",
+    [("ResNet50V2", 32, {}), ("MobileNetV2", 35, {"replaces": "relu6"}), ("VGG16", 15, {})],
+)
+def test_keras_applications(name, changed, options, rng, tmp_path):
+    """Outputs before and after, save and load, one training step, and back."""
+    make = getattr(keras.applications, name)
+    model = with_statistics(make(weights=None, input_shape=(32, 32, 3), classes=5), rng)
+    x = rng.uniform(0, 1, size=(2, 32, 32, 3)).astype("float32")
+    new, report = ks.to_shapley(model, "shaplu", **options)
+    assert len(report.changed) == changed
+    if not options:
+        np.testing.assert_allclose(outputs(new, x), outputs(model, x), atol=1e-5)
+    sa, _ = ks.to_shapley(model, **options)
+    sa.compile("sgd", "sparse_categorical_crossentropy")
+    history = sa.fit(x, np.array([0, 1]), verbose=0)
+    assert np.isfinite(history.history["loss"]).all()
+    new.save(tmp_path / "new.keras")
+    np.testing.assert_array_equal(outputs(keras.models.load_model(tmp_path / "new.keras"), x), outputs(new, x))
+    back, report = ks.to_relu(new, x=x)
+    assert report.difference == (0, 0)
+    assert not any(type(layer).__module__.startswith("keras_shapley") for layer in back.layers)
