@@ -2,15 +2,14 @@
 
 import io
 import numbers
-import os
 import pathlib
-import tempfile
 import warnings
 
 import keras
 import numpy as np
 from keras import ops
 
+from keras_shapley._files import check_writable, write
 from keras_shapley._validation import classes, finite, integer, one_of
 from keras_shapley.lrp import LRP
 from keras_shapley.plotting import display_images, height_and_width, plot_heatmaps, relevance_maps
@@ -98,9 +97,9 @@ class LRPHeatmaps(keras.callbacks.Callback):
     def on_train_begin(self, logs=None):
         # made anew each time: the callback may serve one model after another
         self._explainer = LRP(self.model, seed=self.seed) if self.explainer is None else self.explainer
-        _try_to_write("directory", self.directory)
+        check_writable("directory", self.directory)
         if self.tensorboard_dir is not None:
-            _try_to_write("tensorboard_dir", self.tensorboard_dir)
+            check_writable("tensorboard_dir", self.tensorboard_dir)
             _summary()
         if isinstance(self._explainer, LRP):
             # before it sees `y`: its own error would speak of a `target`
@@ -131,11 +130,11 @@ class LRPHeatmaps(keras.callbacks.Callback):
         )
         picture = io.BytesIO()
         figure.savefig(picture, format="png")
-        _write(name.with_suffix(".png"), picture.getvalue())
+        write(name.with_suffix(".png"), picture.getvalue())
         if self.save_arrays:
             arrays = io.BytesIO()
             np.savez_compressed(arrays, **self._arrays(found))
-            _write(name.with_suffix(".npz"), arrays.getvalue())
+            write(name.with_suffix(".npz"), arrays.getvalue())
         if self.tensorboard_dir is not None:
             if self._writer is None:
                 self._writer = _summary().create_file_writer(str(self.tensorboard_dir))
@@ -207,28 +206,6 @@ def _as_drawn(relevance, images):
     """Relevance in the layout of the images, where the model takes another."""
     fits = relevance.ndim in (3, 4) and height_and_width(relevance.shape) == height_and_width(images.shape)
     return relevance if fits else relevance.reshape(len(relevance), -1)
-
-
-def _try_to_write(name, directory):
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=directory) as file:
-            file.write(b"\0")
-    except OSError as error:
-        raise OSError(
-            f"`{name}` must be a directory that can be made and written. Received: {directory} ({error.strerror})"
-        ) from error
-
-
-def _write(path, content):
-    """Writes a file in one step: whoever reads it never sees half of it."""
-    new = path.with_name(f"{path.name}.new")
-    try:
-        new.write_bytes(content)
-        os.replace(new, path)
-    except OSError:
-        new.unlink(missing_ok=True)
-        raise
 
 
 def _summary():

@@ -1,0 +1,134 @@
+"""`python -m keras_shapley explain`: pictures of what LRP gives, and one line for whatever is wrong."""
+
+import re
+
+import keras
+import matplotlib.image
+import numpy as np
+import pytest
+from keras import layers, ops
+
+import keras_shapley as ks
+from keras_shapley.__main__ import main
+
+
+def save(model, path):
+    model.save(path)
+    return str(path)
+
+
+@pytest.fixture
+def grey(tmp_path):
+    """A model of grey images without an axis of channels."""
+    keras.utils.set_random_seed(0)
+    end = [layers.Flatten(), ks.SADense(8), layers.Dense(3, "softmax")]
+    return save(keras.Sequential([keras.Input((8, 8)), *end]), tmp_path / "grey.keras")
+
+
+@pytest.fixture
+def colour(tmp_path):
+    """A model of coloured images of any size that scales its pixels itself."""
+    keras.utils.set_random_seed(0)
+    body = [layers.Rescaling(1 / 255), layers.Conv2D(4, 3, activation="relu"), layers.GlobalAveragePooling2D()]
+    return save(keras.Sequential([keras.Input((None, None, 3)), *body, layers.Dense(1)]), tmp_path / "colour.keras")
+
+
+@pytest.fixture
+def pictures(tmp_path, rng):
+    """Two files of one name, of the size of the grey model."""
+    paths = [tmp_path / "cat.png", tmp_path / "more" / "cat.png"]
+    paths[1].parent.mkdir()
+    for path in paths:
+        matplotlib.image.imsave(path, rng.uniform(size=(8, 8, 3)))
+    return [str(path) for path in paths]
+
+
+def test_what_is_drawn_is_lrp_of_the_resized_grey_image(grey, pictures, tmp_path, capsys):
+    out = tmp_path / "out"
+    names = tmp_path / "names.txt"
+    names.write_text("cat\ndog\nowl\n")
+    options = ["--out", str(out), "--arrays", "--classes", str(names), "--target", "dog"]
+    assert main(["explain", grey, *pictures, *options]) == 0
+    assert sorted(path.name for path in out.iterdir()) == ["cat.npz", "cat.png", "cat_2.npz", "cat_2.png"]
+    assert matplotlib.image.imread(out / "cat_2.png").shape[2] == 4
+    printed = capsys.readouterr().out
+    assert "pixels are scaled to 0 ... 1" in printed and "cat_2.png" in printed and "dog (" in printed
+
+    red, green, blue = np.moveaxis(np.round(255 * matplotlib.image.imread(pictures[1])[..., :3]), -1, 0)
+    x = (np.floor(0.299 * red + 0.587 * green + 0.114 * blue + 0.5) / 255).astype("float32")
+    expected = ks.LRP(keras.models.load_model(grey)).explain(x[None], 1)
+    with np.load(out / "cat_2.npz") as found:
+        np.testing.assert_allclose(found["relevance"], expected.input[0], atol=1e-4)
+        np.testing.assert_allclose(found["probability"], expected.probability[0], atol=1e-3)
+        assert found["target"] == 1
+
+
+def test_options_of_scale_size_rules_and_targets(colour, pictures, tmp_path, capsys):
+    out = tmp_path / "out"
+    sized = ["explain", colour, pictures[0], "--out", str(out), "--arrays", "--size", "6", "9"]
+    found = {}
+    for name, options in {
+        "own": [],
+        "same": ["--range", "0", "255"],
+        "small": ["--range", "0", "1"],
+        "other class": ["--target", "0"],
+        "rules": ["--rules", "epsilon_plus"],
+        "merged": ["--merge-batch-norm"],
+        "preprocess": ["--preprocess", "efficientnet"],
+    }.items():
+        assert main([*sized, *options]) == 0
+        with np.load(out / "cat.npz") as file:
+            found[name] = file["relevance"]
+    assert found["own"].shape == (6, 9, 3)
+    for name in ("same", "merged", "preprocess"):
+        np.testing.assert_allclose(found[name], found["own"], atol=1e-6)
+    np.testing.assert_allclose(found["other class"], -found["own"], atol=1e-6)
+    assert np.abs(found["small"] - found["own"]).max() > 1e-6
+    assert np.abs(found["rules"] - found["own"]).max() > 1e-6
+    assert "0 ... 255" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["{grey}", "{tmp}/no.png"], "no such file: .*no.png"),
+        (["{tmp}/no.keras", "{cat}"], "no such file: .*no.keras"),
+        (["{tmp}/text.txt", "{cat}"], "text.txt cannot be loaded as a Keras model: "),
+        (["{grey}", "{cat}", "{tmp}/text.txt"], "text.txt cannot be read as an image"),
+        (["{grey}", "{cat}", "--target", "3"], "--target must be a number below 3, and is 3"),
+        (["{grey}", "{cat}", "--target", "owl"], "--target must be a number below 3, and is owl"),
+        (["{grey}", "{cat}", "--classes", "{tmp}/text.txt"], "text.txt has 1 names, and the model has 3 classes"),
+        (["{grey}", "{cat}", "--classes", "{cat}"], "cat.png cannot be read as names of classes"),
+        (["{grey}", "{cat}", "--size", "9", "9"], r"--size must fit the model's input of shape \(8, 8\)"),
+        (["{colour}", "{cat}"], "images of any size: say which by --size HEIGHT WIDTH"),
+        (["{grey}", "{cat}", "--preprocess", "resnet99"], "--preprocess must be one of .*vgg16.*, and is resnet99"),
+        (["{grey}", "{cat}", "--batch-size", "0"], "--batch-size must be 1 or more"),
+        (["{vector}", "{cat}"], r"must take one batch of images, and takes inputs of shape \[\(8,\)\]"),
+        (["{five}", "{cat}"], "must take images of 1 or 3 channels, and takes 5"),
+        (["{grey}", "{cat}", "--out", "{tmp}/text.txt"], "--out.* must be a directory that can be made"),
+    ],
+)
+def test_what_is_wrong_is_one_line_and_nothing_is_written(options, message, grey, colour, pictures, tmp_path, capsys):
+    (tmp_path / "text.txt").write_text("just one line\n")
+    places = {"grey": grey, "colour": colour, "cat": pictures[0], "tmp": tmp_path}
+    for name, shape in (("vector", (8,)), ("five", (8, 8, 5))):
+        if f"{{{name}}}" in options:
+            model = keras.Sequential([keras.Input(shape), layers.Flatten(), layers.Dense(2)])
+            places[name] = save(model, tmp_path / f"{name}.keras")
+    before = sorted(tmp_path.rglob("*"))
+    out = [] if "--out" in options else ["--out", str(tmp_path / "out")]
+    assert main(["explain", *(word.format(**places) for word in options), *out]) == 2
+    printed = capsys.readouterr()
+    assert printed.err.startswith("keras_shapley: error: ") and printed.err.count("\n") == 1
+    assert re.search(message, printed.err), printed.err
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_relevance_that_left_the_numbers_is_said_and_not_drawn(pictures, tmp_path, capsys, monkeypatch):
+    model = keras.Sequential([keras.Input((8, 8)), layers.Flatten(), layers.Dense(3, name="out")])
+    model.get_layer("out").set_weights([np.full((64, 3), 1e38, "float32"), np.zeros(3, "float32")])
+    path = save(model, tmp_path / "huge.keras")
+    assert not np.isfinite(ops.convert_to_numpy(model(np.ones((1, 8, 8), "float32")))).all()
+    assert main(["explain", path, pictures[0], "--out", str(tmp_path / "out")]) == 2
+    assert "cat.png: try --rules epsilon_plus" in capsys.readouterr().err
+    assert not list((tmp_path / "out").iterdir())
