@@ -21,6 +21,7 @@ from keras_shapley.layers import (
     ShapLUEinsumDense,
 )
 from keras_shapley.lrp import LRP
+from keras_shapley.monitor import GateMonitor
 from keras_shapley.multilinear import FastShapleyValues, fast_shapley_values
 from keras_shapley.plotting import plot_heatmaps
 from keras_shapley.shapley import neuron_shapley_values
@@ -31,6 +32,7 @@ __all__ = [
     "Conversion",
     "Explanation",
     "FastShapleyValues",
+    "GateMonitor",
     "LRP",
     "LRPHeatmaps",
     "SAConv1D",

@@ -14,6 +14,7 @@ from keras.src.ops import core, math, nn
 from keras.src.ops import numpy as operations
 
 from keras_shapley.layers import ShapleyLayer
+from keras_shapley.linear import LINEAR_TYPES
 
 
 def _classes(module, names):
@@ -278,6 +279,19 @@ def is_open(op):
     if isinstance(op, keras.Sequential):
         return type(op).call is keras.Sequential.call
     return isinstance(op, keras.Function) and type(op).call in (keras.Function.call, Functional.call)
+
+
+def activation_name(op):
+    """Name of the elementwise function that an operation is, or a linear layer ends with; empty for others."""
+    if isinstance(op, RELU_OPERATIONS):
+        return "relu"
+    if isinstance(op, keras.layers.ReLU):
+        plain = not op.negative_slope and not op.threshold
+        return {None: "relu", 6: "relu6"}.get(op.max_value, "another relu") if plain else "another relu"
+    function = getattr(op, "activation", None)
+    if isinstance(op, (keras.layers.Activation, *LINEAR_TYPES)):
+        return getattr(function, "__name__", str(function))
+    return ""
 
 
 class _Tracer:

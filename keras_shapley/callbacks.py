@@ -12,7 +12,10 @@ from keras import ops
 from keras_shapley._files import check_writable, write
 from keras_shapley._validation import classes, finite, integer, one_of
 from keras_shapley.lrp import LRP
-from keras_shapley.plotting import display_images, height_and_width, plot_heatmaps, relevance_maps
+from keras_shapley.plotting import animated, display_images, height_and_width, plot_heatmaps, relevance_maps
+
+# images of `class_means` at once
+_BLOCK = 64
 
 
 class LRPHeatmaps(keras.callbacks.Callback):
@@ -37,6 +40,12 @@ class LRPHeatmaps(keras.callbacks.Callback):
             TensorBoard.
         save_arrays: whether to write `epoch_0001.npz` as well, with `relevance`, `x`, `output`, `probability`,
             `target`, `head_total`, `conservation_gap` (shape `(calls, n)`) and `calls`; and `y` where given.
+        class_means: more data, of which `epoch_0001_classes.png` and its successors show the mean image and the mean
+            relevance of each class: images in the shape of `x`, by the class that is predicted, or a tuple `(images,
+            classes)`. Their mean relevance goes into `epoch_0001.npz` as `class_means`, with NaN for a class without
+            images, if arrays are saved.
+        animation: whether to write `lrp_heatmaps.gif` (and `lrp_heatmaps_classes.gif`) as well, of the pictures of this
+            training, a frame each.
         explainer: what explains: an `LRP` of the model or of a part of it, or any object with its `explain(x, target)`.
             By default `LRP(model, seed=seed)`, of the model that is trained.
         seed: of the default explainer.
@@ -60,6 +69,8 @@ class LRPHeatmaps(keras.callbacks.Callback):
         freq=1,
         tensorboard_dir=None,
         save_arrays=False,
+        class_means=None,
+        animation=False,
         explainer=None,
         seed=0,
     ):
@@ -91,12 +102,16 @@ class LRPHeatmaps(keras.callbacks.Callback):
         self.directory = pathlib.Path(directory)
         self.tensorboard_dir = None if tensorboard_dir is None else pathlib.Path(tensorboard_dir)
         self.freq, self.save_arrays = int(freq), save_arrays
+        self.animation = one_of("animation", animation, (True, False))
+        self.class_means = None if class_means is None else _with_classes(class_means, self.x.shape[1:])
+        self._frames = {}
         self.explainer, self.seed = explainer, seed
         self._explainer = self._writer = None
 
     def on_train_begin(self, logs=None):
         # made anew each time: the callback may serve one model after another
         self._explainer = LRP(self.model, seed=self.seed) if self.explainer is None else self.explainer
+        self._frames = {}
         check_writable("directory", self.directory)
         if self.tensorboard_dir is not None:
             check_writable("tensorboard_dir", self.tensorboard_dir)
@@ -121,37 +136,47 @@ class LRPHeatmaps(keras.callbacks.Callback):
                 stacklevel=2,
             )
             return
-        name = self.directory / f"epoch_{epoch + 1:04d}"
-        figure = plot_heatmaps(
-            _as_drawn(found.input, self.images),
-            self.images,
-            titles=self._titles(found),
-            title=self._headline(epoch, logs),
-        )
-        picture = io.BytesIO()
-        figure.savefig(picture, format="png")
-        write(name.with_suffix(".png"), picture.getvalue())
+        arrays = self._arrays(found)
+        figures = {"": self._figure(found, epoch, logs)}
+        if self.class_means is not None:
+            arrays["class_means"], shown = self._class_means(found.probability.shape[1])
+            figures["_classes"] = self._figure_of_classes(arrays["class_means"], shown, epoch, logs)
+        name = f"epoch_{epoch + 1:04d}"
+        for suffix, figure in figures.items():
+            picture = io.BytesIO()
+            figure.savefig(picture, format="png")
+            write(self.directory / f"{name}{suffix}.png", picture.getvalue())
+            if self.animation:
+                self._frames.setdefault(suffix, []).append(picture.getvalue())
         if self.save_arrays:
-            arrays = io.BytesIO()
-            np.savez_compressed(arrays, **self._arrays(found))
-            write(name.with_suffix(".npz"), arrays.getvalue())
+            saved = io.BytesIO()
+            np.savez_compressed(saved, **arrays)
+            write(self.directory / f"{name}.npz", saved.getvalue())
         if self.tensorboard_dir is not None:
-            if self._writer is None:
-                self._writer = _summary().create_file_writer(str(self.tensorboard_dir))
-            with self._writer.as_default():
+            self._to_tensorboard(figures, epoch)
+
+    def _to_tensorboard(self, figures, epoch):
+        if self._writer is None:
+            self._writer = _summary().create_file_writer(str(self.tensorboard_dir))
+        with self._writer.as_default():
+            for suffix, figure in figures.items():
                 pixels = np.asarray(figure.canvas.buffer_rgba())[None, ..., :3]
-                _summary().image("lrp_heatmaps", pixels, step=epoch + 1)
-            self._writer.flush()
+                _summary().image(f"lrp_heatmaps{suffix}", pixels, step=epoch + 1)
+        self._writer.flush()
 
     def on_train_end(self, logs=None):
+        for suffix, frames in self._frames.items():
+            write(self.directory / f"lrp_heatmaps{suffix}.gif", animated(frames))
+        self._frames = {}
         if self._writer is not None:
             self._writer.close()
             self._writer = None
 
     def _check_classes(self, n_outputs):
         n_classes = max(n_outputs, 2)
-        if self.y is not None and self.y.max() >= n_classes:
-            raise ValueError(f"`y` must be in [0, {n_classes}), the model's classes. Received: {self.y.max()}")
+        for name, y in {"y": self.y, "class_means": self.class_means and self.class_means[1]}.items():
+            if y is not None and y.max() >= n_classes:
+                raise ValueError(f"`{name}` must be in [0, {n_classes}), the model's classes. Received: {y.max()}")
         if self.class_names is not None and len(self.class_names) != n_classes:
             raise ValueError(f"`class_names` must be {n_classes}. Received: {len(self.class_names)} names")
 
@@ -162,12 +187,47 @@ class LRPHeatmaps(keras.callbacks.Callback):
             warnings.simplefilter("ignore", RuntimeWarning)
             return self._explainer.explain(self.x, target)
 
+    def _figure(self, found, epoch, logs):
+        return plot_heatmaps(
+            _as_drawn(found.input, self.images),
+            self.images,
+            titles=self._titles(found),
+            title=self._headline(epoch, logs),
+        )
+
+    def _class_means(self, n_outputs):
+        """Mean relevance of each class, NaN for one without images, and its mean images, `(classes, ...)` both."""
+        x, y = self.class_means
+        n_classes = max(n_outputs, 2)
+        # blocks of one size, the last filled up with its last image: each other size is compiled anew
+        size = min(_BLOCK, len(x))
+        blocks = [np.minimum(np.arange(start, start + size), len(x) - 1) for start in range(0, len(x), size)]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)
+            found = [self._explainer.explain(x[block], None if y is None else y[block]) for block in blocks]
+        relevance, target = (
+            np.concatenate([getattr(part, name) for part in found])[: len(x)] for name in ("input", "target")
+        )
+        chosen = [target == k for k in range(n_classes)]
+        return tuple(
+            np.stack([of[rows].mean(axis=0) if rows.any() else np.full(of.shape[1:], np.nan) for rows in chosen])
+            for of in (relevance, x)
+        )
+
+    def _figure_of_classes(self, means, images, epoch, logs):
+        met = np.isfinite(means.reshape(len(means), -1)).all(axis=1)
+        shape = self.images.shape[1:]
+        return plot_heatmaps(
+            _as_drawn(means[met], self.images[:1]),
+            images[met].reshape(-1, *shape) if images[0].size == self.images[0].size else None,
+            titles=[self._name(k) for k in np.flatnonzero(met)],
+            title=_with_logs("Mean relevance of each class", epoch, logs),
+        )
+
     def _headline(self, epoch, logs):
-        """What is explained, the epoch, and the first few of its logs."""
         of_each = self.target in ("true", "predicted")
         explained = f"the {self.target} class" if of_each else f"class {self._name(int(self.target))}"
-        shown = [f"{name} {value:.3g}" for name, value in (logs or {}).items() if isinstance(value, numbers.Real)]
-        return f"Relevance of {explained}, epoch {epoch + 1}" + (": " if shown else "") + ", ".join(shown[:6])
+        return _with_logs(f"Relevance of {explained}", epoch, logs)
 
     def _titles(self, found):
         """Two lines an image: the true class with its probability, the predicted class with its own."""
@@ -200,6 +260,22 @@ class LRPHeatmaps(keras.callbacks.Callback):
             "calls": np.array(list(gaps)),
         }
         return arrays if self.y is None else {**arrays, "y": self.y}
+
+
+def _with_logs(words, epoch, logs):
+    """What is shown, the epoch, and the first few of its logs, without those that are of single layers."""
+    of_all = {name: value for name, value in (logs or {}).items() if "/" not in name}
+    shown = [f"{name} {value:.3g}" for name, value in of_all.items() if isinstance(value, numbers.Real)]
+    return f"{words}, epoch {epoch + 1}" + (": " if shown else "") + ", ".join(shown[:6])
+
+
+def _with_classes(data, shape):
+    """`(images, their classes or None)`, checked."""
+    x, y = data if isinstance(data, tuple) and len(data) == 2 else (data, None)
+    x = finite("class_means", ops.convert_to_numpy(x))
+    if x.shape[1:] != shape or not len(x):
+        raise ValueError(f"`class_means` must be images of shape {shape}, as `x`. Received: shape {x.shape}")
+    return x, None if y is None else classes("class_means", y, len(x))
 
 
 def _as_drawn(relevance, images):

@@ -163,19 +163,6 @@ def _difference(model, other, x):
     return float(sizes.mean()), float(sizes.max())
 
 
-def _function(op):
-    """Name of the elementwise function that an operation is, or ends with: relu, gelu, linear or its own."""
-    if isinstance(op, _graph.RELU_OPERATIONS):
-        return "relu"
-    if isinstance(op, layers.ReLU):
-        plain = not op.negative_slope and not op.threshold
-        return {None: "relu", 6: "relu6"}.get(op.max_value, "another relu") if plain else "another relu"
-    function = getattr(op, "activation", None)
-    if isinstance(op, (layers.Activation, *LINEAR_TYPES)):
-        return getattr(function, "__name__", str(function))
-    return ""
-
-
 def _plans(graph, replaces, merge_batch_norm):
     """`({call: _Plan}, {call: reason})`: of the layers that can be converted, and of those that cannot."""
     users = collections.defaultdict(list)
@@ -205,7 +192,7 @@ def _plans(graph, replaces, merge_batch_norm):
     for calls in by_op.values():
         op = calls[0].op
         alone = isinstance(op, (layers.ReLU, layers.Activation, *_graph.RELU_OPERATIONS))
-        if alone and _function(op) in replaces and id(op) not in absorbed:
+        if alone and _graph.activation_name(op) in replaces and id(op) not in absorbed:
             left[calls[0]] = "no layer of its own is in front of it that can be converted"
     return plans, left
 
@@ -217,7 +204,7 @@ def _plan(call, users, replaces, merge_batch_norm):
         return f"there is no Shapley layer for {type(op).__name__}"
     if op.quantization_mode is not None:
         return "it is quantized"
-    function = _function(op)
+    function = _graph.activation_name(op)
     if function in replaces:
         return _Plan(function)
     if function != "linear":
@@ -226,7 +213,7 @@ def _plan(call, users, replaces, merge_batch_norm):
     if follower is not None and type(follower.op) is layers.BatchNormalization:
         norm, follower = follower, _only_user(users, follower)
     alone = follower is not None and len(follower.inputs) == 1 and not isinstance(follower.op, LINEAR_TYPES)
-    function = _function(follower.op) if alone else ""
+    function = _graph.activation_name(follower.op) if alone else ""
     if function not in replaces:
         return f"{function or 'no activation'} follows it"
     if norm is None:

@@ -172,7 +172,9 @@ def test_the_headline_says_what_is_explained_and_how_training_stands(target, wor
     x, y = data
     names = ["ant", "bee", "cat", "dog"]
     heatmaps = ks.LRPHeatmaps(x[:2], y[:2], target=target, class_names=names, directory=tmp_path)
-    headline = heatmaps._headline(11, {"loss": 0.12345, "val_accuracy": np.float32(0.5), "nested": {}})
+    headline = heatmaps._headline(
+        11, {"loss": 0.12345, "val_accuracy": np.float32(0.5), "nested": {}, "dense/closed": 0.5}
+    )
     assert headline == f"Relevance of {words}, epoch 12: loss 0.123, val_accuracy 0.5"
     assert heatmaps._headline(0, None) == f"Relevance of {words}, epoch 1"
 
@@ -310,3 +312,68 @@ def test_a_picture_is_never_half_written(data, tmp_path, monkeypatch):
 def test_bad_options_fail_at_once(arguments, word):
     with pytest.raises(ValueError, match=word):
         ks.LRPHeatmaps(**arguments)
+
+
+def test_class_means_are_the_means_of_the_explanations(data, tmp_path):
+    """Of the classes given, or of those predicted; in blocks, of which the last is not full."""
+    x, y = data
+    x = np.concatenate([x] * 4)
+    labels = np.concatenate([y] * 4) % 3
+    for of, known in ((x, None), ((x, labels), labels)):
+        model = compiled(network())
+        heatmaps = ks.LRPHeatmaps(x[:3], y[:3], directory=tmp_path, save_arrays=True, class_means=of)
+        model.fit(*data, verbose=0, callbacks=[heatmaps])
+        found = ks.LRP(model).explain(x, known)
+        with np.load(tmp_path / "epoch_0001.npz") as file:
+            means = file["class_means"]
+        assert means.shape == (4, 8, 8)
+        for k in range(4):
+            rows = found.target == k
+            if rows.any():
+                np.testing.assert_allclose(means[k], found.input[rows].mean(axis=0), atol=1e-6)
+            else:
+                assert np.isnan(means[k]).all()
+        assert np.isnan(means[3]).all() == (known is not None or not (found.target == 3).any())
+    assert (tmp_path / "epoch_0001_classes.png").stat().st_size > 5000
+
+
+def test_the_animation_has_a_frame_for_each_picture_of_the_training(data, tmp_path):
+    from PIL import Image
+
+    x, y = data
+    heatmaps = ks.LRPHeatmaps(x[:3], y[:3], directory=tmp_path, class_means=x, animation=True, freq=2)
+    model = compiled(network())
+    model.fit(x, y, epochs=4, verbose=0, callbacks=[heatmaps])
+    for suffix in ("", "_classes"):
+        with Image.open(tmp_path / f"lrp_heatmaps{suffix}.gif") as gif:
+            assert gif.n_frames == 2
+            for frame, epoch in enumerate((2, 4)):
+                gif.seek(frame)
+                shown = np.asarray(gif.convert("RGB"), "float64")
+                drawn = np.asarray(Image.open(tmp_path / f"epoch_{epoch:04d}{suffix}.png").convert("RGB"))
+                assert np.abs(shown[: len(drawn), : drawn.shape[1]] - drawn).mean() < 3
+                np.testing.assert_array_equal(shown[0, 0], 255)
+    # another training begins another animation
+    model.fit(x, y, epochs=6, initial_epoch=4, verbose=0, callbacks=[heatmaps])
+    with Image.open(tmp_path / "lrp_heatmaps.gif") as gif:
+        assert getattr(gif, "n_frames", 1) == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"class_means": np.zeros((5, 8, 7))}, r"`class_means` must be images of shape \(8, 8\), as `x`.*\(5, 8, 7\)"),
+        ({"class_means": (np.zeros((5, 8, 8)), np.zeros(4))}, r"`class_means` must be class numbers of shape \(5,\)"),
+        ({"class_means": np.full((5, 8, 8), np.nan)}, "`class_means` must be finite"),
+        ({"animation": "gif"}, "`animation` must be one of True, False"),
+    ],
+)
+def test_bad_class_means_are_named(options, message, data):
+    with pytest.raises(ValueError, match=message):
+        ks.LRPHeatmaps(data[0][:3], **options)
+
+
+def test_a_class_that_the_model_has_not_is_named_before_training(data, tmp_path):
+    heatmaps = ks.LRPHeatmaps(data[0][:3], directory=tmp_path, class_means=(data[0], np.full(24, 4)))
+    with pytest.raises(ValueError, match=r"`class_means` must be in \[0, 4\), the model's classes. Received: 4"):
+        compiled(network()).fit(*data, verbose=0, callbacks=[heatmaps])

@@ -1,0 +1,126 @@
+"""GateMonitor: its shares and norms against what the weights give, in the logs of every epoch."""
+
+import csv
+
+import keras
+import numpy as np
+import pytest
+from keras import layers, ops
+
+import keras_shapley as ks
+from keras_shapley import activations
+
+JIT = "auto" if keras.backend.backend() != "tensorflow" else False
+BIAS = keras.initializers.RandomNormal(stddev=0.5, seed=1)
+
+
+def network():
+    return keras.Sequential(
+        [
+            keras.Input((6,)),
+            ks.SADense(8, bias_initializer=BIAS, name="sa"),
+            layers.Dense(7, "relu", bias_initializer=BIAS, name="relu"),
+            layers.Dropout(0.5),
+            layers.Dense(6, bias_initializer=BIAS, name="before"),
+            layers.ReLU(name="alone"),
+            layers.Dense(5, "gelu", bias_initializer=BIAS, name="gelu"),
+            layers.Dense(4, name="frozen", trainable=False),
+            ks.ShapLUDense(4, name="shaplu"),
+            layers.Dense(3, "softmax", name="classes"),
+        ]
+    )
+
+
+@pytest.fixture
+def data(rng):
+    return rng.normal(size=(40, 6)).astype("float32"), np.arange(40) % 3
+
+
+def fit(model, data, callbacks, **options):
+    model.compile(keras.optimizers.SGD(0.1), "sparse_categorical_crossentropy", jit_compile=JIT)
+    return model.fit(*data, batch_size=8, verbose=0, callbacks=callbacks, **options)
+
+
+def test_shares_and_norms_are_those_of_the_weights_of_the_epoch(data, gradients, numpy):
+    model, weights = network(), []
+    keep = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: weights.append(model.get_weights()))
+    history = fit(model, data, [ks.GateMonitor(*data, threshold=0.2), keep], epochs=2).history
+    x, y = data
+    for epoch, state in enumerate(weights):
+        model.set_weights(state)
+        parts = {}
+        h = x
+        for layer in model.layers:
+            parts[layer.name] = h = numpy(layer(h))
+        found = {
+            "sa": numpy(activations.gate(*model.get_layer("sa").moments(x))),
+            "relu": (parts["relu"] > 0).astype(float),
+            "alone": (parts["before"] > 0).astype(float),
+            "shaplu": numpy(activations.gate(*model.get_layer("shaplu").moments(parts["frozen"]))),
+        }
+        gelu = model.get_layer("gelu")
+        found["gelu"] = numpy(activations.normal_cdf(ops.matmul(parts["alone"], gelu.kernel) + gelu.bias))
+        for name, gates in found.items():
+            np.testing.assert_allclose(history[f"{name}/closed"][epoch], np.mean(gates < 0.2), atol=1e-6)
+            np.testing.assert_allclose(history[f"{name}/open"][epoch], np.mean(gates > 0.8), atol=1e-6)
+        # the loss written out, differentiated by the backend
+        slots = [i for i, variable in enumerate(model.trainable_variables) if variable.name == "kernel"]
+
+        def loss(*kernels):
+            mapping = [(model.trainable_variables[i], kernel) for i, kernel in zip(slots, kernels)]
+            with keras.StatelessScope(state_mapping=mapping):
+                p = model(x, training=False)
+            return -ops.mean(ops.log(ops.sum(p * ops.one_hot(y, 3), axis=1)))
+
+        slopes = gradients(loss, *(numpy(model.trainable_variables[i].value) for i in slots))
+        learns = ("sa", "relu", "before", "gelu", "shaplu", "classes")
+        for name, slope in zip(learns, slopes, strict=True):
+            np.testing.assert_allclose(history[f"{name}/gradient_norm"][epoch], np.linalg.norm(slope), rtol=1e-3)
+    norms = {key for key in history if key.endswith("gradient_norm")}
+    assert norms == {f"{name}/gradient_norm" for name in learns}
+    assert history["sa/gradient_norm"][0] != history["sa/gradient_norm"][1]
+
+
+def test_training_is_the_same_with_and_without(data):
+    ends = []
+    for callbacks in ([], [ks.GateMonitor(*data)]):
+        keras.utils.set_random_seed(5)
+        model = network()
+        fit(model, data, callbacks, epochs=2)
+        ends.append(model.get_weights())
+    for one, other in zip(*ends):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_a_file_of_logs_has_them(data, tmp_path):
+    path = tmp_path / "log.csv"
+    history = fit(network(), data, [ks.GateMonitor(*data), keras.callbacks.CSVLogger(path)], epochs=2).history
+    rows = list(csv.DictReader(path.read_text().splitlines()))
+    assert len(rows) == 2
+    for i, row in enumerate(rows):
+        assert float(row["sa/gradient_norm"]) == history["sa/gradient_norm"][i]
+        # those of ReLU are closed or open
+        assert float(row["relu/closed"]) + float(row["relu/open"]) == pytest.approx(1)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((np.zeros((3, 2)), np.zeros(2)), "`x` and `y` must be as many. Received: 3 and 2"),
+        ((np.full((2, 2), np.nan), np.zeros(2)), "`x` must be finite"),
+        ((np.zeros((0, 2)), np.zeros(0)), "Received: 0 and 0"),
+    ],
+)
+def test_bad_data_are_named(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        ks.GateMonitor(*arguments)
+
+
+def test_a_bad_threshold_or_model_is_named(data):
+    with pytest.raises(ValueError, match="`threshold` must be above 0 and below 0.5. Received: threshold=0.5"):
+        ks.GateMonitor(*data, threshold=0.5)
+    inputs = [keras.Input((6,)), keras.Input((6,))]
+    monitor = ks.GateMonitor(*data)
+    monitor.set_model(keras.Model(inputs, layers.Add()(inputs)))
+    with pytest.raises(ValueError, match="models with one input. Received: 2"):
+        monitor.on_train_begin()
