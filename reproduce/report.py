@@ -25,6 +25,7 @@ import initialisation
 import large_bias
 import neuron_accuracy
 import numpy as np
+import sampling_errors
 import shapley_gradient
 import table1_example
 import table2_cifar10_mlp
@@ -391,10 +392,9 @@ def main(argv=None):
         for script in (table1_example, figure1_attention, figure2_scatter):
             script.main(["--out", str(args.results)])
         large_bias.main(["--out", str(args.results)])
-        if (args.results / "shapley_gradient.json").exists():
-            shapley_gradient.main(["--table", "--out", str(args.results)])
-        if (args.results / "neuron_accuracy.json").exists():
-            neuron_accuracy.main(["--table", "--out", str(args.results)])
+        for script in (shapley_gradient, neuron_accuracy, sampling_errors):
+            if (args.results / f"{script.__name__}.json").exists():
+                script.main(["--table", "--out", str(args.results)])
         experiments = figure3_mnist_mlp.FIGURE3, table2_cifar10_mlp.TABLE2, cifar10_resnet20.FIGURE5
         for drawn in (*experiments, initialisation.INITIALISATION, faithfulness.FAITHFULNESS):
             found = grid.rows(args.results / f"{drawn.name}.jsonl")

@@ -37,7 +37,7 @@ def mixed():
     y = layers.Activation("relu", name="relu_behind_add")(layers.Add(name="add")([y, z]))
     y = layers.GlobalAveragePooling2D()(y)
     y = layers.Dense(6, bias_initializer=BIAS, name="before")(y)
-    y = ops.relu(y)
+    y = layers.Activation("relu", name="relu_behind")(y)
     y = layers.Dense(5, "gelu", name="gelu")(y)
     return keras.Model(x, layers.Dense(3, "softmax", name="classes")(y))
 
@@ -55,7 +55,7 @@ def test_shaplu_changes_no_output_and_says_what_was_done(images, rng):
     assert report.changed == {
         "inside": "Conv2D with relu -> ShapLUConv2D",
         "depthwise": "DepthwiseConv2D, 'bn' (BatchNormalization), 'relu_behind_bn' (ReLU) -> ShapLUDepthwiseConv2D",
-        "before": "Dense, 'relu' (Relu) -> ShapLUDense",
+        "before": "Dense, 'relu_behind' (Activation) -> ShapLUDense",
     }
     assert report.left == {
         "to_add": "no activation follows it",
@@ -70,6 +70,15 @@ def test_shaplu_changes_no_output_and_says_what_was_done(images, rng):
     np.testing.assert_array_equal(outputs(model, images), before)
     new.get_layer("inside").set_weights([2 * weight for weight in new.get_layer("inside").get_weights()])
     np.testing.assert_array_equal(outputs(model, images), before)
+
+
+def test_a_relu_that_is_no_layer_but_an_operation(rng):
+    x = keras.Input((5,))
+    model = keras.Model(x, layers.Dense(2)(ops.relu(layers.Dense(6, bias_initializer=BIAS, name="before")(x))))
+    new, report = ks.to_shapley(model, "shaplu")
+    assert list(report.changed) == ["before"] and len(new.layers) == 3
+    values = rng.normal(size=(3, 5)).astype("float32")
+    np.testing.assert_allclose(outputs(new, values), outputs(model, values), atol=1e-6)
 
 
 def test_sa_is_eq_5_with_the_weights_of_the_old_model(images, rng):

@@ -30,7 +30,7 @@ def model_of(hidden, shape=(2, 3, 2)):
     inputs = keras.Input(shape)
     x = layers.Flatten()(inputs)
     for layer in hidden:
-        x = type(layer).from_config(layer.get_config())(x)
+        x = type(layer).from_config({**layer.get_config(), "name": f"front_{type(layer).__name__.lower()}"})(x)
     # a branch behind it
     return keras.Model(inputs, layers.Dense(3, "softmax")(layers.Concatenate()([layers.Dense(4, "relu")(x), x])))
 

@@ -23,7 +23,7 @@ def test_report_and_tables_in_the_repository_are_made_from_their_results(tmp_pat
     results = tmp_path / "results"
     results.mkdir()
     for path in REPRODUCE.glob("results/*"):
-        if path.suffix in (".jsonl", ".npz") or path.stem in ("shapley_gradient", "neuron_accuracy"):
+        if path.suffix in (".jsonl", ".npz") or path.stem in ("shapley_gradient", "neuron_accuracy", "sampling_errors"):
             shutil.copy(path, results)
     assert script.main(["--results", str(results), "--out", str(tmp_path / "README.md")]) == 0
     made = {path.name: path.read_text() for path in results.glob("*.md")}
