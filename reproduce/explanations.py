@@ -1,11 +1,14 @@
-"""Explanations that the study of faithfulness compares: functions of `(model, x, target)` that give one of each image.
+"""Explanations that the studies of faithfulness compare: functions of `(model, x, target)` that give one of each image.
 
 Attributions are of the target's probability, NumPy arrays in the shape of `x`.
 """
 
 import functools
+import importlib.util
 
+import keras
 import numpy as np
+import shap_peers
 from keras import ops
 from sensitivity import sensitivity
 
@@ -71,3 +74,19 @@ METHODS = {
     "masks 64": (64, functools.partial(fast, method="masks", n=64)),
     "masks 256": (256, functools.partial(fast, method="masks", n=256)),
 }
+
+
+def peers(model, x, target):
+    """Explanations of shap, where it is installed, and what an image costs: by name a pair.
+
+    Two orders of the pixels, the fewest that PermutationExplainer takes, and as many gradients as integrated gradients;
+    these on PyTorch alone.
+    """
+    if importlib.util.find_spec("shap") is None:
+        return {}
+    values, evaluations = shap_peers.permutations(2, model, x, target, 0)
+    found = {"shap, PermutationExplainer": (values, evaluations / shap_peers.GRADIENT)}
+    if keras.backend.backend() == "torch":
+        values, evaluations = shap_peers.gradients(STEPS, model, x, target, 0)
+        found["shap, GradientExplainer"] = values, evaluations / shap_peers.GRADIENT
+    return found

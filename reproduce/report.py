@@ -15,6 +15,7 @@ import typing
 import cifar10_resnet20
 import experiment
 import faithfulness
+import faithfulness_cifar10
 import figure1_attention
 import figure2_scatter
 import figure3_mnist_mlp
@@ -27,6 +28,7 @@ import neuron_accuracy
 import numpy as np
 import sampling_errors
 import shapley_gradient
+import study
 import table1_example
 import table2_cifar10_mlp
 
@@ -54,7 +56,7 @@ the settings that the controls were run in, over ReLU and over SA.
 CONTROL = "gelu"  # run where all controls are
 TABLES = (
     *("table1", "table2", "figure3", "figure5", "figure6", "shapley_gradient", "large_bias", "initialisation"),
-    *("neuron_accuracy", "sampling_errors", "faithfulness"),
+    *("neuron_accuracy", "sampling_errors", "faithfulness", "faithfulness_cifar10"),
 )
 PICTURES = {
     "figure1": "Fig. 1: a gate opens where one signal is out of line; what the pooled second moment leaves of it",
@@ -70,6 +72,8 @@ PICTURES = {
     "sampling_errors": "Errors of estimates of Shapley values against their cost, beside shap and captum",
     "faithfulness": "How near explanations come to Shapley values, against their cost",
     "faithfulness_maps": "What they show, for a network with ReLU and one with SA",
+    "faithfulness_cifar10": "How near explanations come to Shapley values on CIFAR-10, against their cost",
+    "faithfulness_cifar10_maps": "What they show there",
 }
 ABSENT = "not run"
 
@@ -253,10 +257,8 @@ def crude_approximation(results):
     if not found:
         return words, "", ABSENT
     means = {
-        f"{model} with {activation}": [
-            faithfulness.of(rows, name, "correlation").mean() for name in ("eq. (2)", "moments")
-        ]
-        for model, activation, rows in faithfulness.groups(found)
+        f"{model} with {activation}": [study.of(rows, name, "correlation").mean() for name in ("eq. (2)", "moments")]
+        for model, activation, rows in study.groups(found)
     }
     listed = "; ".join("{}: {:.3f}, {:.3f}".format(name, *pair) for name, pair in means.items())
     ours = f"MNIST, correlation with them of eq. (2), and of `fast_shapley_values`: {listed}"
@@ -395,8 +397,9 @@ def main(argv=None):
         for script in (shapley_gradient, neuron_accuracy, sampling_errors):
             if (args.results / f"{script.__name__}.json").exists():
                 script.main(["--table", "--out", str(args.results)])
+        studies = faithfulness.FAITHFULNESS, faithfulness_cifar10.FAITHFULNESS_CIFAR10
         experiments = figure3_mnist_mlp.FIGURE3, table2_cifar10_mlp.TABLE2, cifar10_resnet20.FIGURE5
-        for drawn in (*experiments, initialisation.INITIALISATION, faithfulness.FAITHFULNESS):
+        for drawn in (*experiments, initialisation.INITIALISATION, *studies):
             found = grid.rows(args.results / f"{drawn.name}.jsonl")
             if found:
                 drawn.write(found, args.results)

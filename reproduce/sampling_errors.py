@@ -20,10 +20,11 @@ import files
 import keras
 import numpy as np
 import quickstart
+import shap_peers
 from arguments import at_least
-from keras import ops
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from shap_peers import GRADIENT
 
 import keras_shapley as ks
 
@@ -31,7 +32,6 @@ EPOCHS, TRUTH = 8, 4000
 PATHS = (4, 16, 64, 256)
 GRADIENTS = (16, 64, 256)
 # evaluations that a gradient is counted for
-GRADIENT = 3
 DRAWS = 1000
 INTRODUCTION = f"""\
 # Errors of Shapley values by cost
@@ -69,44 +69,6 @@ def of_target(values, target):
     return np.take_along_axis(values, target[:, None, None], axis=2)[..., 0]
 
 
-def probability(model, target):
-    """A function of a NumPy batch that gives the probability of the target."""
-    return lambda x: ops.convert_to_numpy(model(x.reshape(-1, 8, 8).astype("float32"), training=False))[:, target]
-
-
-def shap_permutation(n, model, x, target, seed):
-    import shap
-
-    values, evaluations = [], 0
-    for image, k in zip(x, target):
-        flat, calls = image.reshape(1, -1), []
-        fn = probability(model, k)
-
-        def counted(batch):
-            calls.append(len(batch))
-            return fn(batch)
-
-        explainer = shap.PermutationExplainer(counted, np.zeros((1, flat.shape[1])), seed=seed)
-        active = int((flat != 0).sum())
-        # a permutation there and back
-        found = explainer(flat, max_evals=n // 2 * (2 * active + 1), silent=True)
-        values.append(found.values.reshape(image.shape))
-        evaluations += sum(calls)
-    return np.stack(values), evaluations / len(x)
-
-
-def shap_gradient(n, model, x, target, seed):
-    import shap
-    import torch
-
-    found = []
-    for image, k in zip(x, target):
-        explainer = shap.GradientExplainer(_Logit(model, k), [torch.zeros((1, 8, 8))])
-        values = explainer.shap_values([torch.tensor(image[None])], nsamples=n, rseed=seed)
-        found.append(np.asarray(values[0] if isinstance(values, list) else values).reshape(image.shape))
-    return np.stack(found), GRADIENT * n
-
-
 def captum_sampling(n, model, x, target, seed):
     import captum.attr
     import torch
@@ -120,21 +82,6 @@ def captum_sampling(n, model, x, target, seed):
     return values.cpu().numpy(), n * x[0].size + 1
 
 
-def _Logit(model, target):
-    """A `torch.nn.Module` of one output column, which is what GradientExplainer takes."""
-    import torch
-
-    class Column(torch.nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.model = model
-
-        def forward(self, batch):
-            return self.model(batch, training=False)[:, target : target + 1]
-
-    return Column()
-
-
 # name: (function, sizes)
 METHODS = {
     "random orders": (functools.partial(sampled, antithetic=False), PATHS),
@@ -146,8 +93,8 @@ METHODS = {
     "masks": (masks, GRADIENTS),
 }
 PEERS = {
-    "shap, PermutationExplainer": (shap_permutation, PATHS),
-    "shap, GradientExplainer": (shap_gradient, GRADIENTS),
+    "shap, PermutationExplainer": (shap_peers.permutations, PATHS),
+    "shap, GradientExplainer": (shap_peers.gradients, GRADIENTS),
     "captum, ShapleyValueSampling": (captum_sampling, PATHS[:3]),
 }
 

@@ -1,5 +1,7 @@
-"""`reproduce/faithfulness.py`: a quick run, and what the table says of rows."""
+"""`reproduce/faithfulness.py` and its like on CIFAR-10: quick runs, players, and what the table says of rows."""
 
+import dataclasses
+import functools
 import pathlib
 import sys
 
@@ -12,8 +14,10 @@ REPRODUCE = pathlib.Path(__file__).resolve().parents[1] / "reproduce"
 sys.path.insert(0, str(REPRODUCE))
 
 import experiment
-import faithfulness as script
+import faithfulness
+import faithfulness_cifar10
 import grid
+import study
 from explanations import METHODS
 from neurons import neurons
 
@@ -23,8 +27,9 @@ torch_only = pytest.mark.skipif(keras.backend.backend() != "torch", reason="once
 def row(activation, seed, correlations, others):
     """A finished run with the same numbers for every method but eq. (2) without b/n, which has `others`."""
     measures = {"correlation": correlations, "rank": correlations, "error": correlations}
-    cheap = dict.fromkeys(script.CHEAP, 0.25)
-    methods = {name: {**measures, **cheap} for name in METHODS}
+    cheap = dict.fromkeys(study.CHEAP, 0.25)
+    methods = {name: {"gradients": gradients, **measures, **cheap} for name, (gradients, _) in METHODS.items()}
+    methods["a peer"] = {"gradients": 12.3, **measures}
     methods["eq. (2) without b/n"] = {**methods["eq. (2)"], "correlation": others}
     methods["epsilon plus flat"] = {**methods["eq. (2)"], "correlation": [None] * len(others)}
     run = {"model": "mlp", "activation": activation, "seed": seed}
@@ -34,25 +39,26 @@ def row(activation, seed, correlations, others):
 
 
 def test_table_has_means_over_seeds_and_images_and_answers(tmp_path, monkeypatch):
-    monkeypatch.setattr(script, "DRAWS", 20)
+    monkeypatch.setattr(study, "DRAWS", 20)
     found = [row("relu", seed, [0.6, 0.6, 0.6], [0.7, 0.7, 0.7]) for seed in range(2)]
     found += [row("sa", seed, [0.9, 0.9, 0.9], [0.9, 0.9, 0.9]) for seed in range(2)]
-    text = script.write(found, tmp_path)
+    text = study.write(faithfulness.STUDY, found, tmp_path)
     assert "- mlp, relu: +0.100 (+0.100 to +0.100)" in text
     assert "- mlp, sa: +0.300 (+0.300 to +0.300); +0.200 (+0.200 to +0.200)" in text
     line = next(line for line in text.splitlines() if line.startswith("| eq. (2) |"))
     assert line.startswith("| eq. (2) | 1.4 | 0.600 (0.600 to 0.600) |") and line.endswith("| 0.25 | 0.25 | 0.25 |")
     assert "| epsilon plus flat | 1.4 | constant |" in text
+    assert "| a peer | 12.3 | 0.600 (0.600 to 0.600) |" in text and "(0.600 to 0.600) |  |  |  |" in text
     assert (tmp_path / "faithfulness.md").read_text() == text
 
 
 def test_the_interval_covers_seeds_and_images(rng, monkeypatch):
     """Variances of a mean over 4 seeds and 50 images: 1 between seeds, 1 between images."""
-    monkeypatch.setattr(script, "DRAWS", 200)
+    monkeypatch.setattr(study, "DRAWS", 200)
     values = rng.normal(size=(200, 4, 1)) + rng.normal(size=(200, 4, 50))
     inside = 0
     for part in values:
-        mean, low, high = script.bootstrap(part, np.random.default_rng(0))
+        mean, low, high = study.bootstrap(part, np.random.default_rng(0))
         inside += low < 0 < high
         np.testing.assert_allclose(mean, part.mean())
     # four seeds are few for a bootstrap, which is narrow by sqrt(3/4) and more
@@ -60,12 +66,31 @@ def test_the_interval_covers_seeds_and_images(rng, monkeypatch):
 
 
 def test_the_convolutional_network_is_described():
-    model = script.conv_net(neurons("sa", "Dense"), neurons("sa", "Conv2D"))
+    model = faithfulness.conv_net(neurons("sa", "Dense"), neurons("sa", "Conv2D"))
     assert model.output_shape == (None, 10)
     assert [layer.filters for layer in model.layers if hasattr(layer, "filters")] == [8, 16, 16]
 
 
+def test_players_are_squares_of_pixels_with_their_channels():
+    values = np.arange(2 * 8 * 8 * 3).reshape(2, 8, 8, 3)
+    found = study.by_player(dataclasses.replace(faithfulness_cifar10.STUDY, patch=4), values)
+    np.testing.assert_array_equal(found[1], [values[1, i : i + 4, j : j + 4].sum() for i in (0, 4) for j in (0, 4)])
+
+
+def test_truth_of_a_linear_model_is_its_terms(rng):
+    """Each patch has the sum of its pixels' terms, and absent means that the input is zero."""
+    kernel = rng.normal(size=(8, 8, 3, 2)).astype("float32")
+    x = rng.normal(size=(2, 8, 8, 3)).astype("float32")
+    model = keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Flatten(), keras.layers.Dense(2)])
+    model.layers[-1].kernel.assign(kernel.reshape(-1, 2))
+    values, stderr = study.truth(faithfulness_cifar10.STUDY, model, x, [0, 1], 16)
+    terms = np.stack([image * kernel[..., k] for k, image in enumerate(x)])
+    np.testing.assert_allclose(values, study.by_player(faithfulness_cifar10.STUDY, terms), rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(stderr, 0, atol=1e-4)
+
+
 @torch_only
+@pytest.mark.filterwarnings("ignore")
 def test_quick_run(tmp_path, rng, capsys, monkeypatch):
     path = tmp_path / "data.npz"
     arrays = {f"x_{split}": rng.integers(0, 256, (50, 28, 28), dtype=np.uint8) for split in ("train", "test")}
@@ -73,16 +98,34 @@ def test_quick_run(tmp_path, rng, capsys, monkeypatch):
         # most of a digit's image is black
         images[:, :, 4:] = 0
     np.savez(path, **arrays, **{f"y_{split}": rng.integers(0, 10, 50) for split in ("train", "test")})
-    monkeypatch.setattr(script, "FEW", (4, 2, 8))
-    monkeypatch.setattr(script, "DRAWS", 20)
+    few = dataclasses.replace(faithfulness.STUDY, few=(4, 2, 16))
+    monkeypatch.setattr(study, "DRAWS", 20)
     command = ["--quick", "--data", str(path), "--out", str(tmp_path), "--limit", "40", "--activations", "sa"]
-    assert experiment.main(script.FAITHFULNESS, script.__doc__, script.EXAMPLES, command) == 0
-    rows = grid.rows(tmp_path / "faithfulness.jsonl")
-    assert len(rows) == 1 and all(set(row["result"]["methods"]) == set(METHODS) for row in rows)
-    for found in rows:
-        methods = found["result"]["methods"]
-        assert all(len(of_method["correlation"]) == 2 for of_method in methods.values())
-        assert np.mean(methods["masks 256"]["correlation"]) > np.mean(methods["noise"]["correlation"]) + 0.5
+    short = dataclasses.replace(faithfulness.FAITHFULNESS, perform=functools.partial(study.perform, few))
+    assert experiment.main(short, faithfulness.__doc__, faithfulness.EXAMPLES, command) == 0
+    (row,) = grid.rows(tmp_path / "faithfulness.jsonl")
+    methods = row["result"]["methods"]
+    assert set(methods) >= set(METHODS)
+    assert all(len(of_method["correlation"]) == 2 for of_method in methods.values())
+    for name in ("masks 256", *(name for name in methods if name.startswith("shap"))):
+        assert np.mean(methods[name]["correlation"]) > np.mean(methods["noise"]["correlation"]) + 0.5
     for name in ("faithfulness", "faithfulness_maps"):
         assert matplotlib.image.imread(tmp_path / f"{name}.png")[..., :3].std() > 0.05
     assert "## mlp, sa" in capsys.readouterr().out
+
+
+@torch_only
+@pytest.mark.filterwarnings("ignore")
+def test_quick_run_on_cifar10(tmp_path, rng, monkeypatch):
+    path = tmp_path / "data.npz"
+    arrays = {f"x_{split}": rng.integers(0, 256, (20, 32, 32, 3), dtype=np.uint8) for split in ("train", "test")}
+    np.savez(path, **arrays, **{f"y_{split}": rng.integers(0, 10, 20) for split in ("train", "test")})
+    monkeypatch.setattr(study, "DRAWS", 20)
+    command = ["--quick", "--data", str(path), "--out", str(tmp_path), "--limit", "20", "--activations", "relu"]
+    cifar10 = faithfulness_cifar10
+    assert experiment.main(cifar10.FAITHFULNESS_CIFAR10, cifar10.__doc__, cifar10.EXAMPLES, command) == 0
+    (row,) = grid.rows(tmp_path / "faithfulness_cifar10.jsonl")
+    methods = row["result"]["methods"]
+    assert set(methods) == set(METHODS) and len(methods["moments"]["correlation"]) == 2
+    for name in ("faithfulness_cifar10", "faithfulness_cifar10_maps"):
+        assert matplotlib.image.imread(tmp_path / f"{name}.png")[..., :3].std() > 0.05

@@ -1,0 +1,304 @@
+"""How near explanations of networks come to Shapley values: what the studies of MNIST and of CIFAR-10 share.
+
+Each network is trained, then explained by every method in `explanations` for the predicted class's probability. The
+truth is the Shapley values of the players, pixels or square patches of them, by random orders; nearness to it is
+measured on the first test images, over the players that are not absent; deletion, insertion and infidelity are of more.
+"""
+
+import dataclasses
+import functools
+
+import datasets
+import environment
+import experiment
+import files
+import keras
+import numpy as np
+from explanations import METHODS, peers
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from neurons import neurons
+
+import keras_shapley as ks
+
+STEPS, COALITIONS = 28, 32
+# pictures of these test images are kept, of the runs of seed 0
+SHOWN = 5
+DRAWS, CONFIDENCE = 2000, 0.95
+NEARNESS = {
+    "correlation": ("correlation", ks.metrics.correlation),
+    "rank": ("rank correlation", ks.metrics.rank_correlation),
+    "error": ("relative RMSE", ks.metrics.relative_rmse),
+}
+CHEAP = ("deletion", "insertion", "infidelity")
+EQ2, EQ2_WITHOUT = "eq. (2)", "eq. (2) without b/n"
+
+
+@dataclasses.dataclass(frozen=True)
+class Study:
+    """What is trained and explained.
+
+    Attributes:
+        title: of the table.
+        name: of the files.
+        dataset: `"mnist"` or `"cifar10"`.
+        networks: by name a function of `(dense, convolution)`, which make hidden layers as `Dense` and `Conv2D` do,
+            that gives a model.
+        images: number of test images for the cheap measures; for the truth; and orders of the truth.
+        few: the same three where a run has a limit.
+        patch: side of the squares that are the players, 1 for pixels.
+        absent: value of an absent pixel, of [0, 1]; it is subtracted from all images.
+    """
+
+    title: str
+    name: str
+    dataset: str
+    networks: dict
+    images: tuple
+    few: tuple
+    patch: int = 1
+    absent: float = 0.0
+
+    def experiment(self, **options):
+        """The grid of runs; options as those of `experiment.Experiment` that are left."""
+        return experiment.Experiment(
+            name=self.name,
+            dataset=self.dataset,
+            models=tuple(self.networks),
+            perform=functools.partial(perform, self),
+            write=functools.partial(write, self),
+            **options,
+        )
+
+
+def perform(study, file, out, runs):
+    """What came out of each of the runs, one after the other."""
+    return [one(study, file, out, run) for run in runs]
+
+
+def one(study, file, out, run):
+    data = datasets.of_unit_range(study.dataset, file)
+    (x, y), (x_test, y_test) = data.train, data.test
+    absent = np.float32(study.absent)
+    keras.utils.set_random_seed(run["seed"])
+    model = study.networks[run["model"]](*(neurons(run["activation"], parent) for parent in ("Dense", "Conv2D")))
+    model.compile(
+        getattr(keras.optimizers, run["optimizer"])(run["learning_rate"]),
+        "sparse_categorical_crossentropy",
+        metrics=["accuracy"],
+        jit_compile=environment.jit_compile(),
+    )
+    model.fit(x[: run["limit"]] - absent, y[: run["limit"]], run["batch_size"], run["epochs"], verbose=0)
+    accuracy = model.evaluate(x_test - absent, y_test, verbose=0, return_dict=True)["accuracy"]
+
+    n_images, n_truth, n_paths = study.images if run["limit"] is None else study.few
+    x = x_test[:n_images] - absent
+    target = model.predict(x, verbose=0).argmax(axis=1)
+    values, stderr = truth(study, model, x[:n_truth], target, n_paths)
+    present = by_player(study, np.abs(x[:n_truth])) > 0
+
+    found, measured = {}, {}
+    for name, (gradients, explain) in METHODS.items():
+        found[name] = explain(model, x, target)
+        measured[name] = {"gradients": gradients, **cheap(model, x, found[name], target)}
+    if study.patch == 1:
+        for name, (part, gradients) in peers(model, x[:n_truth], target[:n_truth]).items():
+            found[name], measured[name] = part, {"gradients": float(f"{gradients:.3g}")}
+    for name, part in found.items():
+        measured[name] |= nearness(by_player(study, part[:n_truth]), values, present)
+
+    if run["seed"] == 0:
+        with files.replaced(out / _maps(study, run["model"], run["activation"])) as opened:
+            maps = {name: np.float16(_grey(part[:SHOWN])) for name, part in found.items()}
+            side = x.shape[1] // study.patch
+            maps["Shapley values"] = values[:SHOWN].reshape(-1, side, side)
+            np.savez_compressed(opened, image=x[:SHOWN] + absent, **maps)
+    # the part of the error that is the truth's own
+    noise = np.sqrt(np.square(stderr).sum(axis=1) / np.square(values).sum(axis=1))
+    return {"accuracy": accuracy, "noise": _rounded(noise), "methods": measured}
+
+
+def by_player(study, values):
+    """Sums over the pixels and channels of each player, `(n, players)`."""
+    n, height, width = values.shape[:3]
+    side = study.patch
+    return values.reshape(n, height // side, side, width // side, side, -1).sum(axis=(2, 4, 5)).reshape(n, -1)
+
+
+def truth(study, model, x, target, n_paths):
+    """Shapley values of the target's probability and their standard errors, `(n, players)`."""
+    height, width = x.shape[1:3]
+    rows, columns = np.arange(height)[:, None] // study.patch, np.arange(width) // study.patch
+    players = (rows * (width // study.patch) + columns).reshape(height, width, *(1,) * (x.ndim - 3))
+    found = ks.sampled_shapley_values(
+        model,
+        x,
+        players=np.broadcast_to(players, x.shape[1:]),
+        n_paths=n_paths,
+        orders="stratified",
+        batch_size=2048,
+    )
+    return (np.stack([of[:, k] for of, k in zip(part, target)]) for part in (found.values, found.stderr))
+
+
+def nearness(attributions, values, present):
+    """Measures against the truth, image by image, over the players that are present."""
+    found = {name: [] for name in NEARNESS}
+    for attribution, value, chosen in zip(attributions, values, present):
+        for name, (_, measure) in NEARNESS.items():
+            found[name] += _rounded(measure(attribution[None, chosen], value[None, chosen]))
+    return found
+
+
+def cheap(model, x, attributions, target):
+    """Means over the images of the measures that need no truth, pixel by pixel."""
+    attributions = _grey(attributions)
+    found = (
+        ks.metrics.deletion(model, x, attributions, target, steps=STEPS),
+        ks.metrics.insertion(model, x, attributions, target, steps=STEPS),
+        ks.metrics.infidelity(model, x, attributions, target, n=COALITIONS),
+    )
+    return {name: float(f"{values.mean():.4g}") for name, values in zip(CHEAP, found)}
+
+
+def _grey(values):
+    """Sums over the channels, if there are any."""
+    return values.reshape(*values.shape[:3], -1).sum(axis=-1)
+
+
+def _maps(study, model, activation):
+    return f"{study.name}_{model}_{activation}.npz"
+
+
+def _rounded(values):
+    """To four digits; None for the correlation of a constant map."""
+    return [float(f"{value:.4g}") if np.isfinite(value) else None for value in values]
+
+
+def of(rows, method, measure):
+    """A measure of each image, an array `(seeds, images)`; not a number for a constant map."""
+    return np.array([row["result"]["methods"][method][measure] for row in rows], "float64")
+
+
+def bootstrap(values, rng):
+    """Mean, and the ends of its interval from resampled seeds and, within each, resampled images."""
+    seeds, images = values.shape
+    means = []
+    for _ in range(DRAWS):
+        chosen = rng.integers(seeds, size=(seeds, 1))
+        means.append(values[chosen, rng.integers(images, size=(seeds, images))].mean())
+    ends = np.quantile(means, ((1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2))
+    return float(values.mean()), *map(float, ends)
+
+
+def in_words(mean, low, high, sign=""):
+    if np.isnan(mean):
+        return "constant"
+    return f"{mean:{sign}.3f} ({low:{sign}.3f} to {high:{sign}.3f})"
+
+
+def write(study, found, out):
+    """Writes the table and the pictures; returns the text."""
+    rng, lines = np.random.default_rng(0), [study.title]
+    for model, activation, rows in groups(found):
+        accuracy = experiment.spread([row["result"]["accuracy"] for row in rows])
+        noise = np.mean([row["result"]["noise"] for row in rows])
+        lines += [f"## {model}, {activation}", ""]
+        lines += [
+            f"{len(rows)} seeds, {len(rows[0]['result']['noise'])} images for the truth, whose own relative error is"
+        ]
+        lines[-1] += f" {noise:.3f}; test accuracy {accuracy}."
+        lines += ["", *experiment.markdown("", "gradients", *(title for title, _ in NEARNESS.values()), *CHEAP)]
+        for name in _methods(rows):
+            cells = [name, f"{np.mean(of(rows, name, 'gradients')):.3g}"]
+            cells += [in_words(*bootstrap(of(rows, name, measure), rng)) for measure in NEARNESS]
+            has_all = CHEAP[0] in rows[0]["result"]["methods"][name]
+            cells += [f"{np.mean(of(rows, name, measure)):.4g}" if has_all else "" for measure in CHEAP]
+            lines.append(f"| {' | '.join(cells)} |")
+        lines.append("")
+    text = "\n".join([*lines, *questions(found, rng), "", *experiment.origins(found)]) + "\n"
+    files.write(out / f"{study.name}.md", text)
+    costs(study, found, out)
+    maps(study, found, out)
+    return text
+
+
+def groups(found):
+    """`(model, activation, rows)`, of each the rows with the most images."""
+    keys = dict.fromkeys((row["run"]["model"], row["run"]["activation"]) for row in found)
+    for model, activation in keys:
+        rows = [row for row in found if (row["run"]["model"], row["run"]["activation"]) == (model, activation)]
+        most = max(len(row["result"]["noise"]) for row in rows)
+        yield model, activation, [row for row in rows if len(row["result"]["noise"]) == most]
+
+
+def _methods(rows):
+    """What all rows have."""
+    return [name for name in rows[0]["result"]["methods"] if all(name in row["result"]["methods"] for row in rows)]
+
+
+def questions(found, rng):
+    """Lines on what b/n does, and on whether a network with SA is explained better than one with ReLU."""
+    by_kind = {(model, activation): rows for model, activation, rows in groups(found)}
+    lines = ["## Does b/n help?", ""]
+    lines += ["Correlation of eq. (2) without b/n, less that of eq. (2), on the same images.", ""]
+    for (model, activation), rows in by_kind.items():
+        gain = of(rows, EQ2_WITHOUT, "correlation") - of(rows, EQ2, "correlation")
+        lines.append(f"- {model}, {activation}: {in_words(*bootstrap(gain, rng), '+')}")
+    lines += ["", "## Is a network better explained by LRP that was trained with another activation than ReLU?", ""]
+    lines += ["Correlation of eq. (2), and of it without b/n, less that with ReLU.", ""]
+    for (model, activation), rows in by_kind.items():
+        base = by_kind.get((model, "relu"), [])
+        if activation != "relu" and len(base) == len(rows):
+            gains = [of(rows, name, "correlation") - of(base, name, "correlation") for name in (EQ2, EQ2_WITHOUT)]
+            words = "; ".join(in_words(*bootstrap(gain, rng), "+") for gain in gains)
+            lines.append(f"- {model}, {activation}: {words}")
+    return lines
+
+
+def costs(study, found, out):
+    """Draws the correlation of each method against its cost, a panel for each network."""
+    models = list(dict.fromkeys(model for model, _, _ in groups(found)))
+    figure = Figure(figsize=(6.5 * len(models), 4.5), layout="constrained")
+    FigureCanvasAgg(figure)
+    for axes, model in zip(figure.subplots(1, len(models), squeeze=False)[0], models):
+        own = [(activation, rows) for of_model, activation, rows in groups(found) if of_model == model]
+        for marker, (activation, rows) in zip("osv^" * len(own), own):
+            points = {
+                name: (np.mean(of(rows, name, "gradients")), 1 - of(rows, name, "correlation").mean())
+                for name in _methods(rows)
+            }
+            # one that costs nothing has no place on this axis
+            points = {name: point for name, point in points.items() if point[0]}
+            axes.plot(*zip(*points.values()), marker, label=activation, alpha=0.7)
+        for name, point in points.items():
+            axes.annotate(name, point, xytext=(5, 0), textcoords="offset points", fontsize="xx-small")
+        axes.set(xscale="log", yscale="log", xlabel="gradients", title=model)
+        axes.set_ylabel("1 - correlation with Shapley values")
+        axes.legend(fontsize="small")
+    with files.replaced(out / f"{study.name}.png") as file:
+        figure.savefig(file, dpi=110, format="png")
+
+
+def maps(study, found, out):
+    """Draws some images with the attributions of every method, for the networks with ReLU and those with SA."""
+    kinds = [(model, activation) for model, activation, _ in groups(found) if activation in ("relu", "sa")]
+    paths = {kind: out / _maps(study, *kind) for kind in kinds if (out / _maps(study, *kind)).exists()}
+    if not paths:
+        return
+    figure = Figure(figsize=(1.15 * len(METHODS) + 4.5, 6.0 * len(paths)), layout="constrained")
+    FigureCanvasAgg(figure)
+    for part, (kind, path) in zip(np.atleast_1d(figure.subfigures(len(paths), 1)), paths.items()):
+        part.suptitle(", ".join(kind))
+        with np.load(path) as file:
+            names = ["image", "Shapley values", *(name for name in file if name not in ("image", "Shapley values"))]
+            grid = part.subplots(len(file["image"]), len(names), squeeze=False)
+            for column, name in zip(grid.T, names):
+                for axes, values in zip(column, np.float32(file[name])):
+                    scale = np.abs(values).max()
+                    colours = {"cmap": "gray"} if name == "image" else {"cmap": "bwr", "vmin": -scale, "vmax": scale}
+                    axes.imshow(values, **colours)
+                    axes.set(xticks=[], yticks=[])
+                column[0].set_title(name.replace(" ", "\n", 1), fontsize="x-small")
+    with files.replaced(out / f"{study.name}_maps.png") as file:
+        figure.savefig(file, dpi=80, format="png")
