@@ -1,5 +1,7 @@
 """What Keras has no common word for: derivatives and compiled functions. The only file that names a backend."""
 
+import functools
+
 import keras
 
 # whether each elementwise operation is a pass over memory of its own
@@ -41,7 +43,7 @@ if keras.backend.backend() == "jax":
         function = jax.checkpoint(function)
         return lambda *operands: function(*_tensors(operands))
 
-    def _compile(fn, variables):
+    def _compile(fn, variables, any_batch):
         @jax.jit
         def stateless(values, *args):
             with keras.StatelessScope(state_mapping=list(zip(variables, values))):
@@ -88,8 +90,8 @@ elif keras.backend.backend() == "tensorflow":
         # itself, TensorFlow wants the gradient apart
         return lambda *operands: differentiable(*map(tf.convert_to_tensor, _tensors(operands)))
 
-    def _compile(fn, variables):
-        return tf.function(_without_side_effects(fn), autograph=False)
+    def _compile(fn, variables, any_batch):
+        return tf.function(_without_side_effects(fn), autograph=False, reduce_retracing=any_batch)
 
 else:
     import torch
@@ -141,7 +143,7 @@ else:
 
         return differentiable
 
-    def _compile(fn, variables):
+    def _compile(fn, variables, any_batch):
         return torch.no_grad()(_without_side_effects(fn))
 
 
@@ -162,6 +164,8 @@ def _tensors(operands):
 
 
 def _without_side_effects(fn):
+    # named as `fn`: TensorFlow counts by it how often it has to compile, and warns
+    @functools.wraps(fn)
     def stateless(*args):
         # updates of variables (seeds, statistics) and losses stay in the scope and go with it
         with keras.StatelessScope():
@@ -170,7 +174,7 @@ def _without_side_effects(fn):
     return stateless
 
 
-def compiled(fn, variables):
+def compiled(fn, variables, *, any_batch=False):
     """`fn` compiled as the backend does it, reading the present values of `variables` at every call.
 
     Traced again for a new shape or dtype of an argument, never for new values of the variables. Nothing that `fn` does
@@ -179,11 +183,12 @@ def compiled(fn, variables):
     Args:
         fn: function of structures of tensors (None where an argument is absent) that returns a structure of tensors.
         variables: the Keras variables that it reads.
+        any_batch: whether TensorFlow may compile it once for batches of every size, so that none is known while it does.
     """
-    return _compile(fn, list(variables))
+    return _compile(fn, list(variables), any_batch)
 
 
 def inference(model):
     """A Keras model as a compiled function of a batch, without training, at its present weights."""
-    call = compiled(lambda x: model(x, training=False), model.variables)
+    call = compiled(lambda x: model(x, training=False), model.variables, any_batch=True)
     return lambda x: call(keras.ops.convert_to_tensor(x))

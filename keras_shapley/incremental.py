@@ -34,7 +34,7 @@ class FirstDense:
     def __init__(self, before, dense, behind, graph, variables):
         self._before, self._dense, self._behind, self._graph = before, dense, behind, graph
         self._inputs = compiled(self._inputs, variables)
-        self.rest = compiled(self._rest, variables)
+        self.rest = compiled(self._rest, variables, any_batch=True)
 
     @property
     def width(self):

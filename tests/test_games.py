@@ -290,6 +290,29 @@ def test_table_1_is_a_game_of_three():
     assert found.baseline_value == 0
 
 
+@pytest.mark.skipif(keras.backend.backend() == "torch", reason="nothing is compiled")
+@pytest.mark.parametrize("kind", ["whole", "behind the first layer"])
+def test_a_model_is_compiled_for_few_sizes_of_batches(kind, rng):
+    traced = []
+
+    class Counted(keras.layers.Layer):
+        def call(self, x):
+            traced.append(x.shape)
+            return x
+
+    front = [] if kind == "whole" else [keras.layers.Dense(4)]
+    model = keras.Sequential([keras.Input((40,)), *front, Counted(), keras.layers.Dense(2, "tanh")])
+    x = rng.normal(size=(6, 40)).astype("float32")
+    for n, image in enumerate(x):
+        # from 2 to 40 players, and so many sizes
+        image[2 + 7 * n :] = 0
+    del traced[:]
+    for n_paths in (4, 32):
+        ks.sampled_shapley_values(model, x, n_paths=n_paths, batch_size=4096)
+    # in each of two games TensorFlow has a first size, a second one, and any; JAX has the powers of two
+    assert 0 < len(traced) <= (6 if keras.backend.backend() == "tensorflow" else 20)
+
+
 def test_models_are_explained_in_inference_as_they_are_now(rng):
     hidden = ks.SADense(6, name="hidden")
     model = keras.Sequential([keras.Input((4,)), hidden, keras.layers.Dropout(0.5), keras.layers.Dense(3, "softmax")])
