@@ -183,7 +183,7 @@ def compiled(fn, variables, *, any_batch=False):
     Args:
         fn: function of structures of tensors (None where an argument is absent) that returns a structure of tensors.
         variables: the Keras variables that it reads.
-        any_batch: whether TensorFlow may compile it once for batches of every size, so that none is known while it does.
+        any_batch: whether TensorFlow may compile it once for batches of every size, which is unknown while it does.
     """
     return _compile(fn, list(variables), any_batch)
 
