@@ -1,5 +1,8 @@
 """Layers with Shapley activations: the parent's linear map, then eq. (5) or ShapLU instead of an activation."""
 
+import contextlib
+import contextvars
+
 import keras
 from keras import ops
 
@@ -8,6 +11,17 @@ from keras_shapley._validation import one_of
 from keras_shapley.linear import linear_map
 
 FLOAT16_MIN = -65504.0
+_EXACT = contextvars.ContextVar("exact_derivatives", default=False)
+
+
+@contextlib.contextmanager
+def exact_derivatives():
+    """Within it, layers have the derivative of what they compute: ShapLU that of ReLU, SA that of its moments too."""
+    token = _EXACT.set(True)
+    try:
+        yield
+    finally:
+        _EXACT.reset(token)
 
 
 class ShapleyLayer:
@@ -100,7 +114,7 @@ class ShapleyActivation(ShapleyLayer):
         self.moment_gradient = one_of("moment_gradient", moment_gradient, (True, False))
 
     def call(self, inputs):
-        u, q, b = self.moments(inputs, gradient=self.moment_gradient)
+        u, q, b = self.moments(inputs, gradient=self.moment_gradient or _EXACT.get())
         return ops.cast(activations.shapley_activation(u, q, b), self.compute_dtype)
 
     def get_config(self):
@@ -126,7 +140,10 @@ class ShapleyLinearUnit(ShapleyLayer):
             )
 
     def call(self, inputs):
-        if self.gradient == "full":
+        if _EXACT.get():
+            u, _, b = self.moments(inputs)
+            y = ops.relu(u + b)
+        elif self.gradient == "full":
             y = activations.shaplu_full(*self.moments(inputs, cubes=True))
         else:
             y = activations.shaplu(*self.moments(inputs, gradient=False))

@@ -14,6 +14,7 @@ from keras_shapley import moments
 from keras_shapley._backend import compiled, inference, vjp
 from keras_shapley._graph import ancestors, trace
 from keras_shapley._validation import finite, integer, one_of, targets
+from keras_shapley.layers import exact_derivatives
 from keras_shapley.linear import LINEAR_TYPES
 
 # gradients, where no number is asked for
@@ -207,8 +208,10 @@ class _Masks:
         return (x - baseline)[:, None] * _float64(gradient).reshape(shape).mean(axis=2)
 
     def _gradient(self, inputs, cotangent):
-        _, pullback = vjp(lambda x: ops.cast(self.model(x, training=False), cotangent.dtype), inputs)
-        return pullback(cotangent)[0]
+        # not the one that ShapLU trains with, which is no derivative of F
+        with exact_derivatives():
+            _, pullback = vjp(lambda x: ops.cast(self.model(x, training=False), cotangent.dtype), inputs)
+            return pullback(cotangent)[0]
 
 
 def _float64(tensor):

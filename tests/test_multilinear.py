@@ -53,6 +53,29 @@ def test_of_a_relu_neuron_moments_are_the_integral_of_its_derivative(rng):
     assert found.stderr is None
 
 
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("gradient", ["simplified", "full"])
+def test_shaplu_is_explained_as_the_relu_that_it_computes(method, gradient, rng):
+    """Its own gradient is for training, and no derivative."""
+    hidden = [ks.ShapLUDense(n, bias_initializer="normal", gradient=gradient) for n in (12, 8)]
+    model = keras.Sequential([keras.Input((10,)), *hidden, layers.Dense(3, "softmax")])
+    plain, _ = ks.to_relu(model)
+    x = rng.normal(size=(3, 10)).astype("float32")
+    found, expected = (ks.fast_shapley_values(each, x, method=method).values for each in (model, plain))
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+def test_sa_without_its_moment_gradient_is_explained_with_it(rng):
+    models = []
+    for moment_gradient in (True, False):
+        hidden = ks.SADense(12, bias_initializer="normal", moment_gradient=moment_gradient)
+        models.append(keras.Sequential([keras.Input((10,)), hidden, layers.Dense(3, "softmax")]))
+    models[1].set_weights(models[0].get_weights())
+    x = rng.normal(size=(3, 10)).astype("float32")
+    expected, found = (ks.fast_shapley_values(model, x, method="masks").values for model in models)
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
 @pytest.mark.parametrize("activation", ["relu", "gelu", "tanh"])
 def test_both_methods_are_near_the_exact_values(activation, rng):
     model, x = network(rng, activation), rng.normal(size=(3, 10))
