@@ -268,16 +268,27 @@ def costs(study, found, out):
                 name: (np.mean(of(rows, name, "gradients")), 1 - of(rows, name, "correlation").mean())
                 for name in _methods(rows)
             }
-            # one that costs nothing has no place on this axis
-            points = {name: point for name, point in points.items() if point[0]}
+            # neither one that costs nothing nor a constant map has a place on these axes
+            points = {name: point for name, point in points.items() if point[0] and np.isfinite(point[1])}
             axes.plot(*zip(*points.values()), marker, label=activation, alpha=0.7)
-        for name, point in points.items():
-            axes.annotate(name, point, xytext=(5, 0), textcoords="offset points", fontsize="xx-small")
         axes.set(xscale="log", yscale="log", xlabel="gradients", title=model)
+        axes.margins(x=0.15)
+        _annotate(axes, points)
         axes.set_ylabel("1 - correlation with Shapley values")
         axes.legend(fontsize="small")
     with files.replaced(out / f"{study.name}.png") as file:
         figure.savefig(file, dpi=110, format="png")
+
+
+def _annotate(axes, points):
+    """Names beside points, those of one cost above each other."""
+    to_points = 72 / axes.figure.dpi
+    lowest = {}
+    for name, point in sorted(points.items(), key=lambda item: item[1]):
+        height = axes.transData.transform(point)[1] * to_points
+        above = max(height, lowest.get(point[0], height))
+        lowest[point[0]] = above + 7
+        axes.annotate(name, point, xytext=(6, above - height), textcoords="offset points", fontsize="xx-small")
 
 
 def maps(study, found, out):
