@@ -17,6 +17,7 @@ Made by `python reproduce/faithfulness.py`. *Correlation*, *rank correlation* an
 by random orders, over the pixels that are not black, with 95 % intervals from resampled seeds and images; deletion
 (lower is better), insertion (higher is better) and infidelity (lower is better): means over seeds. *Gradients*: the
 cost, counted in passes through the network of which a gradient has three.
+The gradient of a network with ShapLU, plain or integrated, is the one that it trains with.
 """
 EXAMPLES = """\
 examples:
