@@ -13,6 +13,7 @@ import sys
 import typing
 
 import cifar10_resnet20
+import claims
 import experiment
 import faithfulness
 import faithfulness_cifar10
@@ -28,9 +29,9 @@ import neuron_accuracy
 import numpy as np
 import sampling_errors
 import shapley_gradient
-import study
 import table1_example
 import table2_cifar10_mlp
+from claims import ABSENT, longest, verdict
 
 README = pathlib.Path(__file__).resolve().parent / "README.md"
 INTRODUCTION = """\
@@ -43,9 +44,6 @@ with a 95 % interval.
 
 CIFAR-10 was a JPEG copy (PSNR 30.5 dB): its accuracies are not those of the original images. The numbers of epochs in
 Table 2 and Fig. 4 are ours, the paper does not name its own.
-"""
-CLAIMS = """\
-## What the paper says beside them
 """
 CONTROLS = """\
 ## Is it the Shapley gate, or would any leak do?
@@ -75,7 +73,6 @@ PICTURES = {
     "faithfulness_cifar10": "How near explanations come to Shapley values on CIFAR-10, against their cost",
     "faithfulness_cifar10_maps": "What they show there",
 }
-ABSENT = "not run"
 
 
 class Row(typing.NamedTuple):
@@ -87,14 +84,6 @@ class Row(typing.NamedTuple):
     paper: str
     ours: str
     verdict: str
-
-
-def verdict(claims):
-    """In words, from what the paper says and whether it came out."""
-    failed = [words for words, held in claims.items() if not held]
-    if failed:
-        return f"partly; not: {', '.join(failed)}" if len(failed) < len(claims) else "not reproduced"
-    return "reproduced"
 
 
 def table1(results):
@@ -111,16 +100,16 @@ def figure1(results):
     paper = "the gate opens where one signal is very strong, of either sign"
     ours = f"others sum to {rest:g}: gate {gate[0]:.3f} at {signals[0]:g}, least {gate.min():.3f}, {gate[-1]:.3f} at "
     ours += f"{signals[-1]:g}"
-    claims = {"opens below": gate[0] > 2 * gate.min(), "opens above": gate[-1] > 2 * gate.min()}
-    return Row("Fig. 1", "figure1_attention.py", None, paper, ours, verdict(claims))
+    held = {"opens below": gate[0] > 2 * gate.min(), "opens above": gate[-1] > 2 * gate.min()}
+    return Row("Fig. 1", "figure1_attention.py", None, paper, ours, verdict(held))
 
 
 def figure2(results):
     s, y = figure2_scatter.samples(0)
     gates = y / s
     ours = f"1,000 samples, gates from {gates.min():.3f} to {gates.max():.3f}"
-    claims = {"open below 0": gates.min() > 0, "no function of s": np.ptp(gates[s > 0]) > 0.1}
-    return Row("Fig. 2", "figure2_scatter.py", None, "a scatter like that of a leaky ReLU", ours, verdict(claims))
+    held = {"open below 0": gates.min() > 0, "no function of s": np.ptp(gates[s > 0]) > 0.1}
+    return Row("Fig. 2", "figure2_scatter.py", None, "a scatter like that of a leaky ReLU", ours, verdict(held))
 
 
 def figure3(results):
@@ -141,12 +130,12 @@ def figure3(results):
             verdicts[activation, name] = grid.verdict(*pair[:2])
             words.append(f"{activation} with {name} {experiment.difference(pair)}")
             ends[activation, name] = grid.paired(rows, activation, "relu", figure3_mnist_mlp.final)[0]
-    claims = {f"{a} faster with {name}": verdicts[a, name] == "better" for a, name in verdicts if name != "SGD 0.01"}
-    claims |= {f"{a} alike with SGD 0.01": verdicts[a, "SGD 0.01"] == "no difference shown" for a in ("shaplu", "sa")}
-    claims |= {f"{a} alike in the end with Adam": abs(ends[a, "Adam 0.001"]) < 0.01 for a in ("shaplu", "sa")}
+    held = {f"{a} faster with {name}": verdicts[a, name] == "better" for a, name in verdicts if name != "SGD 0.01"}
+    held |= {f"{a} alike with SGD 0.01": verdicts[a, "SGD 0.01"] == "no difference shown" for a in ("shaplu", "sa")}
+    held |= {f"{a} alike in the end with Adam": abs(ends[a, "Adam 0.001"]) < 0.01 for a in ("shaplu", "sa")}
     final = np.mean([figure3_mnist_mlp.final(row) for row in figure3_mnist_mlp.of(found, ("Adam", 0.001))])
     ours = f"accuracy in the first epoch over ReLU's: {'; '.join(words)}. Validation with Adam {final:.2f}"
-    return Row("Fig. 3", command, seconds(found), paper, ours, verdict(claims))
+    return Row("Fig. 3", command, seconds(found), paper, ours, verdict(held))
 
 
 def figure4(results):
@@ -164,8 +153,8 @@ def figure4(results):
     sa, relu = ([last(row) for row in found if row["run"]["activation"] == name] for name in ("sa", "relu"))
     deviations = [np.std(values, ddof=1) for values in (sa, relu)]
     ours += "; standard deviations {:.4f} and {:.4f}".format(*deviations)
-    claims = {"better": grid.verdict(*pair[:2]) == "better", "a smaller deviation": deviations[0] < deviations[1]}
-    return Row("Fig. 4", "as Table 2", None, paper, ours, verdict(claims))
+    held = {"better": grid.verdict(*pair[:2]) == "better", "a smaller deviation": deviations[0] < deviations[1]}
+    return Row("Fig. 4", "as Table 2", None, paper, ours, verdict(held))
 
 
 def table2(results):
@@ -184,8 +173,8 @@ def table2(results):
     seeds = " to ".join(map(str, sorted({n for *_, n in means})))
     ours = f"{found[0]['run']['epochs']} epochs, number of seeds {seeds}: SA above ReLU in {above} of {len(means)} "
     ours += f"settings; mean over these {experiment.difference(pair)}"
-    claims = {"in 11 of 12 settings": above >= 11, "better on the whole": grid.verdict(*pair[:2]) == "better"}
-    return Row("Table 2", command, seconds(found), paper, ours, verdict(claims))
+    held = {"in 11 of 12 settings": above >= 11, "better on the whole": grid.verdict(*pair[:2]) == "better"}
+    return Row("Table 2", command, seconds(found), paper, ours, verdict(held))
 
 
 def figure5(results):
@@ -200,10 +189,10 @@ def figure5(results):
         words.append(f"{name} {experiment.difference(pair)}")
     epochs = found[0]["run"]["epochs"]
     ours = f"{epochs} epochs, number of seeds {pair[2]}, SA over ReLU: {', '.join(words)}"
-    claims = {"better in training": verdicts[0] == "better", "alike": verdicts[1] == "no difference shown"}
+    held = {"better in training": verdicts[0] == "better", "alike": verdicts[1] == "no difference shown"}
     whole = epochs == cifar10_resnet20.EPOCHS and pair[2] > 1
     command = f"cifar10_resnet20.py --seeds {pair[2]} --epochs {epochs}"
-    return Row("Fig. 5", command, seconds(found), paper, ours, verdict(claims) if whole else "open: a first look")
+    return Row("Fig. 5", command, seconds(found), paper, ours, verdict(held) if whole else "open: a first look")
 
 
 def figures6and7(results):
@@ -217,118 +206,8 @@ def figures6and7(results):
         f"correlation with the digit's mean image less the others': relevance {features:.2f} (shared by the inputs of "
     )
     ours += f"the last layer) and {logits:.2f} (by the logits), gradient {gradient:.2f}"
-    claims = {f"nearer by {name}": np.greater(near[name], near["sensitivity"]).all() for name in ("features", "logits")}
-    return Row("Figs. 6, 7", "figure6_interpretation.py", None, paper, ours, verdict(claims))
-
-
-def claims(results):
-    """Lines on what the paper says beside its figures."""
-    lines = [CLAIMS, *experiment.markdown("the paper", "here", "verdict")]
-    for claim in (
-        accurate_approximation,
-        crude_approximation,
-        dropped_terms,
-        permutation_dropout,
-        fewer_epochs,
-        large_biases,
-        six_relus,
-    ):
-        lines.append(f"| {' | '.join(claim(results))} |")
-    return lines
-
-
-def accurate_approximation(results):
-    words = "eq. (1) is an accurate approximation of the Shapley values of a neuron"
-    path = results / "neuron_accuracy.json"
-    if not path.exists():
-        return words, "", ABSENT
-    by_width = files.read_json(path)["errors"]["normal"]
-    listed = "; ".join(
-        f"{n} inputs {by_width[n]['eq. (1)'][0]:.3f}, {by_width[n]['quadrature'][0]:.3f}" for n in ("4", "16", "1024")
-    )
-    ours = f"relative error of eq. (1), and of a quadrature with the same sums: {listed}"
-    few, many = (by_width[n]["eq. (1)"][0] < 0.1 for n in ("4", "1024"))
-    return words, ours, verdict({"for few inputs": few, "for many": many})
-
-
-def crude_approximation(results):
-    words = "LRP by eq. (2) is a crude approximation of the Shapley values of the network"
-    found = grid.rows(results / "faithfulness.jsonl")
-    if not found:
-        return words, "", ABSENT
-    means = {
-        f"{model} with {activation}": [study.of(rows, name, "correlation").mean() for name in ("eq. (2)", "moments")]
-        for model, activation, rows in study.groups(found)
-    }
-    listed = "; ".join("{}: {:.3f}, {:.3f}".format(name, *pair) for name, pair in means.items())
-    ours = f"MNIST, correlation with them of eq. (2), and of `fast_shapley_values`: {listed}"
-    return words, ours, verdict({"crude": all(lrp < fast for lrp, fast in means.values())})
-
-
-def dropped_terms(results):
-    words = "the terms of eq. (4) that ShapLU drops are small, and SA's gradient closely matches the Shapley gradient"
-    path = results / "shapley_gradient.json"
-    if not path.exists():
-        return words, "", ABSENT
-    rows = files.read_json(path)["rows"]
-    least = {
-        name: min(
-            shapley_gradient.statistics(rows, n, step, (name, "cosine"))[0]
-            for n in (1, 2)
-            for step in shapley_gradient.STEPS
-        )
-        for name in ("relu", "shaplu", "shaplu_full", "sa")
-    }
-    ours = (
-        "cosine with the Shapley gradient by random orders, least over six steps of the training of Fig. 3's network "
-    )
-    ours += "and its two hidden layers: " + ", ".join(f"{name} {value:.3f}" for name, value in least.items())
-    return words, ours, verdict({"ShapLU": least["shaplu"] > 0.95, "SA": least["sa"] > 0.95})
-
-
-def permutation_dropout(results):
-    words = "training with random permutations of the inputs, as a dropout, is similar to ShapLU"
-    rows = figure3_mnist_mlp.of(grid.rows(results / "figure3.jsonl"), ("Adam", 0.001))
-    pair = grid.paired(rows, "relu_permutation_dropout", "shaplu", figure3_mnist_mlp.final)
-    if pair is None:
-        return words, "", ABSENT
-    ours = f"Fig. 3 with Adam: validation {experiment.difference(pair)} over ShapLU's"
-    return words, ours, verdict({"similar": abs(pair[0]) < 0.01})
-
-
-def fewer_epochs(results):
-    words = "SA needs fewer epochs"
-    found = longest(grid.rows(results / "table2.jsonl"))
-    counts = table2_cifar10_mlp.epochs_to_reach(found, "sa")
-    if not counts:
-        return words, "", ABSENT
-    epochs = found[0]["run"]["epochs"]
-    ours = f"Table 2: until ReLU's final validation, median {np.median(counts):g} epochs of {epochs}; not reached in "
-    ours += f"{np.isinf(counts).sum()} of {len(counts)} runs"
-    return words, ours, verdict({"fewer": np.median(counts) < epochs})
-
-
-def large_biases(results):
-    words = "where b is much larger than the products, eq. (2) deals relevance out equally, which is more sensible"
-    median = {name: np.median(values) for name, values in large_bias.spreads(100, seed=0).items()}
-    ours = "b a hundred times the products' root mean square, standard deviation of shares in units of their mean: "
-    ours += ", ".join(f"{name} {value:.2f}" for name, value in median.items())
-    ours += "; the Shapley values of such a neuron are its products, not equal"
-    return (
-        words,
-        ours,
-        verdict({"equal": median["eq. (2)"] < 0.1, "as Shapley values": median["exact Shapley values"] < 0.1}),
-    )
-
-
-def six_relus(results):
-    words = "(what becomes of the six ReLUs of ResNet-20 behind an addition is not said)"
-    found = [row for row in longest(grid.rows(results / "figure5.jsonl")) if row["run"]["activation"] == "sa"]
-    finals = {row["run"]["model"]: cifar10_resnet20.final("val_accuracy")(row) for row in found}
-    if len(finals) < 2:
-        return words, "", ABSENT
-    listed = ", ".join(f"{name} {value:.4f}" for name, value in finals.items())
-    return words, f"SA, {found[0]['run']['epochs']} epochs, a seed each, validation: {listed}", "open: a first look"
+    held = {f"nearer by {name}": np.greater(near[name], near["sensitivity"]).all() for name in ("features", "logits")}
+    return Row("Figs. 6, 7", "figure6_interpretation.py", None, paper, ours, verdict(held))
 
 
 def controls(results):
@@ -353,12 +232,6 @@ def absent(name, command, paper):
     return Row(name, command, None, paper, "", ABSENT)
 
 
-def longest(found):
-    """The rows with the most epochs that ReLU was run for."""
-    epochs = max((row["run"]["epochs"] for row in found if row["run"]["activation"] == "relu"), default=None)
-    return [row for row in found if row["run"]["epochs"] == epochs]
-
-
 def seconds(found):
     """What the runs took, all of them."""
     return sum(row["seconds"] for row in found)
@@ -374,7 +247,7 @@ def report(results):
         lines.append(f"| {' | '.join([row.name, command, time, row.paper, row.ours, row.verdict])} |")
     tables = [f"[{name}](results/{name}.md)" for name in TABLES if (results / f"{name}.md").exists()]
     lines += ["", f"Tables: {', '.join(tables)}."]
-    lines += ["", *claims(results), "", *controls(results)]
+    lines += ["", *claims.lines(results), "", *controls(results)]
     for name, words in PICTURES.items():
         if (results / f"{name}.png").exists():
             lines += ["", f"![{words}](results/{name}.png)", "", f"{words}."]
