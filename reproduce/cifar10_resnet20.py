@@ -206,7 +206,7 @@ def table(found):
     lines = [INTRODUCTION]
     for epochs in sorted({row["run"]["epochs"] for row in found}):
         lines += [f"## {epochs} epochs", ""]
-        lines += experiment.markdown("network", "", "training", "over ReLU", "validation", "over ReLU", "s an epoch")
+        lines += experiment.markdown("network", "", "training", "over ReLU", "validation", "over ReLU")
         rows = [row for row in found if row["run"]["epochs"] == epochs]
         for model, activation in dict.fromkeys((row["run"]["model"], row["run"]["activation"]) for row in rows):
             of_model = [row for row in rows if row["run"]["model"] == model]
@@ -215,7 +215,6 @@ def table(found):
             for key in ("accuracy", "val_accuracy"):
                 paired = grid.paired(of_model, activation, "relu", final(key)) if activation != "relu" else None
                 cells += [experiment.spread([final(key)(row) for row in arm]), experiment.difference(paired)]
-            cells.append(f"{np.median(np.concatenate([row['result']['seconds'] for row in arm])):.0f}")
             lines.append(f"| {' | '.join(cells)} |")
         lines.append("")
     return "\n".join([*lines, *experiment.origins(found)]) + "\n"
