@@ -9,11 +9,10 @@ import dataclasses
 import functools
 
 import datasets
-import environment
 import experiment
 import files
-import keras
 import numpy as np
+import training
 from explanations import METHODS, peers
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -80,14 +79,8 @@ def one(study, file, out, run):
     data = datasets.of_unit_range(study.dataset, file)
     (x, y), (x_test, y_test) = data.train, data.test
     absent = np.float32(study.absent)
-    keras.utils.set_random_seed(run["seed"])
-    model = study.networks[run["model"]](*(neurons(run["activation"], parent) for parent in ("Dense", "Conv2D")))
-    model.compile(
-        getattr(keras.optimizers, run["optimizer"])(run["learning_rate"]),
-        "sparse_categorical_crossentropy",
-        metrics=["accuracy"],
-        jit_compile=environment.jit_compile(),
-    )
+    parts = (neurons(run["activation"], parent) for parent in ("Dense", "Conv2D"))
+    model = training.compiled(lambda run: study.networks[run["model"]](*parts), run)
     model.fit(x[: run["limit"]] - absent, y[: run["limit"]], run["batch_size"], run["epochs"], verbose=0)
     accuracy = model.evaluate(x_test - absent, y_test, verbose=0, return_dict=True)["accuracy"]
 

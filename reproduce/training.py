@@ -25,7 +25,7 @@ def train(runs, build, data, points=1):
         A dict for each run: loss and accuracy, one number a part, and val_loss and val_accuracy, one an epoch; None
         for what has left float32.
     """
-    models = [_compiled(build, run) for run in runs]
+    models = [compiled(build, run) for run in runs]
     if len(models) == 1:
         histories = [_alone(models[0], runs[0], data, points)]
     else:
@@ -34,7 +34,8 @@ def train(runs, build, data, points=1):
     return [{key: [_number(value) for value in values] for key, values in history.items()} for history in histories]
 
 
-def _compiled(build, run):
+def compiled(build, run):
+    """The model of a run, from its seed, ready to train."""
     keras.utils.set_random_seed(run["seed"])
     model = build(run)
     model.compile(
