@@ -6,6 +6,8 @@ import keras
 
 # whether each elementwise operation is a pass over memory of its own
 EAGER = keras.backend.backend() == "torch"
+# whether what is compiled for batches of any size is still compiled for each size anew
+EACH_SIZE = keras.backend.backend() == "jax"
 
 if keras.backend.backend() == "jax":
     import jax

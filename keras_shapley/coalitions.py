@@ -7,7 +7,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_shapley._backend import inference
+from keras_shapley._backend import EACH_SIZE, inference
 from keras_shapley._validation import integer
 from keras_shapley.incremental import first_dense
 
@@ -112,6 +112,8 @@ class Game:
 
     def _in_few_shapes(self, fn):
         """A compiled function that is given batches of 1, 2, 4, ... inputs alone: each other size is compiled anew."""
+        if not EACH_SIZE:
+            return fn
 
         def padded(inputs):
             size = min(self.batch_size, 1 << (len(inputs) - 1).bit_length())
