@@ -137,9 +137,9 @@ def test_table_compares_within_a_network(tmp_path):
     short, long = text.split("## 3 epochs")
     half = 12.7062 * 0.01
     interval = f"{0.11 - half:+.4f} to {0.11 + half:+.4f}"
-    assert f"| 0.6100 ± 0.0141 (2) | +0.1100, {interval} |" in short
-    assert "| resnet20_units | sa | 0.8000 |  | 0.9000 |  |" in short
-    assert "| resnet20 | relu | 0.6000 |  | 0.7000 |  |" in long
+    assert f"| 0.6100 ± 0.0141 (2) | +0.1100, {interval} |\n" in short
+    assert "| resnet20_units | sa | 0.8000 |  | 0.9000 |  |\n" in short
+    assert "| resnet20 | relu | 0.6000 |  | 0.7000 |  |\n" in long
     assert (tmp_path / "figure5.md").read_text() == text
     assert matplotlib.image.imread(tmp_path / "figure5.png")[..., :3].std() > 0.05
 
