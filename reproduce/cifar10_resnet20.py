@@ -201,13 +201,24 @@ def final(key):
     return lambda row: row["result"][key][-1]
 
 
+def until(found, epochs):
+    """The first `epochs` epochs of all runs that had them: a run's rates do not depend on how many follow."""
+    runs = {}
+    for row in sorted(found, key=lambda row: row["run"]["epochs"]):
+        if row["run"]["epochs"] >= epochs:
+            run = row["run"] | {"epochs": epochs}
+            result = {name: values[:epochs] for name, values in row["result"].items()}
+            runs.setdefault(grid.key(run, row), row | {"run": run, "result": result})
+    return list(runs.values())
+
+
 def table(found):
-    """Markdown of the finished runs, one section for each number of epochs."""
+    """Markdown of the runs, one section for each number of epochs after which one of them ended."""
     lines = [INTRODUCTION]
     for epochs in sorted({row["run"]["epochs"] for row in found}):
         lines += [f"## {epochs} epochs", ""]
         lines += experiment.markdown("network", "", "training", "over ReLU", "validation", "over ReLU")
-        rows = [row for row in found if row["run"]["epochs"] == epochs]
+        rows = until(found, epochs)
         for model, activation in dict.fromkeys((row["run"]["model"], row["run"]["activation"]) for row in rows):
             of_model = [row for row in rows if row["run"]["model"] == model]
             arm = [row for row in of_model if row["run"]["activation"] == activation]

@@ -54,17 +54,17 @@ def carry_out(runs, perform, path, record, *, together=1, address=None):
     Returns:
         The rows of all `runs`, in their order.
     """
-    done = {_key(row["run"], row): row for row in rows(path)}
-    waiting = _groups([run for run in runs if _key(run, record) not in done], together)
+    done = {key(row["run"], row): row for row in rows(path)}
+    waiting = _groups([run for run in runs if key(run, record) not in done], together)
     start, left = time.perf_counter(), len(waiting)
     for group, results, seconds in _performed(waiting, perform, address):
         new = {}
         for run, result in zip(group, results):
             # the time of all that ran together, shared out
-            new[_key(run, record)] = {"run": run, "result": result, "seconds": round(seconds / len(group), 1), **record}
+            new[key(run, record)] = {"run": run, "result": result, "seconds": round(seconds / len(group), 1), **record}
         with files.locked(path):
             # with what another process may have finished meanwhile
-            done = {_key(row["run"], row): row for row in rows(path)} | new
+            done = {key(row["run"], row): row for row in rows(path)} | new
             files.write(path, "".join(json.dumps(row) + "\n" for row in done.values()))
         left -= 1
         others = f" to seed{group[-1]['seed']}" if len(group) > 1 else ""
@@ -74,7 +74,7 @@ def carry_out(runs, perform, path, record, *, together=1, address=None):
             file=sys.stderr,
             flush=True,
         )
-    return [done[_key(run, record)] for run in runs]
+    return [done[key(run, record)] for run in runs]
 
 
 def _groups(runs, together):
@@ -115,7 +115,7 @@ def name(run):
     return f"{run['model']}/{run['activation']}/{run['optimizer']}_{run['learning_rate']:g}/seed{run['seed']}"
 
 
-def _key(run, where):
+def key(run, where):
     """What tells runs apart: their settings, the data and the backend; not the commit, nor the versions."""
     return json.dumps([run, where["data"], where["backend"]], sort_keys=True)
 
@@ -147,8 +147,8 @@ def interval(values):
 
 def counterpart(found, row, activation):
     """The row among `found` that differs from `row` in its activation alone, or None."""
-    wanted = _key({**row["run"], "activation": activation}, row)
-    return next((other for other in found if _key(other["run"], other) == wanted), None)
+    wanted = key({**row["run"], "activation": activation}, row)
+    return next((other for other in found if key(other["run"], other) == wanted), None)
 
 
 def pairs(found, a, b):
@@ -174,7 +174,7 @@ def paired(found, a, b, value):
     """
     differences = {}
     for row, other in pairs(found, a, b):
-        settings = _key({**row["run"], "seed": None}, row)
+        settings = key({**row["run"], "seed": None}, row)
         differences.setdefault(settings, []).append(value(row) - value(other))
     groups = list(differences.values())
     return interval(groups[0] if len(groups) == 1 else [np.mean(group) for group in groups]) if groups else None

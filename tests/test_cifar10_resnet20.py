@@ -144,6 +144,22 @@ def test_table_compares_within_a_network(tmp_path):
     assert matplotlib.image.imread(tmp_path / "figure5.png")[..., :3].std() > 0.05
 
 
+def test_longer_runs_are_compared_by_the_epochs_that_shorter_ones_had(tmp_path):
+    long = row("relu", 0, 0.7, epochs=3)
+    long["result"] = {"accuracy": [0.1, 0.2, 0.3], "val_accuracy": [0.4, 0.5, 0.6]}
+    other = row("relu", 0, 0.8, epochs=3)
+    other["run"]["limit"] = 640
+    short = row("sa", 0, 0.55)
+    assert [found["result"]["val_accuracy"][-1] for found in script.until([long, short], 2)] == [0.55, 0.5]
+    assert len(script.until([long, other], 2)) == 2
+    # a run that was trained on is there once
+    assert script.until([long, row("relu", 0, 0.51)], 2) == [row("relu", 0, 0.51)]
+    assert script.until([long, short], 3) == [long]
+    text = script.write([long, short], tmp_path)
+    assert "| resnet20 | relu | 0.2000 |  | 0.5000 |  |\n" in text.split("## 3 epochs")[0]
+    assert "| resnet20 | sa | 0.4500 | +0.2500 | 0.5500 | +0.0500 |\n" in text
+
+
 main = functools.partial(experiment.main, script.FIGURE5, script.__doc__, script.EXAMPLES)
 
 

@@ -1,5 +1,6 @@
 """`reproduce/report.py`: the report in the repository is that of its results, and verdicts follow from numbers."""
 
+import json
 import pathlib
 import shutil
 import sys
@@ -11,6 +12,7 @@ import pytest
 REPRODUCE = pathlib.Path(__file__).resolve().parents[1] / "reproduce"
 sys.path.insert(0, str(REPRODUCE))
 
+import claims
 import files
 import report as script
 import table2_cifar10_mlp
@@ -78,6 +80,30 @@ def test_table_2_and_figure_4_by_their_numbers(tmp_path):
 def test_what_was_not_run_has_no_verdict(tmp_path):
     for figure in (script.figure3, script.figure4, script.table2, script.figure5, script.figures6and7):
         assert figure(tmp_path)[-2:] == ("", "not run")
+
+
+def test_layouts_are_compared_after_as_many_epochs(tmp_path):
+    def of(model, accuracies, seed=0):
+        settings = {"model": model, "activation": "sa", "optimizer": "Adam", "learning_rate": 0.001, "seed": seed}
+        result = {"accuracy": accuracies, "val_accuracy": [value / 2 for value in accuracies]}
+        return {
+            "run": settings | {"epochs": len(accuracies)},
+            "data": "somewhere",
+            "backend": "torch",
+            "result": result,
+        }
+
+    def write(found):
+        files.write(tmp_path / "figure5.jsonl", "".join(f"{json.dumps(row)}\n" for row in found))
+
+    found = [of("resnet20", [0.1, 0.2, 0.9]), of("resnet20", [0.1, 0.4, 0.9], seed=1)]
+    write(found)
+    assert claims.six_relus(tmp_path)[1:] == ("", "not run")
+    found.append(of("resnet20_units", [0.1, 0.5]))
+    write(found)
+    _, ours, verdict = claims.six_relus(tmp_path)
+    assert ours.startswith("SA, 2 epochs") and verdict == "open: a first look"
+    assert ours.endswith("resnet20 (2) 0.3000, 0.1500; resnet20_units (1) 0.5000, 0.2500")
 
 
 def test_controls_are_compared_where_they_ran(tmp_path):
