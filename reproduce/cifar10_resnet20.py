@@ -196,11 +196,6 @@ def perform(file, out, runs):
     return results
 
 
-def final(key):
-    """Function of a row that gives the last value of a history."""
-    return lambda row: row["result"][key][-1]
-
-
 def until(found, epochs):
     """The first `epochs` epochs of all runs that had them: a run's rates do not depend on how many follow."""
     runs = {}
@@ -212,20 +207,33 @@ def until(found, epochs):
     return list(runs.values())
 
 
+def longest(found):
+    """The first epochs of the paper's network, as many as the longest pair of ReLU and SA had, a list of rows."""
+    found = [row for row in found if row["run"]["model"] == FIGURE5.models[0]]
+    for epochs in sorted({row["run"]["epochs"] for row in found}, reverse=True):
+        rows = experiment.fullest(until(found, epochs))
+        if grid.pairs(rows, "sa", "relu"):
+            return rows
+    return experiment.fullest(found)
+
+
 def table(found):
-    """Markdown of the runs, one section for each number of epochs after which one of them ended."""
+    """Markdown of the runs, sections for each number of epochs after which one of them ended."""
     lines = [INTRODUCTION]
+    kinds = {}
     for epochs in sorted({row["run"]["epochs"] for row in found}):
-        lines += [f"## {epochs} epochs", ""]
+        kinds |= experiment.by_kind(until(found, epochs))
+    for kind, rows in kinds.items():
+        lines += [f"## {kind}", ""]
         lines += experiment.markdown("network", "", "training", "over ReLU", "validation", "over ReLU")
-        rows = until(found, epochs)
         for model, activation in dict.fromkeys((row["run"]["model"], row["run"]["activation"]) for row in rows):
             of_model = [row for row in rows if row["run"]["model"] == model]
             arm = [row for row in of_model if row["run"]["activation"] == activation]
             cells = [model, activation]
             for key in ("accuracy", "val_accuracy"):
-                paired = grid.paired(of_model, activation, "relu", final(key)) if activation != "relu" else None
-                cells += [experiment.spread([final(key)(row) for row in arm]), experiment.difference(paired)]
+                last = experiment.final(key)
+                paired = grid.paired(of_model, activation, "relu", last) if activation != "relu" else None
+                cells += [experiment.spread([last(row) for row in arm]), experiment.difference(paired)]
             lines.append(f"| {' | '.join(cells)} |")
         lines.append("")
     return "\n".join([*lines, *experiment.origins(found)]) + "\n"
@@ -233,7 +241,7 @@ def table(found):
 
 def picture(found, path):
     """Draws accuracy by epoch into a file, in training and in validation; nothing where nothing was run."""
-    found = [row for row in found if row["run"]["model"] == "resnet20"]
+    found = longest(found)
     if not found:
         return
     figure = Figure(figsize=(10, 4), layout="constrained")
@@ -241,8 +249,9 @@ def picture(found, path):
     for axes, (key, title) in zip(figure.subplots(1, 2), (("accuracy", "training"), ("val_accuracy", "validation"))):
         for label, curves in experiment.curves(found, key).items():
             experiment.shaded(axes, np.arange(1, curves.shape[1] + 1), curves, label)
-        axes.set(xlabel="epoch", ylabel="accuracy", title=f"CIFAR-10, ResNet-20: {title}")
+        axes.set(xlabel="epoch", ylabel="accuracy", title=f"ResNet-20: {title}")
         axes.legend(fontsize="small")
+    figure.suptitle(f"CIFAR-10{experiment.remark(found)}")
     with files.replaced(path) as file:
         figure.savefig(file, dpi=120, format="png")
 

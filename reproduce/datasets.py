@@ -59,10 +59,15 @@ def source(name, data, x_train):
     return f"{where}, sha256 of x_train {digest[:16]}"
 
 
+def copy(source):
+    """Of what `source` gave: in words, that these are not the original pixels, or None."""
+    return next((words for digest, words in COPIES.items() if digest in source), None)
+
+
 def described(source):
     """What `source` gave, with what is known of copies that have other pixels."""
-    copy = next((words for digest, words in COPIES.items() if digest in source), None)
-    return f"{source} ({copy})" if copy else source
+    words = copy(source)
+    return f"{source} ({words})" if words else source
 
 
 class Data(typing.NamedTuple):

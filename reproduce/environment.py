@@ -20,6 +20,11 @@ def versions():
     return {"python": platform.python_version()} | {name: package.__version__ for name, package in packages.items()}
 
 
+def machine():
+    """What the record of a result says of the machine that made it."""
+    return {"device": device(), "versions": versions()}
+
+
 def device():
     """Name of the device that computes; "cpu" where it is a processor."""
     if BACKEND == "jax":

@@ -13,9 +13,9 @@ import grid
 import numpy as np
 import training
 from arguments import at_least
+from files import RESULTS
 from neurons import KINDS
 
-RESULTS = pathlib.Path(__file__).resolve().parent / "results"
 QUICK = pathlib.Path("runs")
 
 
@@ -36,6 +36,7 @@ class Experiment:
         quick: arguments that `--quick` stands for.
         limit: train on the first images alone, by default; None for all.
         others: names of further networks, on request.
+        together: whether `perform` can train several runs at once.
     """
 
     name: str
@@ -51,6 +52,7 @@ class Experiment:
     quick: dict
     limit: int | None = None
     others: tuple = ()
+    together: bool = False
 
     def runs(self, models, activations, seeds, epochs, limit):
         """All runs, seed by seed."""
@@ -97,23 +99,38 @@ def main(experiment, doc, examples, argv=None):
     if "--quick" in (sys.argv[1:] if argv is None else argv):
         parser.set_defaults(**experiment.quick, out=QUICK / experiment.name)
     args = parser.parse_args(argv)
+    if args.together > 1 and not experiment.together:
+        parser.error(f"--together {args.together}: these runs train one after the other")
     if args.together > 1 and environment.BACKEND != "jax":
         parser.error(f"--together {args.together} needs KERAS_BACKEND=jax, and the backend is {environment.BACKEND}")
 
-    path = args.out / f"{experiment.name}.jsonl"
+    # runs may go to processes that are elsewhere
+    out, data = args.out.resolve(), args.data and str(pathlib.Path(args.data).resolve())
+    path = out / f"{experiment.name}.jsonl"
     try:
         runs = experiment.runs(args.models, args.activations, args.seeds, args.epochs, args.limit)
         runs = [] if args.table else grid.only(runs, args.only)
-        record = grid.record(datasets.of_unit_range(experiment.dataset, args.data).source) if runs else None
-        args.out.mkdir(parents=True, exist_ok=True)
         if runs:
-            perform = functools.partial(experiment.perform, args.data, args.out)
-            grid.carry_out(runs, perform, path, record, together=args.together, address=args.ray)
-        text = experiment.write(grid.rows(path), args.out)
+            source = datasets.of_unit_range(experiment.dataset, data).source
+            out.mkdir(parents=True, exist_ok=True)
+            perform = functools.partial(_on_the_same_data, experiment.dataset, source, experiment.perform, data, out)
+            grid.carry_out(runs, perform, path, grid.record(source), together=args.together, address=args.ray)
+        found = grid.rows(path)
+        if not found:
+            raise ValueError(f"{path} holds no finished run")
+        text = experiment.write(found, out)
     except (datasets.DataNotFound, OSError, ValueError) as error:
         parser.exit(2, f"{parser.prog}: error: {error}\n")
     print(text)
     return 0
+
+
+def _on_the_same_data(dataset, source, perform, file, out, runs):
+    """What `perform` gives, on a machine that must have the data of the one where the results are kept."""
+    found = datasets.of_unit_range(dataset, file).source
+    if found != source:
+        raise ValueError(f"the machine of these runs has other data: {found}, not {source}")
+    return perform(file, out, runs)
 
 
 def classifiers(dataset, build, points=1):
@@ -134,22 +151,50 @@ def classifiers(dataset, build, points=1):
     return perform
 
 
+def by_kind(found):
+    """Rows that can be compared: a dict, by the words for epochs, images and backend, of rows that share these.
+
+    Rows on other data are apart, too, and then named by them.
+    """
+    several = len({row["data"] for row in found}) > 1
+    kinds = {}
+    for row in sorted(found, key=lambda row: row["run"]["epochs"]):
+        limit = row["run"].get("limit")
+        words = f"{row['run']['epochs']} epochs, {f'the first {limit:,} images' if limit else 'all images'}"
+        words += f", {row['backend']}" + several * f", {datasets.described(row['data'])}"
+        kinds.setdefault(words, []).append(row)
+    return kinds
+
+
+def fullest(found):
+    """The kind of rows, as in `by_kind`, with the most pairs of SA and ReLU, of these the one with the most epochs."""
+
+    def size(rows):
+        return len(grid.pairs(rows, "sa", "relu")), rows[0]["run"]["epochs"]
+
+    return max(by_kind(found).values(), key=size, default=[])
+
+
+def final(key):
+    """Function of a row that gives the last value of what it recorded under a key, as `"accuracy"`."""
+    return lambda row: row["result"][key][-1]
+
+
+validation = final("val_accuracy")
+
+
 def curves(found, key):
     """What the runs recorded over time, an array `(seeds, points)` for each activation.
 
     Args:
-        found: rows of one setting, any epochs; the longest runs of an activation alone are taken.
+        found: rows of one setting and of one kind.
         key: of the result, as `"accuracy"`.
     """
     by_activation = {}
     for row in found:
         by_activation.setdefault(row["run"]["activation"], []).append(row["result"][key])
-    longest = {name: max(map(len, values)) for name, values in by_activation.items()}
-    return {
-        # not a number: a run that has left float32
-        name: np.array([curve for curve in values if len(curve) == longest[name]], "float64")
-        for name, values in by_activation.items()
-    }
+    # not a number: a run that has left float32
+    return {name: np.array(values, "float64") for name, values in by_activation.items()}
 
 
 def shaded(axes, x, values, label):
@@ -177,6 +222,12 @@ def difference(paired):
         return ""
     mean, half, n = paired
     return f"{mean:+.4f}, {mean - half:+.4f} to {mean + half:+.4f}" if n > 1 else f"{mean:+.4f}"
+
+
+def remark(found):
+    """In brackets, what is known of the rows' data that a title should say; else nothing."""
+    copies = dict.fromkeys(filter(None, (datasets.copy(row["data"]) for row in found)))
+    return "".join(f" ({copy})" for copy in copies)
 
 
 def origins(found):

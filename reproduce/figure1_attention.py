@@ -14,6 +14,7 @@ import argparse
 import pathlib
 import sys
 
+import files
 import numpy as np
 from keras import ops
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -25,7 +26,6 @@ N = 10  # signals
 SUMS = (-4.0, -1.0, 4.0)  # of the signals that stay
 WEIGHTS = (1 / 3, 1.0, 3.0)  # of the one that varies, over the others'
 FAR = 40.0  # its largest and smallest value
-RESULTS = pathlib.Path(__file__).resolve().parent / "results"
 
 
 def gates(signals, rest, weight=1.0):
@@ -63,7 +63,8 @@ def picture(path):
         axes.set(xlabel="signal $w_k x_k$", ylim=(0, 1))
         axes.axhline(0.5, color="0.8", zorder=0)
         axes.legend(fontsize="small")
-    figure.savefig(path, dpi=120)
+    with files.replaced(path) as file:
+        figure.savefig(file, dpi=120, format="png")
 
 
 def main(argv=None):
@@ -74,13 +75,13 @@ def main(argv=None):
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("--out", type=pathlib.Path, default=RESULTS, metavar="DIR", help="(default: results)")
+    parser.add_argument("--out", type=pathlib.Path, default=files.RESULTS, metavar="DIR", help="(default: results)")
     args = parser.parse_args(argv)
     try:
         args.out.mkdir(parents=True, exist_ok=True)
+        picture(args.out / "figure1.png")
     except OSError as error:
-        parser.error(f"--out {args.out} cannot be made: {error.strerror}")
-    picture(args.out / "figure1.png")
+        parser.exit(2, f"{parser.prog}: error: {error}\n")
 
     print("gate where the others sum to -4 and the signal is")
     print(f"{'w_k':>6} {'':8}" + "".join(f"{signal:>8g}" for signal in (-FAR, -4, 0, 4, FAR)))

@@ -10,6 +10,7 @@ import argparse
 import pathlib
 import sys
 
+import files
 import numpy as np
 from keras import ops
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -18,7 +19,6 @@ from matplotlib.figure import Figure
 from keras_shapley.activations import normal_cdf, shapley_activation
 
 SAMPLES, N = 1000, 5
-RESULTS = pathlib.Path(__file__).resolve().parent / "results"
 
 
 def samples(seed):
@@ -45,7 +45,8 @@ def picture(path, s, y):
     axes.scatter(s, y, 6, label="SA, eq. (5)")
     axes.set(xlabel="s, the sum of the signals", ylabel="output", title=f"{N} signals, uniform on [-1, 1], b = 0")
     axes.legend()
-    figure.savefig(path, dpi=120)
+    with files.replaced(path) as file:
+        figure.savefig(file, dpi=120, format="png")
 
 
 def main(argv=None):
@@ -56,15 +57,15 @@ def main(argv=None):
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("--out", type=pathlib.Path, default=RESULTS, metavar="DIR", help="(default: results)")
+    parser.add_argument("--out", type=pathlib.Path, default=files.RESULTS, metavar="DIR", help="(default: results)")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the signals (default: 0)")
     args = parser.parse_args(argv)
+    s, y = samples(args.seed)
     try:
         args.out.mkdir(parents=True, exist_ok=True)
+        picture(args.out / "figure2.png", s, y)
     except OSError as error:
-        parser.error(f"--out {args.out} cannot be made: {error.strerror}")
-    s, y = samples(args.seed)
-    picture(args.out / "figure2.png", s, y)
+        parser.exit(2, f"{parser.prog}: error: {error}\n")
     gates = y / s
     print(f"{SAMPLES} neurons, seed {args.seed}: gates from {gates.min():.3f} to {gates.max():.3f}")
     print(f"root mean square distance to ReLU {np.sqrt(np.mean((y - np.maximum(s, 0)) ** 2)):.3f}")

@@ -7,7 +7,8 @@ over the images of max(r/x, 0), reject of -min(r/x, 0), with `r` the relevance o
 
 Who shares the probability, the inputs of the last layer or the logits, the paper does not say: both are drawn. Beside
 the pictures, how near each map (approve less reject) comes to what a reader would draw, the mean image of the digit
-less that of the others: their linear correlation over pixels.
+less that of the others: their linear correlation over pixels. As r/x leaves black pixels out and the gradient does not,
+that correlation is also given for the gradient without them.
 """
 
 import argparse
@@ -39,6 +40,7 @@ READINGS = {
     "features": "Fig. 6, the 50 inputs of the last layer share the probability",
     "logits": "Fig. 6, the ten logits share the probability",
     "sensitivity": "Fig. 7, sensitivity",
+    "ink": "sensitivity where the image is not black",
 }
 MAPS = "figure6.npz"
 QUICK = {"epochs": 1, "images": 50, "limit": 6000, "out": experiment.QUICK / "figure6"}
@@ -80,6 +82,7 @@ def maps(model, x, seed):
         explainer = ks.LRP(model, head_players=players, head_method="sampled", n_paths=PATHS, seed=seed)
         found[players] = _means(x, lambda block: _per_grey(explainer, block))
     found["sensitivity"] = _means(x, lambda block: slopes(model, block))
+    found["ink"] = _means(x, lambda block: slopes(model, block) * (block[:, None] > 0))
     return found
 
 

@@ -4,6 +4,10 @@ import contextlib
 import fcntl
 import json
 import os
+import pathlib
+
+# where the results of the whole runs are kept
+RESULTS = pathlib.Path(__file__).resolve().parent / "results"
 
 
 @contextlib.contextmanager

@@ -46,8 +46,8 @@ def carry_out(runs, perform, path, record, *, together=1, address=None):
         perform: function of a list of such dicts, which differ in their seed alone, that returns what came out of each,
             a list of dicts.
         path: of the results file.
-        record: what `record` gives, for every new row. A run on other data, or on
-            another backend, is another run.
+        record: what `record` gives, for every new row; with it goes what the machine was that performed the run. A run
+            on other data, or on another backend, is another run.
         together: how many runs of the same settings `perform` gets at most.
         address: of the Ray cluster that performs them, `"local"` for one of this machine; None for this process.
 
@@ -57,11 +57,12 @@ def carry_out(runs, perform, path, record, *, together=1, address=None):
     done = {key(row["run"], row): row for row in rows(path)}
     waiting = _groups([run for run in runs if key(run, record) not in done], together)
     start, left = time.perf_counter(), len(waiting)
-    for group, results, seconds in _performed(waiting, perform, address):
+    for group, results, seconds, machine in _performed(waiting, perform, address):
         new = {}
         for run, result in zip(group, results):
             # the time of all that ran together, shared out
-            new[key(run, record)] = {"run": run, "result": result, "seconds": round(seconds / len(group), 1), **record}
+            share = round(seconds / len(group), 1)
+            new[key(run, record)] = {"run": run, "result": result, "seconds": share, **record, **machine}
         with files.locked(path):
             # with what another process may have finished meanwhile
             done = {key(row["run"], row): row for row in rows(path)} | new
@@ -87,7 +88,7 @@ def _groups(runs, together):
 
 
 def _performed(groups, perform, address):
-    """`(group, results, seconds)` as they are finished."""
+    """`(group, results, seconds, machine)` as they are finished."""
     if address is None:
         return ((group, *_timed(perform, group)) for group in groups)
     return cluster.performed(groups, functools.partial(_timed, perform), address)
@@ -95,7 +96,8 @@ def _performed(groups, perform, address):
 
 def _timed(perform, group):
     start = time.perf_counter()
-    return perform(group), time.perf_counter() - start
+    results = perform(group)
+    return results, time.perf_counter() - start, environment.machine()
 
 
 def only(runs, pattern):
@@ -128,8 +130,7 @@ def record(source):
     """
     return {
         "backend": environment.BACKEND,
-        "device": environment.device(),
-        "versions": environment.versions(),
+        **environment.machine(),
         "commit": environment.commit(),
         "data": source,
     }
@@ -159,25 +160,37 @@ def pairs(found, a, b):
 
 
 def paired(found, a, b, value):
-    """Mean difference between two activations over the runs that share all other settings: see `interval`.
-
-    Seeds of the same settings share what is special about these: where there are several settings, the interval is over
-    their means, one value each.
+    """Mean difference between two activations over the runs that share all other settings, as `over_seeds`.
 
     Args:
         found: rows, with one of each run at most.
         a, b: activations; the difference is a's value less b's.
         value: function of a row.
+    """
+    return over_seeds(pairs(found, a, b), lambda row, other: value(row) - value(other))
+
+
+def over_seeds(couples, compare):
+    """Mean of a comparison of two runs, and its interval over seeds: see `interval`.
+
+    A seed gives all settings the same first weights, order of images and dropout. So what repeats are seeds, not
+    settings: a value of the interval is the mean over the settings of one seed, and a seed that some setting lacks does
+    not count.
+
+    Args:
+        couples: pairs of rows that share a seed, as `pairs` gives them.
+        compare: function of the two rows that gives a number.
 
     Returns:
-        As `interval`, or None where no pair is there.
+        As `interval`, or None where no seed has all settings.
     """
-    differences = {}
-    for row, other in pairs(found, a, b):
-        settings = key({**row["run"], "seed": None}, row)
-        differences.setdefault(settings, []).append(value(row) - value(other))
-    groups = list(differences.values())
-    return interval(groups[0] if len(groups) == 1 else [np.mean(group) for group in groups]) if groups else None
+    by_seed, settings = {}, set()
+    for row, other in couples:
+        setting = key({**row["run"], "seed": None}, row)
+        settings.add(setting)
+        by_seed.setdefault(row["run"]["seed"], {})[setting] = compare(row, other)
+    means = [np.mean(list(values.values())) for values in by_seed.values() if len(values) == len(settings)]
+    return interval(means) if means else None
 
 
 def verdict(mean, half):

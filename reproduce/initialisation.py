@@ -7,7 +7,6 @@ Keras's default kernels (glorot_uniform), from He's, which are made for ReLU, an
 import sys
 
 import experiment
-import figure3_mnist_mlp
 import files
 import grid
 import keras
@@ -46,21 +45,25 @@ def mlp(run):
 
 def write(found, out):
     """Writes initialisation.md; returns the text."""
-    lines = [INTRODUCTION]
+    text = "\n".join([INTRODUCTION, *(section(*kind) for kind in experiment.by_kind(found).items())])
+    files.write(out / "initialisation.md", text)
+    return text
+
+
+def section(kind, found):
+    lines = [f"## {kind}", ""]
     lines += experiment.markdown("hidden layers", "optimizer", "", "validation", f"over {BASE}")
     for model, depth in DEPTHS.items():
         for optimizer, rate in SETTINGS:
             wanted = {"model": model, "optimizer": optimizer, "learning_rate": rate}
             rows = [row for row in found if wanted.items() <= row["run"].items()]
             for activation in dict.fromkeys(row["run"]["activation"] for row in rows):
-                own = [figure3_mnist_mlp.final(row) for row in rows if row["run"]["activation"] == activation]
-                paired = grid.paired(rows, activation, BASE, figure3_mnist_mlp.final) if activation != BASE else None
+                own = [experiment.validation(row) for row in rows if row["run"]["activation"] == activation]
+                paired = grid.paired(rows, activation, BASE, experiment.validation) if activation != BASE else None
                 cells = [str(depth), f"{optimizer} {rate:g}", activation]
                 cells += [experiment.spread(own), experiment.difference(paired)]
                 lines.append(f"| {' | '.join(cells)} |")
-    text = "\n".join([*lines, "", *experiment.origins(found)]) + "\n"
-    files.write(out / "initialisation.md", text)
-    return text
+    return "\n".join([*lines, "", *experiment.origins(found)]) + "\n"
 
 
 INITIALISATION = experiment.Experiment(
@@ -73,6 +76,7 @@ INITIALISATION = experiment.Experiment(
     epochs=4,
     seeds=10,
     limit=1000,
+    together=True,
     perform=experiment.classifiers("mnist", mlp),
     write=write,
     quick={"seeds": 2, "epochs": 1, "only": "depth10/*/SGD_0.01/*"},

@@ -1,6 +1,7 @@
 """Random-permutation dropout, which the paper (section 2.2) calls similar to training with Shapley gradients."""
 
 import keras
+import numpy as np
 from keras import ops, random
 
 
@@ -16,7 +17,8 @@ class InputDropoutDense(keras.layers.Dense):
     def __init__(self, *args, permutation, **kwargs):
         super().__init__(*args, **kwargs)
         self.permutation = permutation
-        self.seed_generator = random.SeedGenerator()
+        # Keras would draw the seed from where the first weights come from, and change those of the layers behind
+        self.seed_generator = random.SeedGenerator(int(np.random.randint(2**31)))
 
     def call(self, inputs, training=False):
         if training:

@@ -20,7 +20,6 @@ import keras_shapley as ks
 W, X, B = (1, 2, 3), (-1, 2, -1), -1
 PAPER = (Fraction(-1, 6), Fraction(4, 3), Fraction(-7, 6))
 METHODS = {"exact": "enumeration of coalitions", "gaussian": "eq. (1)", "quadrature": "quadrature"}
-RESULTS = pathlib.Path(__file__).resolve().parent / "results"
 
 
 def contributions(order):
@@ -76,7 +75,7 @@ def main(argv=None):
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("--out", type=pathlib.Path, default=RESULTS, metavar="DIR", help="(default: results)")
+    parser.add_argument("--out", type=pathlib.Path, default=files.RESULTS, metavar="DIR", help="(default: results)")
     args = parser.parse_args(argv)
     text = table()
     try:

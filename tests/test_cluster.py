@@ -5,12 +5,15 @@ import pathlib
 import sys
 
 import keras
+import numpy as np
 import pytest
 
 REPRODUCE = pathlib.Path(__file__).resolve().parents[1] / "reproduce"
 sys.path.insert(0, str(REPRODUCE))
 
+import experiment
 import grid
+import table2_cifar10_mlp
 
 pytestmark = pytest.mark.skipif(keras.backend.backend() != "torch", reason="the same on every backend")
 RUNS = [
@@ -40,6 +43,30 @@ def test_runs_go_to_other_processes_and_one_writes(tmp_path):
     assert len(grid.rows(path)) == len(RUNS)
     # nothing is left to do
     assert grid.carry_out(RUNS, None, path, RECORD) == found
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_script_trains_there_on_the_same_data(tmp_path, rng, monkeypatch):
+    pytest.importorskip("ray")
+    arrays = {f"x_{split}": rng.integers(0, 256, (128, 32, 32, 3), dtype=np.uint8) for split in ("train", "test")}
+    np.savez(tmp_path / "data.npz", **arrays, **{f"y_{split}": rng.integers(0, 10, 128) for split in ("train", "test")})
+    # the other process is elsewhere
+    monkeypatch.chdir(tmp_path)
+    command = ["--data", "data.npz", "--out", "out", "--epochs", "1", "--activations", "relu"]
+    command += ["--only", "*/SGD_0.1/seed0"]
+    script = table2_cifar10_mlp
+    assert experiment.main(script.TABLE2, script.__doc__, script.EXAMPLES, [*command, "--ray", "local"]) == 0
+    (there,) = grid.rows(tmp_path / "out" / "table2.jsonl")
+    assert experiment.main(script.TABLE2, script.__doc__, script.EXAMPLES, [*command, "--out", "here"]) == 0
+    (here,) = grid.rows(tmp_path / "here" / "table2.jsonl")
+    assert {**there, "seconds": 0} == {**here, "seconds": 0}
+
+
+def test_a_machine_with_other_data_is_refused(tmp_path, rng):
+    arrays = {f"x_{split}": rng.integers(0, 256, (2, 28, 28), dtype=np.uint8) for split in ("train", "test")}
+    np.savez(tmp_path / "data.npz", **arrays, y_train=[0, 1], y_test=[0, 1])
+    with pytest.raises(ValueError, match="has other data: data.npz, sha256 of x_train .*, not those of here"):
+        experiment._on_the_same_data("mnist", "those of here", None, str(tmp_path / "data.npz"), tmp_path, RUNS)
 
 
 def test_without_ray_the_error_says_what_to_install(tmp_path, monkeypatch):

@@ -59,6 +59,16 @@ def test_sensitivity_is_the_slope_of_the_probability(images):
     assert np.abs(along).max() > 0.02
 
 
+def test_the_gradient_without_black_pixels_is_that_of_each_image_where_it_is_grey(images):
+    keras.utils.set_random_seed(0)
+    model = mlp(neurons("gelu", "Dense"))
+    found = script.maps(model, images, seed=1)
+    parts = script.slopes(model, images) * (images > 0)[:, None]
+    np.testing.assert_allclose(found["ink"][0], np.maximum(parts, 0).mean(axis=0), rtol=1e-4, atol=1e-7)
+    np.testing.assert_allclose(found["ink"][0] - found["ink"][1], parts.mean(axis=0), rtol=1e-3, atol=1e-6)
+    assert found["ink"].max() > 0 and not np.array_equal(found["ink"], found["sensitivity"])
+
+
 def test_a_map_of_the_expected_shape_correlates_fully():
     rng = np.random.default_rng(0)
     x, y = rng.random((40, 28, 28)), np.arange(40) % 10

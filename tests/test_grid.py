@@ -141,19 +141,45 @@ def test_interval_covers_the_mean_as_often_as_it_says():
     assert covered / 2000 == pytest.approx(0.95, abs=0.015)
 
 
-def test_seeds_of_one_setting_are_not_counted_as_settings():
-    """Two settings, many seeds: what differs between settings says how far the mean can be trusted."""
+def gains(table):
+    """Rows in which SA is better than ReLU by `table[setting][seed]`, where that is not None."""
     found = []
-    for rate, gain in ((0.1, 0.01), (0.2, 0.03)):
-        for seed in range(50):
-            for activation, accuracy in (("relu", 0.5), ("sa", 0.5 + gain)):
+    for rate, seeds in enumerate(table, 1):
+        for seed, gain in enumerate(seeds):
+            for activation, accuracy in (("relu", 0.5), ("sa", 0.5 + (gain or 0))):
                 run = {"activation": activation, "optimizer": "SGD", "learning_rate": rate, "seed": seed}
-                found.append({"run": run, "result": accuracy, **RECORD})
-    mean, half, n = grid.paired(found, "sa", "relu", lambda row: row["result"])
-    assert (mean, n) == (pytest.approx(0.02), 2)
-    assert half == pytest.approx(12.7062 * 0.01, rel=1e-4)
-    assert grid.verdict(mean, half) == "no difference shown"
-    assert grid.paired(found, "sa", "gelu", lambda row: row["result"]) is None
+                if gain is not None:
+                    found.append({"run": run, "result": accuracy, **RECORD})
+    return found
+
+
+def over_relu(found):
+    return grid.paired(found, "sa", "relu", lambda row: row["result"])
+
+
+def test_settings_that_share_their_seeds_are_not_counted_as_repetitions():
+    """Fifty settings with the same gain for a seed say no more of other seeds than one of them."""
+    one, many = over_relu(gains([[0.01, 0.03]])), over_relu(gains([[0.01, 0.03]] * 50))
+    assert one == pytest.approx((0.02, 12.7062 * 0.01, 2), rel=1e-4) and many == pytest.approx(one)
+    assert grid.verdict(*many[:2]) == "no difference shown"
+    # what differs between settings, and not between seeds, is no doubt about the mean over these settings
+    mean, half, n = over_relu(gains([[0.01] * 3, [0.03] * 3]))
+    assert (mean, n) == (pytest.approx(0.02), 3) and half == pytest.approx(0, abs=1e-12)
+
+
+def test_a_seed_that_a_setting_lacks_does_not_count():
+    assert over_relu(gains([[0.01, 0.09], [0.03, None]])) == pytest.approx((0.02, np.nan, 1), nan_ok=True)
+    assert over_relu(gains([[0.01, None], [None, 0.03]])) is None
+    assert grid.paired(gains([[0.01]]), "sa", "gelu", lambda row: row["result"]) is None
+
+
+def test_the_interval_over_seeds_covers_the_mean_where_settings_share_luck(rng):
+    covered = 0
+    for _ in range(300):
+        luck, noise = rng.normal(size=4), rng.normal(size=(12, 4))
+        mean, half, _ = over_relu(gains((0.7 + luck + noise).tolist()))
+        covered += abs(mean - 0.7) <= half
+    assert covered / 300 == pytest.approx(0.95, abs=0.03)
 
 
 def test_one_value_has_no_interval():

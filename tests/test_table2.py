@@ -112,7 +112,9 @@ def test_table_compares_runs_of_the_same_setting_and_seed_alone():
     assert "| SGD 0.1 | 0.5736 ± 0.0053 | 0.5586 ± 0.0087 | 0.5000 ± 0.1000 (3) | 0.5510 ± 0.1010 (3) |" in eight
     half = 4.302653 * 0.001 / np.sqrt(3)
     interval = f"{0.051 - half:+.4f} to {0.051 + half:+.4f}"
-    assert f"| sa − relu | +0.0510, {interval} | 3 | better |" in eight
+    lines = eight.splitlines()
+    differences = lines[lines.index("|  | sa − relu |") :]
+    assert differences[2:5] == [f"| SGD 0.1 | +0.0510, {interval} |", f"| mean | +0.0510, {interval} |", "|  | better, 3 seeds |"]
     assert "| Adam 0.001 | 0.5578 ± 0.0055 | 0.5102 ± 0.0040 |  | 0.9000 |" in eight
     assert "0.9900" in text.partition("## 8 epochs")[0]
 
@@ -121,9 +123,36 @@ def test_epochs_are_counted_until_relus_final_accuracy():
     found = [row("relu", "SGD", 0.1, seed, 0.5) for seed in range(4)]
     for seed, curve in enumerate([[0.5, 0.4, 0.6], [0.4, 0.49, 0.5], [0.4, 0.45, 0.49]]):
         found.append({**row("sa", "SGD", 0.1, seed, 0), "result": {"val_accuracy": curve}})
-    assert script.epochs_to_reach(found, "sa") == [1, 3, np.inf]
+    assert script.epochs_to_reach(found, "sa") == [(1, 2), (3, 2), (np.inf, 2)]
     assert script.epochs_to_reach(found, "gelu") == []
-    assert "| sa | 3 | 3 | 1 |" in script.table(found)
+    assert "| sa | 3 | 2 | 3 | 1 |" in script.table(found)
+
+
+@torch_only
+def test_quick_run(data, tmp_path, capsys):
+    assert main(["--quick", "--data", str(data), "--out", str(tmp_path), "--activations", "relu", "sa"]) == 0
+    found = grid.rows(tmp_path / "table2.jsonl")
+    assert {(row["run"]["limit"], row["run"]["epochs"], row["run"]["seed"]) for row in found} == {(1280, 1, 0)}
+    assert [row["run"]["learning_rate"] for row in found] == [0.002, 0.002, 0.001, 0.001]
+    assert (tmp_path / "figure4.png").exists()
+    assert "## 1 epochs, the first 1,280 images, torch" in capsys.readouterr().out
+
+
+def test_a_directory_without_runs_has_no_table(tmp_path, capsys):
+    with pytest.raises(SystemExit) as error:
+        main(["--table", "--out", str(tmp_path / "typo")])
+    assert error.value.code == 2 and "table2.jsonl holds no finished run" in capsys.readouterr().err
+    assert not (tmp_path / "typo").exists()
+
+
+@pytest.mark.parametrize("kind", ["gelu", "sa", "shaplu_full", "relu_permutation_dropout"])
+def test_arms_start_from_the_same_weights(kind, numpy):
+    models = []
+    for name in ("relu", kind):
+        keras.utils.set_random_seed(3)
+        models.append(script.mlp(neurons(name, "Dense")))
+    for weights, others in zip(*([numpy(v) for v in model.trainable_variables] for model in models), strict=True):
+        np.testing.assert_array_equal(weights, others)
 
 
 @pytest.mark.parametrize(
