@@ -33,11 +33,12 @@ by the same command. Environment: KERAS_BACKEND; TFDS_DATA_DIR is where tfds.loa
 
 
 def conv_net(dense, convolution):
-    """Five convolutions: images `(batch, 32, 32, 3)` to the probabilities of 10 classes.
+    """Five convolutions: images `(batch, 32, 32, 3)` to the probabilities of 10 classes; half are mirrored in training.
 
     BatchNormalization stands before a convolution, not behind it, so that the activation sees what its layer sums.
     """
-    x = image = keras.Input((32, 32, 3), name="image")
+    image = keras.Input((32, 32, 3), name="image")
+    x = layers.RandomFlip("horizontal", name="flip")(image)
     for index, (filters, strides) in enumerate(((32, 1), (64, 2), (64, 1), (128, 2), (128, 1)), 1):
         if index > 1:
             x = layers.BatchNormalization(momentum=0.9, name=f"norm{index}")(x)
@@ -56,6 +57,7 @@ STUDY = Study(
     few=(4, 2, 16),
     patch=4,
     absent=0.5,
+    decay=True,
 )
 FAITHFULNESS_CIFAR10 = STUDY.experiment(
     settings=(("Adam", 0.001),),

@@ -11,6 +11,7 @@ import functools
 import datasets
 import experiment
 import files
+import keras
 import numpy as np
 import training
 from explanations import METHODS, peers
@@ -47,6 +48,7 @@ class Study:
         few: the same three where a run has a limit.
         patch: side of the squares that are the players, 1 for pixels.
         absent: value of an absent pixel, of [0, 1]; it is subtracted from all images.
+        decay: whether the learning rate falls to zero, in equal steps from epoch to epoch.
     """
 
     title: str
@@ -57,6 +59,7 @@ class Study:
     few: tuple
     patch: int = 1
     absent: float = 0.0
+    decay: bool = False
 
     def experiment(self, **options):
         """The grid of runs; options as those of `experiment.Experiment` that are left."""
@@ -81,7 +84,9 @@ def one(study, file, out, run):
     absent = np.float32(study.absent)
     parts = (neurons(run["activation"], parent) for parent in ("Dense", "Conv2D"))
     model = training.compiled(lambda run: study.networks[run["model"]](*parts), run)
-    model.fit(x[: run["limit"]] - absent, y[: run["limit"]], run["batch_size"], run["epochs"], verbose=0)
+    images = slice(run["limit"])
+    callbacks = [keras.callbacks.LearningRateScheduler(functools.partial(falling, run))] if study.decay else []
+    model.fit(x[images] - absent, y[images], run["batch_size"], run["epochs"], verbose=0, callbacks=callbacks)
     accuracy = model.evaluate(x_test - absent, y_test, verbose=0, return_dict=True)["accuracy"]
 
     n_images, n_truth, n_paths = study.images if run["limit"] is None else study.few
@@ -109,6 +114,11 @@ def one(study, file, out, run):
     # the part of the error that is the truth's own
     noise = np.sqrt(np.square(stderr).sum(axis=1) / np.square(values).sum(axis=1))
     return {"accuracy": accuracy, "noise": _rounded(noise), "methods": measured}
+
+
+def falling(run, epoch):
+    """Learning rate of an epoch, counted from 0, that would be 0 behind the last."""
+    return run["learning_rate"] * (1 - epoch / run["epochs"])
 
 
 def by_player(study, values):

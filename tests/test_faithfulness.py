@@ -71,6 +71,11 @@ def test_the_convolutional_network_is_described():
     assert [layer.filters for layer in model.layers if hasattr(layer, "filters")] == [8, 16, 16]
 
 
+def test_rates_fall_in_equal_steps():
+    rates = [study.falling({"learning_rate": 1e-3, "epochs": 4}, epoch) for epoch in range(4)]
+    np.testing.assert_allclose(rates, [1e-3, 7.5e-4, 5e-4, 2.5e-4])
+
+
 def test_players_are_squares_of_pixels_with_their_channels():
     values = np.arange(2 * 8 * 8 * 3).reshape(2, 8, 8, 3)
     found = study.by_player(dataclasses.replace(faithfulness_cifar10.STUDY, patch=4), values)
