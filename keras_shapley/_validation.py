@@ -19,6 +19,14 @@ def finite(name, x):
     return x
 
 
+def of_dtype(name, values, dtype):
+    """The array `values` in another dtype, that of the inputs; raises a `ValueError` if that makes others of them."""
+    cast = values.astype(dtype)
+    if not np.issubdtype(dtype, np.inexact) and not np.array_equal(cast, values):
+        raise ValueError(f"`{name}` must have values that inputs of {dtype} can have. Received: {name}={values!r}")
+    return cast
+
+
 def integer(name, value, low):
     """Returns the int `value` if it is `low` or more, else raises a `ValueError`."""
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < low:

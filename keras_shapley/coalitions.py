@@ -8,7 +8,7 @@ import numpy as np
 from keras import ops
 
 from keras_shapley._backend import EACH_SIZE, inference
-from keras_shapley._validation import integer
+from keras_shapley._validation import integer, of_dtype
 from keras_shapley.incremental import first_dense
 
 # numbers that may be kept of an image while its players come one by one
@@ -45,7 +45,7 @@ class Game:
         if self._first and (len(self.background) * self.n_players + self.players.size) * self._first.width > _LARGEST:
             self._first = None
         self._behind = self._first and self._in_few_shapes(lambda sums: self._first.rest(ops.convert_to_tensor(sums)))
-        self.worth_of_none = self._evaluated(self.background).mean(axis=0)
+        self.worth_of_none = self._in_batches(self._fn, self.background).mean(axis=0)
 
     def active(self, image):
         """Numbers of the players with an element that is not the baseline's: the others change nothing."""
@@ -61,7 +61,7 @@ class Game:
         Returns:
             Shape `(coalitions, outputs)`, means over the background.
         """
-        return np.mean([self._over(image, present, other) for other in self.background], axis=0)
+        return self._worth(image, present, lambda part: part)
 
     def walk(self, image):
         """A function that tells the outputs while players come one by one.
@@ -85,26 +85,36 @@ class Game:
         length, n = orders.shape
         place = np.full((length, self.n_players), n)
         np.put_along_axis(place, orders, np.arange(n)[None], axis=1)
-        present = place[:, None] < np.arange(1, n)[:, None]
-        worths = self.worth(image, present.reshape(-1, self.n_players))
+
+        def present(part):
+            order, before = np.divmod(part, n - 1)
+            return place[order] <= before[:, None]
+
+        worths = self._worth(image, np.arange(length * (n - 1)), present)
         return worths.reshape(length, n - 1, worths.shape[-1])
 
     def _walk_by_increments(self, starts, orders):
         length, n = orders.shape
-        worths = []
+        worths = 0
         for start, increments in starts:
             sums = start + np.cumsum(increments[orders[:, :-1]], axis=1)
-            worths.append(self._in_batches(self._behind, sums.reshape(-1, sums.shape[-1]).astype("float32")))
-        return np.mean(worths, axis=0).reshape(length, n - 1, worths[0].shape[-1])
+            worths = worths + self._in_batches(self._behind, sums.reshape(-1, sums.shape[-1]).astype("float32"))
+        return (worths / len(starts)).reshape(length, n - 1, worths.shape[-1])
 
-    def _over(self, image, present, other):
-        return self._in_batches(self._fn, present, lambda part: np.where(part[:, self.players], image, other))
+    def _worth(self, image, rows, present):
+        """Outputs for each of the rows, means over the background; who is `present` in them is found batch by batch."""
+        worths = 0
+        for other in self.background:
+            worths = worths + self._in_batches(
+                self._fn, rows, lambda part: np.where(present(part)[:, self.players], image, other)
+            )
+        return worths / len(self.background)
 
     def _in_batches(self, fn, rows, inputs=lambda part: part):
         """What `fn` gives for `inputs` of the rows, a batch at a time."""
         parts = (rows[i : i + self.batch_size] for i in range(0, len(rows), self.batch_size))
-        nothing = np.empty((0, *self.worth_of_none.shape))
-        return np.concatenate([self._evaluated(inputs(part), fn) for part in parts] or [nothing])
+        outputs = [self._evaluated(inputs(part), fn) for part in parts]
+        return np.concatenate(outputs) if outputs else np.empty((0, *self.worth_of_none.shape))
 
     def _evaluated(self, inputs, fn=None):
         self.n_evaluations += len(inputs)
@@ -153,7 +163,7 @@ def _background(baseline, shape, dtype):
         )
     if not np.isfinite(values).all():
         raise ValueError("`baseline` must be finite. Received: NaN or infinity")
-    return values.astype(dtype)
+    return of_dtype("baseline", values, dtype)
 
 
 def _players(players, shape):

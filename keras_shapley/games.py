@@ -1,6 +1,7 @@
 """Shapley values of any function of arrays, a whole network say: exact by enumeration, or sampled by random orders."""
 
 import dataclasses
+import numbers
 
 import keras
 import numpy as np
@@ -109,17 +110,17 @@ def sampled_shapley_values(
 
     Returns:
         `ShapleyValues`; standard errors are over independent samples: pairs, single orders where not antithetic, or
-        groups of these where `orders` come in groups.
+        groups of these where `orders` come in groups. They are to be trusted from about ten samples on.
 
     Raises:
         ValueError: as in `exact_shapley_values`, and on `n_paths` below 1 or odd, unknown `orders`, a negative
             tolerance, or a `control` of another shape or not finite.
     """
-    integer("n_paths", n_paths, 1)
+    integer("n_paths", n_paths, 1), integer("seed", seed, 0)
     one_of("orders", orders, tuple(random_orders.KINDS))
     if antithetic and n_paths % 2:
         raise ValueError(f"`n_paths` must be even, as orders come in pairs. Received: n_paths={n_paths}")
-    if not tolerance >= 0:
+    if not isinstance(tolerance, numbers.Real) or not tolerance >= 0:
         raise ValueError(f"`tolerance` must be a number, 0 or more. Received: tolerance={tolerance!r}")
     game = Game(fn, x, baseline, players, batch_size)
     controls = [None] * len(game.x) if control is None else _by_player(control, game)
@@ -130,7 +131,7 @@ def sampled_shapley_values(
         active = game.active(image)
         estimate = _Estimate(len(active), len(game.worth_of_none))
         groups = random_orders.groups(orders, len(active), n_samples, seed)
-        for size, gains in _gains(game, image, active, groups, antithetic, control):
+        for size, gains in _gains(game, image, active, groups, antithetic, control, bool(tolerance)):
             estimate.add(*gains)
             bar.add(size)
             if tolerance and estimate.n % _BETWEEN_LOOKS == 0 and (estimate.stderr <= tolerance).all():
@@ -182,7 +183,7 @@ class _Estimate:
         return np.sqrt(np.maximum(squares - np.square(sums) / self.n, 0) / (self.n * (self.n - 1)))
 
 
-def _gains(game, image, active, groups, antithetic, control):
+def _gains(game, image, active, groups, antithetic, control, stops):
     """Of each group of orders its length, and the mean over the orders and their reverses of what players add.
 
     That is what they add to the game and, less its known values, to the control, shape `(2, players, outputs)`. The
@@ -192,9 +193,9 @@ def _gains(game, image, active, groups, antithetic, control):
     n, n_outputs = len(active), len(whole)
     known = None if control is None else _values_of_cube(control[active])
     worths = game.walk(image)
-    # as many orders at once as make a batch
+    # as many orders at once as make a batch; none beyond the next look, where it may have been the last
     block = max(1, game.batch_size // max(1, n - 1) // (1 + antithetic))
-    for some in _blocks(groups, block):
+    for some in _blocks(groups, block, _BETWEEN_LOOKS if stops else None):
         walked = np.concatenate(some)
         if antithetic:
             walked = np.stack([walked, walked[:, ::-1]], axis=1).reshape(2 * len(walked), n)
@@ -213,12 +214,12 @@ def _gains(game, image, active, groups, antithetic, control):
             yield len(group), part.mean(axis=0)
 
 
-def _blocks(groups, size):
-    """Lists of groups that have `size` orders together, or a few more."""
+def _blocks(groups, size, cut):
+    """Lists of groups that have `size` orders together, or a few more; one ends behind every `cut` groups."""
     block = []
-    for group in groups:
+    for number, group in enumerate(groups, 1):
         block.append(group)
-        if sum(map(len, block)) >= size:
+        if sum(map(len, block)) >= size or cut and not number % cut:
             yield block
             block = []
     if block:

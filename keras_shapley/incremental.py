@@ -109,7 +109,7 @@ def first_dense(model):
         return None
     needed = ancestors(graph.outputs)
     calls = [call for call in graph.calls if call in needed]
-    (value,), before = graph.inputs, []
+    (value,), before, shape = graph.inputs, [], tuple(model.inputs[0].shape)
     while True:
         users = [call for call in calls if value in call.inputs]
         if len(users) != 1 or len(users[0].inputs) != 1 or users[0].outputs[0] is graph.outputs[0]:
@@ -117,11 +117,13 @@ def first_dense(model):
         (call,) = users
         if not call.is_a(_ELEMENTWISE):
             break
+        if isinstance(call.op, layers.Flatten) and call.op.data_format == "channels_first" and len(shape) > 2:
+            # moves the channels behind the rest
+            return None
         before.append(call)
-        value = call.outputs[0]
-    size = np.prod(model.inputs[0].shape[1:])
+        value, shape = call.outputs[0], call.op.compute_output_shape(shape)
     plain = call.is_a((layers.Dense,)) and not call.op.quantization_mode and call.op.compute_dtype == "float32"
-    if not plain or call.op.kernel.shape[0] != size:
+    if not plain or len(shape) != 2:
         return None
     behind = [other for other in calls if other is not call and other not in before]
     return FirstDense(before, call, behind, graph, model.variables)

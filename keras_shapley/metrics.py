@@ -10,12 +10,12 @@ import numpy as np
 from keras import ops
 
 from keras_shapley._backend import inference
-from keras_shapley._validation import integer, one_of, targets
+from keras_shapley._validation import integer, of_dtype, one_of, targets
 from keras_shapley.coalitions import evaluated
 
 
 def perturbation_curve(
-    fn, x, attributions, target=None, *, order="most_relevant", insert=False, baseline=0.0, steps=50, batch_size=256
+    fn, x, attributions, target=None, *, order="most_relevant", insert=False, baseline=0.0, steps=None, batch_size=256
 ):
     """The target's output while elements are taken away, or put in, in the order of their attribution.
 
@@ -25,7 +25,8 @@ def perturbation_curve(
         order: which come first, `"most_relevant"` or `"least_relevant"`.
         insert: whether elements are put into the baseline, rather than taken away from the image.
         baseline: what stands in the place of an absent element, a number or an array of the shape of one input.
-        steps: number of parts in which elements come, as equal as can be; at most as many as there are elements.
+        steps: number of parts in which elements come, as equal as can be; at most, and where there are fewer than 50
+            by default, as many as there are elements.
         batch_size: inputs that `fn` is given at once, at most.
 
     Returns:
@@ -40,7 +41,8 @@ def perturbation_curve(
     x, attributions, baseline = _checked(x, attributions, baseline)
     scores = attributions.reshape(len(x), -1)
     n = scores.shape[1]
-    if integer("steps", steps, 1) > n:
+    steps = min(50, n) if steps is None else integer("steps", steps, 1)
+    if steps > n:
         raise ValueError(f"`steps` must be at most {n}, the number of elements. Received: steps={steps}")
     # stable, so that ties are the same everywhere
     ranked = np.argsort(-scores if order == "most_relevant" else scores, axis=1, kind="stable")
@@ -101,7 +103,8 @@ def infidelity(fn, x, attributions, target=None, *, baseline=0.0, n=256, seed=0,
     """
     integer("n", n, 1), integer("seed", seed, 0), integer("batch_size", batch_size, 1)
     x, attributions, baseline = _checked(x, attributions, baseline)
-    rng = np.random.default_rng(seed)
+    # a stream of its own: attributions may come from coalitions of the same seed
+    rng = np.random.default_rng([seed, 1])
     shape = attributions.shape[1:]
     gone = rng.uniform(size=(n, *shape)) < rng.uniform(size=n).reshape(-1, *(1,) * len(shape))
     wide = gone.reshape(*gone.shape, *(1,) * (x.ndim - attributions.ndim))
@@ -132,6 +135,8 @@ def sensitivity_max(explain, x, *, radius=0.02, n=10, seed=0):
     if not radius > 0:
         raise ValueError(f"`radius` must be a positive number. Received: radius={radius!r}")
     x, rng = _array(x), np.random.default_rng(seed)
+    if not np.issubdtype(x.dtype, np.inexact):
+        raise ValueError(f"`x` must be floats, to be changed a little. Received: {x.dtype}")
     first = _flat(explain(x))
     largest = np.zeros(len(x))
     for _ in range(n):
@@ -273,4 +278,4 @@ def _checked(x, attributions, baseline):
         raise ValueError(
             f"`baseline` must be a finite number or array of shape {x.shape[1:]}. Received: shape {baseline.shape}"
         )
-    return x, attributions, baseline
+    return x, attributions, of_dtype("baseline", baseline, x.dtype)

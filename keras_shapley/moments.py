@@ -50,7 +50,8 @@ def carry(call, inputs, samples, correct):
         return outputs, None
     samples = keras.tree.flatten(call(*samples))
     if correct and function in (_affine, _average, _mean):
-        outputs = [(m, _corrected(v, sample)) for (m, v), sample in zip(outputs, samples)]
+        axis = _channel_axis(call.op)
+        outputs = [(m, _corrected(v, sample, axis)) for (m, v), sample in zip(outputs, samples)]
     return outputs, samples
 
 
@@ -90,7 +91,15 @@ def _linear(call, inputs, samples, correct):
     return [_of_function(activation, s, variance)], None if samples is None else [activation(sums)]
 
 
-def _corrected(v, samples, axis=-1):
+def _channel_axis(op):
+    """Where the channels are in what a layer or operation gives."""
+    if isinstance(op, layers.BatchNormalization):
+        return op.axis
+    data_format = getattr(op, "data_format", None) or keras.config.image_data_format()
+    return 1 if data_format == "channels_first" else -1
+
+
+def _corrected(v, samples, axis):
     """Variances of sums of independent addends, times what samples say of the dependence, a factor for each channel."""
     found = ops.var(ops.reshape(ops.cast(samples, v.dtype), (-1, *v.shape)), axis=0)
     others = [i for i in range(1, len(v.shape)) if i != axis % len(v.shape)]

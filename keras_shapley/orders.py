@@ -15,7 +15,7 @@ def random(rng, n, size):
 
 
 def stratified(rng, n, size):
-    """A random order turned by equal parts: of four orders, each player comes once in each quarter (Castro 2017)."""
+    """A random order turned by equal parts: of four orders, each player comes once in each quarter."""
     order = rng.permutation(n)
     return np.stack([np.roll(order, round(n * i / size)) for i in range(size)])
 

@@ -45,12 +45,15 @@ def cpu():
 
 
 def commit():
-    """Commit that this directory is at, with a plus sign if files have changed since; None outside a repository."""
+    """Commit that this directory is at, with a plus sign if more than results has changed since; None outside of one."""
     here = pathlib.Path(__file__).resolve().parent
     try:
         git = [
             subprocess.run(["git", *words], cwd=here, capture_output=True, text=True, check=True).stdout.strip()
-            for words in (["rev-parse", "--short=12", "HEAD"], ["status", "--porcelain", "--untracked-files=no"])
+            for words in (
+                ["rev-parse", "--short=12", "HEAD"],
+                ["status", "--porcelain", "--untracked-files=no", "--", ":/", ":(exclude)results"],
+            )
         ]
     except (OSError, subprocess.CalledProcessError):
         return None

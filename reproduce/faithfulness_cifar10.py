@@ -15,10 +15,11 @@ TITLE = """\
 # How near explanations come to Shapley values, on CIFAR-10
 
 Made by `python reproduce/faithfulness_cifar10.py`. *Correlation*, *rank correlation* and *relative RMSE* against the
-Shapley values of 64 patches by random orders, with 95 % intervals from resampled seeds and images; attributions are
-summed over the patches. Deletion (lower is better), insertion (higher is better) and infidelity (lower is better) are
-of pixels: means over seeds. *Gradients*: the cost, counted in passes through the network of which a gradient has
-three. The gradient of a network with ShapLU, plain or integrated, is the one that it trains with.
+Shapley values of 64 patches by random orders, with 95 % intervals over training seeds (Student's t) and images
+(resampled); attributions are summed over the patches. Deletion (lower is better), insertion (higher is better) and
+infidelity (lower is better) are of pixels: means over seeds. *Gradients*: the cost, counted in passes through the
+network of which a gradient has three, without the paths of LRP's softmax and without what is elementwise. The gradient
+of a network with ShapLU, plain or integrated, is the one that it trains with.
 """
 EXAMPLES = """\
 examples:

@@ -3,7 +3,8 @@
 784-100-50-10, batches of 10, 4 epochs, 10 repetitions with other initial weights and another order. The paper does not
 say how images and weights begin, nor which rates of SGD it tried. Chosen here: images divided by 255, Keras's
 glorot_uniform with biases at 0, and the rates below; between epochs the images are shuffled, where the paper reorders
-whole batches. Accuracy in training is that of the batches before their step, averaged over 10 batches; validation is on the 10,000 test images, where the paper ends at about 0.86.
+whole batches. Accuracy in training is that of the batches before their step, averaged over 10 batches; validation is on
+the 10,000 test images, where the paper ends at about 0.86.
 """
 
 import sys

@@ -7,8 +7,8 @@ from keras import activations, layers
 
 import keras_shapley as ks
 
-# name: prefix of the layers' type, their arguments. For the same seed networks of all kinds start from the same weights,
-# but for those with initializers of their own.
+# name: prefix of the layers' type, their arguments. For the same seed all kinds start from the same weights, but for
+# those with initializers of their own.
 KINDS = {
     "relu": ("", {"activation": "relu"}),
     "relu_he": ("", {"activation": "relu", "kernel_initializer": "he_normal", "bias_initializer": "zeros"}),

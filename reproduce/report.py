@@ -97,7 +97,8 @@ def table1(results):
     found = table1_example.approximations()["exact"]
     right = np.allclose(found, np.array(table1_example.PAPER, float), atol=1e-6)
     values = ", ".join(f"{value:.4f}" for value in found)
-    return Row("Table 1", "python reproduce/table1_example.py", None, "-1/6, 4/3, -7/6", values, verdict({"the values": right}))
+    held = {"the values": right}
+    return Row("Table 1", "python reproduce/table1_example.py", None, "-1/6, 4/3, -7/6", values, verdict(held))
 
 
 def figure1(results):
@@ -116,13 +117,14 @@ def figure2(results):
     gates = y / s
     ours = f"1,000 samples, gates from {gates.min():.3f} to {gates.max():.3f}"
     held = {"open below 0": gates.min() > 0, "no function of s": np.ptp(gates[s > 0]) > 0.1}
-    return Row("Fig. 2", "python reproduce/figure2_scatter.py", None, "a scatter like that of a leaky ReLU", ours, verdict(held))
+    paper = "a scatter like that of a leaky ReLU"
+    return Row("Fig. 2", "python reproduce/figure2_scatter.py", None, paper, ours, verdict(held))
 
 
 def figure3(results):
     found = experiment.fullest(grid.rows(results / "figure3.jsonl"))
-    paper = "ShapLU and SA learn faster than ReLU with Adam and with large rates of SGD, alike with small ones; all end "
-    paper += f"at about {figure3_mnist_mlp.PAPER_FINAL} validation"
+    paper = "ShapLU and SA learn faster than ReLU with Adam and with large rates of SGD, alike with small ones; all "
+    paper += f"end at about {figure3_mnist_mlp.PAPER_FINAL} validation"
     words, held = [], {}
     settings = [("Adam", 0.001), *(("SGD", rate) for rate in (*LARGE, *SMALL))]
     for setting in settings:
@@ -187,8 +189,8 @@ def table2(results):
     papers = np.mean([[mean for mean, _ in both] for both in table2_cifar10_mlp.PAPER.values()], axis=0)
     paper += "; mean over these with SA {:.3f}, with ReLU {:.3f}".format(*papers)
     ours = f"{epochs} epochs, number of seeds {n}: SA above ReLU in {above} of {len(pairs)} settings, in "
-    ours += f"{shown.count(True)} of them beyond the interval, and below it in {shown.count(False)}; mean over these with "
-    ours += "SA {:.3f}, with ReLU {:.3f}".format(*means) + f", difference {experiment.difference(pair)}"
+    ours += f"{shown.count(True)} of them beyond the interval, and below it in {shown.count(False)}; mean over these "
+    ours += "with SA {:.3f}, with ReLU {:.3f}".format(*means) + f", difference {experiment.difference(pair)}"
     # fewer above may be chance, as long as no more than one is shown to be below
     many = above >= 11 or (None if shown.count(False) < 2 else False)
     held = {"in 11 of 12 settings": many, "better on the whole": better(pair)}
@@ -227,8 +229,9 @@ def figures6and7(results):
         record = json.loads(str(file["record"]))
     near = record["nearness"]
     means = [np.mean(near[name]) for name in ("features", "logits", "sensitivity", "ink")]
-    ours = "correlation with the digit's mean image less the others': relevance {:.2f} (shared by the inputs of the last "
-    ours += "layer) and {:.2f} (by the logits), gradient {:.2f}, gradient where an image is not black, as relevance is, {:.2f}"
+    ours = "correlation with the digit's mean image less the others': relevance {:.2f} (shared by the inputs of the "
+    ours += "last layer) and {:.2f} (by the logits), gradient {:.2f}, gradient where an image is not black, as relevance "
+    ours += "is, {:.2f}"
     both = [np.array([near["features"], near["logits"]]) > near[name] for name in ("sensitivity", "ink")]
     held = {"nearer than the gradient, for every digit": both[0].all()}
     held["nearer than the gradient where an image is not black, for every digit"] = both[1].all()

@@ -11,6 +11,7 @@ import functools
 import datasets
 import experiment
 import files
+import grid
 import keras
 import numpy as np
 import training
@@ -18,17 +19,20 @@ from explanations import METHODS, peers
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from neurons import neurons
+from scipy import stats
 
 import keras_shapley as ks
 
 STEPS, COALITIONS = 28, 32
 # pictures of these test images are kept, of the runs of seed 0
 SHOWN = 5
-DRAWS, CONFIDENCE = 2000, 0.95
+DRAWS = 1000
+# of each measure against the truth its title, the measure, and what is said of the images of a seed
 NEARNESS = {
-    "correlation": ("correlation", ks.metrics.correlation),
-    "rank": ("rank correlation", ks.metrics.rank_correlation),
-    "error": ("relative RMSE", ks.metrics.relative_rmse),
+    "correlation": ("correlation", ks.metrics.correlation, np.mean),
+    "rank": ("rank correlation", ks.metrics.rank_correlation, np.mean),
+    # an image whose denominators come near zero can have any error: it is one image
+    "error": ("relative RMSE, median", ks.metrics.relative_rmse, np.median),
 }
 CHEAP = ("deletion", "insertion", "infidelity")
 EQ2, EQ2_WITHOUT = "eq. (2)", "eq. (2) without b/n"
@@ -148,7 +152,7 @@ def nearness(attributions, values, present):
     """Measures against the truth, image by image, over the players that are present."""
     found = {name: [] for name in NEARNESS}
     for attribution, value, chosen in zip(attributions, values, present):
-        for name, (_, measure) in NEARNESS.items():
+        for name, (_, measure, _) in NEARNESS.items():
             found[name] += _rounded(measure(attribution[None, chosen], value[None, chosen]))
     return found
 
@@ -183,21 +187,31 @@ def of(rows, method, measure):
     return np.array([row["result"]["methods"][method][measure] for row in rows], "float64")
 
 
-def bootstrap(values, rng):
-    """Mean, and the ends of its interval from resampled seeds and, within each, resampled images."""
+def interval(values, rng, statistic=np.mean):
+    """Mean over seeds of a statistic of the images, and half the width of its 95 % interval.
+
+    All seeds have the same images: these are resampled once for all of them. Seeds are too few for that, and their part
+    of the variance takes Student's t. A single seed's interval is over images alone.
+
+    Args:
+        values: shape `(seeds, images)`.
+        rng: of the draws.
+        statistic: function of `(values, axis)`.
+    """
     seeds, images = values.shape
-    means = []
-    for _ in range(DRAWS):
-        chosen = rng.integers(seeds, size=(seeds, 1))
-        means.append(values[chosen, rng.integers(images, size=(seeds, images))].mean())
-    ends = np.quantile(means, ((1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2))
-    return float(values.mean()), *map(float, ends)
+    of_seeds = statistic(values, axis=1)
+    draws = values[:, rng.integers(images, size=(DRAWS, images))]
+    variance, quantile = statistic(draws, axis=-1).mean(axis=0).var(), stats.norm.ppf((1 + grid.CONFIDENCE) / 2)
+    if seeds > 1:
+        variance += of_seeds.var(ddof=1) / seeds
+        quantile = stats.t.ppf((1 + grid.CONFIDENCE) / 2, seeds - 1)
+    return float(of_seeds.mean()), float(quantile * np.sqrt(variance))
 
 
-def in_words(mean, low, high, sign=""):
+def in_words(mean, half, sign=""):
     if np.isnan(mean):
         return "constant"
-    return f"{mean:{sign}.3f} ({low:{sign}.3f} to {high:{sign}.3f})"
+    return f"{mean:{sign}.3f} ({mean - half:{sign}.3f} to {mean + half:{sign}.3f})"
 
 
 def write(study, found, out):
@@ -211,10 +225,11 @@ def write(study, found, out):
             f"{len(rows)} seeds, {len(rows[0]['result']['noise'])} images for the truth, whose own relative error is"
         ]
         lines[-1] += f" {noise:.3f}; test accuracy {accuracy}."
-        lines += ["", *experiment.markdown("", "gradients", *(title for title, _ in NEARNESS.values()), *CHEAP)]
+        lines += ["", *experiment.markdown("", "gradients", *(title for title, *_ in NEARNESS.values()), *CHEAP)]
         for name in _methods(rows):
             cells = [name, f"{np.mean(of(rows, name, 'gradients')):.3g}"]
-            cells += [in_words(*bootstrap(of(rows, name, measure), rng)) for measure in NEARNESS]
+            for measure, (*_, statistic) in NEARNESS.items():
+                cells.append(in_words(*interval(of(rows, name, measure), rng, statistic)))
             has_all = CHEAP[0] in rows[0]["result"]["methods"][name]
             cells += [f"{np.mean(of(rows, name, measure)):.4g}" if has_all else "" for measure in CHEAP]
             lines.append(f"| {' | '.join(cells)} |")
@@ -245,16 +260,22 @@ def questions(found, rng):
     by_kind = {(model, activation): rows for model, activation, rows in groups(found)}
     lines = ["## Does b/n help?", ""]
     lines += ["Correlation of eq. (2) without b/n, less that of eq. (2), on the same images.", ""]
+    gains = {}
     for (model, activation), rows in by_kind.items():
         gain = of(rows, EQ2_WITHOUT, "correlation") - of(rows, EQ2, "correlation")
-        lines.append(f"- {model}, {activation}: {in_words(*bootstrap(gain, rng), '+')}")
+        gains.setdefault(model, []).append(gain)
+        lines.append(f"- {model}, {activation}: {in_words(*interval(gain, rng), '+')}")
+    for model, several in gains.items():
+        # a seed gives networks with other activations the same first weights and images
+        if len({gain.shape for gain in several}) == 1 < len(several):
+            lines.append(f"- {model}, mean over these: {in_words(*interval(np.mean(several, axis=0), rng), '+')}")
     lines += ["", "## Is a network better explained by LRP that was trained with another activation than ReLU?", ""]
     lines += ["Correlation of eq. (2), and of it without b/n, less that with ReLU.", ""]
     for (model, activation), rows in by_kind.items():
         base = by_kind.get((model, "relu"), [])
         if activation != "relu" and len(base) == len(rows):
             gains = [of(rows, name, "correlation") - of(base, name, "correlation") for name in (EQ2, EQ2_WITHOUT)]
-            words = "; ".join(in_words(*bootstrap(gain, rng), "+") for gain in gains)
+            words = "; ".join(in_words(*interval(gain, rng), "+") for gain in gains)
             lines.append(f"- {model}, {activation}: {words}")
     return lines
 
@@ -306,8 +327,8 @@ def maps(study, found, out):
         part.suptitle(", ".join(kind))
         with np.load(path) as file:
             names = ["image", "Shapley values", *(name for name in file if name not in ("image", "Shapley values"))]
-            grid = part.subplots(len(file["image"]), len(names), squeeze=False)
-            for column, name in zip(grid.T, names):
+            places = part.subplots(len(file["image"]), len(names), squeeze=False)
+            for column, name in zip(places.T, names):
                 for axes, values in zip(column, np.float32(file[name])):
                     scale = np.abs(values).max()
                     colours = {"cmap": "gray"} if name == "image" else {"cmap": "bwr", "vmin": -scale, "vmax": scale}

@@ -2,7 +2,8 @@
 
 The network is the paper's: 3072-1024-512-512-10, dropout 0.2 behind each hidden layer, batches of 128, glorot_uniform
 for kernels and biases. The paper does not say the number of epochs, how the images are scaled or SGD's momentum. Chosen
-here: --epochs, images divided by 255, no momentum, and 0.9 as RMSprop's rho. Accuracy is on the 10,000 test images behind the last epoch.
+here: --epochs, images divided by 255, no momentum, and 0.9 as RMSprop's rho. Accuracy is on the 10,000 test images
+behind the last epoch.
 """
 
 import sys
@@ -146,7 +147,8 @@ def figure4(found, path):
     axes = figure.subplots()
     for label, curves in experiment.curves(found, "accuracy").items():
         experiment.shaded(axes, np.arange(1, curves.shape[1] + 1), curves, label)
-    axes.set(xlabel="epoch", ylabel="accuracy in training", title=f"MLP, Adam at 0.001, CIFAR-10{experiment.remark(found)}")
+    title = f"MLP, Adam at 0.001, CIFAR-10{experiment.remark(found)}"
+    axes.set(xlabel="epoch", ylabel="accuracy in training", title=title)
     axes.legend(fontsize="small")
     with files.replaced(path) as file:
         figure.savefig(file, dpi=120, format="png")

@@ -1,5 +1,7 @@
 """Shapley values of any function: enumeration against all orders, sampling against games whose values are known."""
 
+import tracemalloc
+
 import keras
 import numpy as np
 import pytest
@@ -130,9 +132,40 @@ def test_memory_is_bounded_by_the_batch(x):
         sizes.append(len(batch))
         return network(batch)
 
-    ks.exact_shapley_values(fn, x, batch_size=6)
-    ks.sampled_shapley_values(fn, x, n_paths=12, batch_size=6)
+    for baseline in (0.0, np.random.default_rng(2).normal(size=(20, 5))):
+        ks.exact_shapley_values(fn, x, batch_size=6, baseline=baseline)
+        ks.sampled_shapley_values(fn, x, n_paths=12, batch_size=6, baseline=baseline)
     assert max(sizes) == 6
+
+
+def test_memory_does_not_grow_with_the_square_of_the_players():
+    """Of 3,000 players the coalitions along one order are 9 MB, as bool."""
+    tracemalloc.start()
+    x = np.random.default_rng(0).normal(size=(1, 3000))
+    ks.sampled_shapley_values(lambda batch: batch.sum(axis=1), x, n_paths=2, batch_size=8)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 4e6
+
+
+def test_a_background_may_be_larger_than_a_batch(rng):
+    """As a model, which compiled backends are given in a few sizes of batches."""
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2, "softmax")])
+    x, background = (rng.normal(size=(n, 3)).astype("float32") for n in (1, 11))
+    found = ks.exact_shapley_values(model, x, baseline=background, batch_size=4)
+    whole = ks.exact_shapley_values(model, x, baseline=background)
+    np.testing.assert_allclose(found.values, whole.values, atol=1e-6)
+    total = keras.ops.convert_to_numpy(model(x)) - found.baseline_value
+    np.testing.assert_allclose(found.values.sum(axis=1), total, atol=1e-5)
+
+
+def test_integers_play_with_baselines_of_integers_alone():
+    x = np.array([[1, 2, 3]], "uint8")
+    found = ks.exact_shapley_values(lambda batch: batch.astype(float).sum(axis=1), x, baseline=1)
+    np.testing.assert_allclose(found.values[0, :, 0], [0, 1, 2], atol=1e-12)
+    for baseline in (0.5, [300, 0, 0], [0, -1, 0]):
+        with pytest.raises(ValueError, match="`baseline` must have values that inputs of uint8 can have"):
+            ks.exact_shapley_values(lambda batch: batch.sum(axis=1), x, baseline=baseline)
 
 
 @pytest.mark.parametrize("control", [False, True])
@@ -248,6 +281,8 @@ def test_sampling_stops_image_by_image_at_the_wanted_standard_error(x):
     assert found.n_evaluations < 50_000
     again = ks.sampled_shapley_values(network, x, n_paths=100_000, tolerance=0.02, batch_size=500)
     np.testing.assert_allclose(again.values, found.values, atol=1e-12)
+    # nothing is evaluated beyond the look at which it stops
+    assert again.n_evaluations == found.n_evaluations
 
 
 def test_players_are_groups_of_elements(rng):
@@ -374,6 +409,8 @@ def test_more_players_than_can_be_enumerated(rng):
         ({"control": np.ones(5)}, r"`control` must be .* \(3, 5\), \(3, 5, 2\). Received: shape \(5,\)"),
         ({"control": np.full((3, 5), np.inf)}, "`control` must be finite.*Received: NaN or infinity"),
         ({"tolerance": -1.0}, "`tolerance` must be a number, 0 or more"),
+        ({"tolerance": "a"}, "`tolerance` must be a number, 0 or more"),
+        ({"seed": -1}, "`seed` must be an int, 0 or more"),
         ({"tolerance": float("nan")}, "`tolerance` must be a number"),
     ],
 )

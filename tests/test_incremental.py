@@ -52,6 +52,24 @@ def test_values_are_those_of_the_whole_model(name, players, rng):
         assert found.n_evaluations == whole.n_evaluations
 
 
+@pytest.mark.parametrize(
+    "shape, front",
+    [
+        ((3, 2, 2), [layers.Flatten(data_format="channels_first"), layers.Dense(6, "tanh")]),
+        ((1, 6), [layers.Dense(6, "tanh"), layers.Flatten()]),
+        ((1, 6), [layers.Dense(4, "tanh"), layers.Flatten()]),
+    ],
+)
+def test_where_inputs_are_no_rows_of_the_kernel_the_whole_model_is_evaluated(shape, front, rng):
+    model = keras.Sequential([keras.Input(shape), *front, layers.Dense(3, "softmax")])
+    assert first_dense(model) is None
+    x = rng.normal(size=(2, *shape)).astype("float32")
+    found = ks.sampled_shapley_values(model, x, n_paths=6)
+    whole = ks.sampled_shapley_values(lambda batch: model(batch, training=False), x, n_paths=6)
+    np.testing.assert_allclose(found.values, whole.values, atol=2e-6)
+    assert np.abs(found.values).max() > 1e-3
+
+
 def test_the_present_weights_count(rng):
     hidden = layers.Dense(6, "relu", bias_initializer=BIAS)
     model = keras.Sequential([keras.Input((5,)), hidden, layers.Dense(2, "softmax")])

@@ -32,7 +32,8 @@ def test_every_layer_has_a_kernel_of_its_own_from_its_initializer(numpy):
 
 
 def row(activation, seed, last, model="depth30"):
-    run = {"model": model, "activation": activation, "optimizer": "SGD", "learning_rate": 0.1, "seed": seed, "epochs": 4}
+    run = {"model": model, "activation": activation, "optimizer": "SGD", "learning_rate": 0.1, "seed": seed}
+    run["epochs"] = 4
     where = {"data": "somewhere", "backend": "torch", "device": "cpu", "versions": {"keras": "3"}, "commit": "c0ffee"}
     return {"run": run, "result": {"val_accuracy": [0.0, last]}, **where}
 

@@ -23,6 +23,8 @@ TRUTH = X * W[:, 0]
 def test_taking_away_follows_the_order_of_the_attributions():
     """By hand: the output is 6 and falls by 4, 3, 1 and -2."""
     curve = metrics.perturbation_curve(linear, X, TRUTH, 0, steps=4)
+    # of fewer than fifty elements, one at a time
+    np.testing.assert_array_equal(metrics.perturbation_curve(linear, X, TRUTH, 0), curve)
     np.testing.assert_allclose(curve, [[6, 2, -1, -2, 0]])
     np.testing.assert_allclose(metrics.deletion(linear, X, TRUTH, 0, steps=4), [(6 / 2 + 2 - 1 - 2 + 0 / 2) / 4])
     up = metrics.perturbation_curve(linear, X, TRUTH, 0, steps=4, order="least_relevant")
@@ -80,7 +82,8 @@ def test_infidelity_by_a_loop(rng):
 
     x, attributions, baseline = rng.normal(size=(2, 4)), rng.normal(size=(2, 4)), np.array([0.5, 0, -1, 0])
     found = metrics.infidelity(fn, x, attributions, 1, baseline=baseline, n=30, seed=3)
-    draws = np.random.default_rng(3)
+    # not the stream of the same seed that attributions may come from
+    draws = np.random.default_rng([3, 1])
     uniform, t = draws.uniform(size=(30, 4)), draws.uniform(size=30)
     for image, attribution, value in zip(x, attributions, found):
         errors = []
@@ -180,6 +183,8 @@ def test_of_a_model_shapley_values_score_better_than_noise(rng):
     "call, message",
     [
         (lambda: metrics.deletion(linear, X, TRUTH, 0, steps=5), "`steps` must be at most 4.*steps=5"),
+        (lambda: metrics.deletion(linear, X.astype(int), TRUTH, 0, baseline=0.5), "`baseline` must have values that"),
+        (lambda: metrics.sensitivity_max(lambda x: x, np.ones((1, 4), int)), "`x` must be floats.*int64"),
         (lambda: metrics.deletion(linear, X, TRUTH, 0, steps=4, order="best"), "`order` must be one of"),
         (lambda: metrics.deletion(linear, X, TRUTH, 2, steps=4), r"`target` must be in \[0, 2\)"),
         (lambda: metrics.deletion(linear, X, TRUTH[:, :3], 0), r"`attributions` must be of the shape of `x`, \(1, 4\)"),

@@ -236,6 +236,25 @@ def test_the_correction_of_a_channel_is_one_factor(rng):
     np.testing.assert_allclose(corrected.sum(axis=1)[0], outputs.var(axis=0, ddof=1).sum(axis=0), rtol=2e-3)
 
 
+@pytest.mark.skipif(keras.backend.backend() == "tensorflow", reason="no pooling of channels_first on a CPU")
+def test_the_correction_is_by_channel_wherever_the_channels_are(rng):
+    x, p = rng.uniform(size=(1, 6, 4, 3)), 0.4
+    samples = (rng.uniform(size=(30, 6, 4, 3)) < p) * x
+    found = []
+    for axis, data_format in ((-1, "channels_last"), (1, "channels_first")):
+        parts = [np.moveaxis(part, -1, axis) for part in (p * x, p * (1 - p) * x**2, samples)]
+        model = keras.Sequential(
+            [
+                keras.Input(parts[0].shape[1:]),
+                layers.Rescaling(2.0),
+                layers.BatchNormalization(axis=axis),
+                layers.AveragePooling2D(2, data_format=data_format),
+            ]
+        )
+        found.append([np.moveaxis(part, axis, -1) for part in carried(model, *parts)])
+    np.testing.assert_allclose(found[1], found[0], rtol=1e-4)
+
+
 def test_a_layer_without_moments_is_named():
     model = keras.Sequential([keras.Input((4,)), layers.LayerNormalization(name="odd"), layers.Dense(2)])
     with pytest.raises(ValueError, match=r"'odd' \(LayerNormalization\) has no moments.*method='masks'.*Conv2D"):

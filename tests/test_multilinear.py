@@ -225,6 +225,27 @@ def test_masks_take_any_model(rng):
         ks.fast_shapley_values(model, x, 1)
 
 
+class OfItsOwn(keras.Model):
+    """A model whose call is code of its own."""
+
+    def __init__(self):
+        super().__init__()
+        self.hidden, self.out = layers.Dense(6, "tanh"), layers.Dense(2, "softmax")
+
+    def call(self, x):
+        return self.out(self.hidden(x))
+
+
+def test_masks_take_a_subclassed_model(rng):
+    model, x = OfItsOwn(), rng.normal(size=(3, 10))
+    model(x)
+    plain = keras.Sequential([keras.Input((10,)), model.hidden, model.out])
+    found, expected = (ks.fast_shapley_values(each, x, 1, method="masks").values for each in (model, plain))
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+    with pytest.raises(ValueError, match="OfItsOwn"):
+        ks.fast_shapley_values(model, x, 1)
+
+
 @pytest.mark.parametrize(
     "arguments, message",
     [
