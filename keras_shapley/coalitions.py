@@ -154,6 +154,9 @@ def evaluated(fn, inputs):
 def _background(baseline, shape, dtype):
     """Inputs of which absent players have their values, `(n, ...)`."""
     values = np.asarray(baseline if np.isscalar(baseline) else ops.convert_to_numpy(baseline))
+    if not np.isfinite(values).all():
+        raise ValueError("`baseline` must be finite. Received: NaN or infinity")
+    values = of_dtype("baseline", values, dtype)
     if values.shape in ((), shape):
         values = np.broadcast_to(values, shape)[None]
     if values.shape[1:] != shape or not len(values):
@@ -161,9 +164,7 @@ def _background(baseline, shape, dtype):
             f"`baseline` must be a number, an array of shape {shape}, or a background of shape (n, "
             f"{', '.join(map(str, shape))}). Received: shape {values.shape}"
         )
-    if not np.isfinite(values).all():
-        raise ValueError("`baseline` must be finite. Received: NaN or infinity")
-    return of_dtype("baseline", values, dtype)
+    return values
 
 
 def _players(players, shape):

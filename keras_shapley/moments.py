@@ -30,27 +30,45 @@ _INSTEAD = "Use fast_shapley_values(..., method='masks')."
 _NEVER = -1e9
 
 
-def carry(call, inputs, samples, correct):
+def channel_axes(calls):
+    """Where the channels are in what each of the calls of a graph gives: as its layer says, or as they come to it."""
+    axes = {}
+    for call in calls:
+        before = [axes[value.producer] for value in call.inputs if value.producer in axes]
+        default = 1 if keras.config.image_data_format() == "channels_first" else -1
+        axes[call] = _own_axis(call) or (before or [default])[0]
+    return axes
+
+
+def _own_axis(call):
+    if call.is_a(LINEAR_TYPES):
+        return linear_map(call.op).channel_axis
+    if isinstance(call.op, layers.BatchNormalization):
+        return call.op.axis
+    return {"channels_first": 1, "channels_last": -1}.get(getattr(call.op, "data_format", None))
+
+
+def carry(call, inputs, samples, axis):
     """Moments of the outputs of a call.
 
     Args:
         call: of a graph.
         inputs: `(mean, variance)` of each of its inputs, tensors of one shape.
         samples: its inputs with random coalitions present, `(samples * batch, ...)`; None for none.
-        correct: whether the variance of samples corrects that of sums, whose addends may depend on each other.
+        axis: of the channels in the output, where the variance of samples is to correct that of sums whose addends may
+            depend on each other; None where they do not.
 
     Returns:
         `(list of (mean, variance), list of the outputs for the samples)`.
     """
     function = _carrier(call)
     if function is _linear:
-        return _linear(call, inputs, samples, correct)
+        return _linear(call, inputs, samples, axis)
     outputs = function(call, inputs)
     if samples is None:
         return outputs, None
     samples = keras.tree.flatten(call(*samples))
-    if correct and function in (_affine, _average, _mean):
-        axis = _channel_axis(call.op)
+    if axis is not None and function in (_affine, _average, _mean):
         outputs = [(m, _corrected(v, sample, axis)) for (m, v), sample in zip(outputs, samples)]
     return outputs, samples
 
@@ -77,26 +95,18 @@ def _carrier(call):
     return next((function for types, function in TABLE if call.is_a(types)), None)
 
 
-def _linear(call, inputs, samples, correct):
+def _linear(call, inputs, samples, axis):
     """`L(m; W) + b` and `L(v; W**2)`, then the activation."""
     ((m, v),), linear = inputs, linear_map(call.op)
     s, variance = linear.preactivation(m), linear(v, ops.square(ops.cast(linear.kernel, m.dtype)))
     if samples is not None:
         sums = linear.preactivation(ops.cast(samples[0], m.dtype))
-        variance = _corrected(variance, sums, linear.channel_axis) if correct else variance
+        variance = variance if axis is None else _corrected(variance, sums, axis)
     if isinstance(call.op, ShapleyActivation):
         outputs = [_of_shapley_activation(call.op, linear, m, v, s, variance)]
         return outputs, None if samples is None else [call(*samples)]
     activation = ops.relu if isinstance(call.op, ShapleyLayer) else call.op.activation
     return [_of_function(activation, s, variance)], None if samples is None else [activation(sums)]
-
-
-def _channel_axis(op):
-    """Where the channels are in what a layer or operation gives."""
-    if isinstance(op, layers.BatchNormalization):
-        return op.axis
-    data_format = getattr(op, "data_format", None) or keras.config.image_data_format()
-    return 1 if data_format == "channels_first" else -1
 
 
 def _corrected(v, samples, axis):

@@ -132,8 +132,12 @@ class _Moments:
         needed = ancestors(self.graph.outputs)
         self.calls = [call for call in self.graph.calls if call in needed]
         moments.check(self.calls)
-        # the calls whose addends may depend on each other
-        self.dependent = {call for call in self.calls if any(c.is_a(LINEAR_TYPES) for c in call.ancestors())}
+        # of the calls whose addends may depend on each other
+        self.axes = {
+            call: axis
+            for call, axis in moments.channel_axes(self.calls).items()
+            if any(before.is_a(LINEAR_TYPES) for before in call.ancestors())
+        }
         nodes, weights = np.polynomial.legendre.leggauss(n)
         self.t, self.weights = ((nodes + 1) / 2).reshape(-1, *(1 for _ in shape)), weights[:, None] / 2
         self.present = np.random.default_rng(seed).uniform(size=(n_samples, 1, n, *shape)) < self.t
@@ -157,7 +161,7 @@ class _Moments:
             for call in self.calls:
                 inputs = [found[value] for value in call.inputs]
                 beside = [sampled[value] for value in call.inputs] if sampled else None
-                outputs, beside = moments.carry(call, inputs, beside, call in self.dependent)
+                outputs, beside = moments.carry(call, inputs, beside, self.axes.get(call))
                 found.update(zip(call.outputs, outputs))
                 if sampled:
                     sampled.update(zip(call.outputs, beside))
@@ -231,7 +235,8 @@ def _checked(model, x, baseline):
     dtype, expected = (inputs[0].dtype, tuple(inputs[0].shape)) if inputs else (keras.config.floatx(), np.shape(x))
     x, baseline = (np.asarray(ops.convert_to_numpy(value), dtype) for value in (x, baseline))
     fits = x.ndim == len(expected) and all(a in (None, b) for a, b in zip(expected[1:], x.shape[1:]))
-    if not fits or not x.ndim or not len(x):
+    if not fits or x.ndim < 2 or not len(x):
+        expected = expected if inputs else "(batch, ...)"
         raise ValueError(f"`x` must be a batch of shape {expected}, of one image or more. Received: shape {x.shape}")
     if baseline.shape not in ((), x.shape[1:]):
         raise ValueError(f"`baseline` must be a number or of shape {x.shape[1:]}. Received: shape {baseline.shape}")

@@ -34,7 +34,12 @@ def performed(groups, perform, address):
         waiting = {task.remote(group): group for group in groups}
         while waiting:
             (ready,), _ = ray.wait(list(waiting))
-            yield waiting.pop(ready), *ray.get(ready)
+            try:
+                outcome = ray.get(ready)
+            except ray.exceptions.RayTaskError as error:
+                # what was raised there, without Ray's own account of it
+                raise (getattr(error, "cause", None) or error) from None
+            yield waiting.pop(ready), *outcome
     finally:
         ray.shutdown()
 

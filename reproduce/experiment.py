@@ -221,7 +221,7 @@ def difference(paired):
     if paired is None:
         return ""
     mean, half, n = paired
-    return f"{mean:+.4f}, {mean - half:+.4f} to {mean + half:+.4f}" if n > 1 else f"{mean:+.4f}"
+    return f"{mean:+.4f}, {mean - half:+.4f} to {mean + half:+.4f}" if n > 1 else f"{mean:+.4f} (1 seed)"
 
 
 def remark(found):

@@ -33,7 +33,7 @@ def gradient_times_input(model, x, target):
 
 
 def integrated_gradients(model, x, target):
-    """By the midpoint rule, from a black image (Sundararajan et al. 2017)."""
+    """By the midpoint rule, from the baseline, which is zero (Sundararajan et al. 2017)."""
     times = (np.arange(STEPS) + 0.5) / STEPS
     return x * np.mean([sensitivity(model, (t * x).astype("float32"), target) for t in times], axis=0)
 

@@ -31,14 +31,14 @@ import keras_shapley as ks
 EPOCHS, TRUTH = 8, 4000
 PATHS = (4, 16, 64, 256)
 GRADIENTS = (16, 64, 256)
-# evaluations that a gradient is counted for
-DRAWS = 1000
+DRAWS = 1000  # of images, for an interval
 INTRODUCTION = f"""\
 # Errors of Shapley values by cost
 
 Made by `python reproduce/sampling_errors.py`: relative RMSE, mean over ten digits with its 95 % interval from resampled
-images; in front of it the evaluations of the network an image (a gradient counts for {GRADIENT}). The truth is
-{TRUTH:,} antithetic orders; its own error is in the last row.
+images, for one seed of the orders; in front of it the evaluations of the network an image (a gradient counts for
+{GRADIENT}; captum's are of the black pixels, too, which the others leave out). The truth is {TRUTH:,} antithetic orders;
+its own error is in the last row.
 """
 
 

@@ -191,7 +191,7 @@ def interval(values, rng, statistic=np.mean):
     """Mean over seeds of a statistic of the images, and half the width of its 95 % interval.
 
     All seeds have the same images: these are resampled once for all of them. Seeds are too few for that, and their part
-    of the variance takes Student's t. A single seed's interval is over images alone.
+    takes Student's t; the two parts add up as variances do. A single seed's interval is over images alone.
 
     Args:
         values: shape `(seeds, images)`.
@@ -201,11 +201,9 @@ def interval(values, rng, statistic=np.mean):
     seeds, images = values.shape
     of_seeds = statistic(values, axis=1)
     draws = values[:, rng.integers(images, size=(DRAWS, images))]
-    variance, quantile = statistic(draws, axis=-1).mean(axis=0).var(), stats.norm.ppf((1 + grid.CONFIDENCE) / 2)
-    if seeds > 1:
-        variance += of_seeds.var(ddof=1) / seeds
-        quantile = stats.t.ppf((1 + grid.CONFIDENCE) / 2, seeds - 1)
-    return float(of_seeds.mean()), float(quantile * np.sqrt(variance))
+    over_images = stats.norm.ppf((1 + grid.CONFIDENCE) / 2) * statistic(draws, axis=-1).mean(axis=0).std()
+    over_seeds = grid.interval(of_seeds)[1] if seeds > 1 else 0.0
+    return float(of_seeds.mean()), float(np.hypot(over_images, over_seeds))
 
 
 def in_words(mean, half, sign=""):

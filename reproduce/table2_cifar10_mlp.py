@@ -104,6 +104,8 @@ def section(kind, found):
         lines.append(f"| {' | '.join(['mean', *map(experiment.difference, means)])} |")
         words = [f"{grid.verdict(*mean[:2])}, {mean[2]} seeds" if mean and mean[2] > 1 else "" for mean in means]
         lines.append(f"| {' | '.join(['', *words])} |")
+        settings = [sum(bool(grid.pairs(of(found, setting), *pair)) for setting in PAPER) for pair in compared.values()]
+        lines.append(f"| {' | '.join(['settings', *map(str, settings)])} |")
 
     reached = {name: epochs_to_reach(found, name) for name in activations if name != "relu"}
     if any(reached.values()):

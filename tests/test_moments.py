@@ -22,11 +22,13 @@ def carried(model, mean, variance, samples=None):
     found = {graph.inputs[0]: tuple(ops.convert_to_tensor(part, "float32") for part in (mean, variance))}
     sampled = {graph.inputs[0]: None if samples is None else ops.convert_to_tensor(samples, "float32")}
     moments.check(graph.calls)
+    axes = moments.channel_axes(graph.calls)
     for call in graph.calls:
         beside = None if samples is None else [sampled[value] for value in call.inputs]
         inputs = [found[value] for value in call.inputs]
         # the first has independent addends
-        outputs, beside = moments.carry(call, inputs, beside, correct=call is not graph.calls[0])
+        axis = None if call is graph.calls[0] else axes[call]
+        outputs, beside = moments.carry(call, inputs, beside, axis)
         found.update(zip(call.outputs, outputs))
         sampled.update(zip(call.outputs, beside or []))
     return [ops.convert_to_numpy(part).astype("float64") for part in found[graph.outputs[0]]]
@@ -249,6 +251,8 @@ def test_the_correction_is_by_channel_wherever_the_channels_are(rng):
                 layers.Rescaling(2.0),
                 layers.BatchNormalization(axis=axis),
                 layers.AveragePooling2D(2, data_format=data_format),
+                # does not say where its channels are
+                layers.Rescaling(0.5),
             ]
         )
         found.append([np.moveaxis(part, axis, -1) for part in carried(model, *parts)])

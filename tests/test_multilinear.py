@@ -244,6 +244,9 @@ def test_masks_take_a_subclassed_model(rng):
     np.testing.assert_allclose(found, expected, atol=1e-6)
     with pytest.raises(ValueError, match="OfItsOwn"):
         ks.fast_shapley_values(model, x, 1)
+    for nothing in (x[0], x[:0]):
+        with pytest.raises(ValueError, match=r"`x` must be a batch of shape \(batch, ...\)"):
+            ks.fast_shapley_values(model, nothing, 1, method="masks")
 
 
 @pytest.mark.parametrize(

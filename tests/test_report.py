@@ -106,6 +106,17 @@ def test_few_settings_above_may_be_chance(tmp_path):
     assert row.verdict == "not shown: in 11 of 12 settings, better on the whole"
 
 
+def test_signs_alone_show_nothing(tmp_path):
+    """SA above ReLU in the mean of every setting, by one seed of three."""
+    found = list(rows(0))
+    for row in found:
+        if row["run"]["activation"] == "sa":
+            value = 0.5 + (0.1, -0.02, 0.01)[row["run"]["seed"]]
+            row["result"] = {key: [value] * 8 for key in row["result"]}
+    row = script.table2(written(tmp_path, found))
+    assert "above ReLU in 12 of 12" in row.ours and row.verdict.startswith("not shown: in 11 of 12 settings")
+
+
 def test_a_smaller_deviation_is_one_beyond_chance(rng):
     a, b = rng.normal(size=(2, 40))
     assert script.smaller_deviation(a, 1 - a) is None
@@ -128,8 +139,16 @@ def test_epochs_are_compared_with_those_that_relu_itself_took(tmp_path):
         row["result"] = {"accuracy": [0.1, 0.5, 0.6, 0.7] if sa else [0.1, 0.2, 0.5, 0.5]}
         row["result"]["val_accuracy"] = [0.1, 0.1, 0.1, 0.4] if sa else [0.1, 0.5, 0.4, 0.5]
     _, ours, verdict = claims.fewer_epochs(written(tmp_path, found))
-    assert ours.endswith("training -1.0000, -1.0000 to -1.0000; validation +3.0000, +3.0000 to +3.0000")
+    assert "training -1.0000, -1.0000 to -1.0000, never in 0 of 36 runs" in ours
+    assert ours.endswith("validation +3.0000, +3.0000 to +3.0000, never in 36 of 36 runs")
     assert verdict == "partly; not: in validation"
+    # a third of the settings never gets there: whether the others make up for it hangs on how never is counted
+    for row in found:
+        if row["run"]["activation"] == "sa":
+            sooner = row["run"]["optimizer"] != "SGD"
+            row["result"] = dict.fromkeys(row["result"], [0.6 if sooner else 0.1] * 4)
+    _, ours, verdict = claims.fewer_epochs(written(tmp_path, found))
+    assert "never in 12 of 36 runs" in ours and verdict == "not: in validation; not shown: in training"
 
 
 def test_what_was_not_run_has_no_verdict(tmp_path):

@@ -115,7 +115,7 @@ def test_table_compares_runs_of_the_same_setting_and_seed_alone():
     lines = eight.splitlines()
     differences = lines[lines.index("|  | sa − relu |") :]
     assert differences[2:4] == [f"| SGD 0.1 | +0.0510, {interval} |", f"| mean | +0.0510, {interval} |"]
-    assert differences[4] == "|  | better, 3 seeds |"
+    assert differences[4:6] == ["|  | better, 3 seeds |", "| settings | 1 |"]
     assert "| Adam 0.001 | 0.5578 ± 0.0055 | 0.5102 ± 0.0040 |  | 0.9000 |" in eight
     assert "0.9900" in text.partition("## 8 epochs")[0]
 
