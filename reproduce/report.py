@@ -16,6 +16,7 @@ import typing
 import cifar10_resnet20
 import claims
 import datasets
+import evaluation_rates
 import experiment
 import faithfulness
 import faithfulness_cifar10
@@ -61,7 +62,7 @@ CONTROL = "gelu"  # run where all controls are
 LARGE, BETWEEN, SMALL = (0.5, 0.2), (0.1,), (0.05, 0.01)
 TABLES = (
     *("table1", "table2", "figure3", "figure5", "figure6", "shapley_gradient", "large_bias", "initialisation"),
-    *("neuron_accuracy", "sampling_errors", "faithfulness", "faithfulness_cifar10"),
+    *("neuron_accuracy", "sampling_errors", "evaluation_rates", "faithfulness", "faithfulness_cifar10"),
 )
 PICTURES = {
     "figure1": "Fig. 1: a gate opens where one signal is out of line; what the pooled second moment leaves of it",
@@ -337,7 +338,7 @@ def main(argv=None):
         for script in (table1_example, figure1_attention, figure2_scatter):
             script.main(["--out", str(args.results)])
         large_bias.main(["--out", str(args.results)])
-        for script in (shapley_gradient, neuron_accuracy, sampling_errors):
+        for script in (shapley_gradient, neuron_accuracy, sampling_errors, evaluation_rates):
             if (args.results / f"{script.__name__}.json").exists():
                 script.main(["--table", "--out", str(args.results)])
         studies = faithfulness.FAITHFULNESS, faithfulness_cifar10.FAITHFULNESS_CIFAR10

@@ -1,0 +1,109 @@
+"""How many coalitions a second random orders evaluate, in steps of one player and by naive masking.
+
+Along an order each coalition has one player more than the one before. Where a network begins with a Dense layer, a row
+of its kernel is added to the sums of that layer; naive masking puts the whole input through the network each time. Both
+are `sampled_shapley_values` of the MLP of Fig. 3 with as many orders, once of the model and once of a function that
+calls it. They run in turns in one process, on one thread, and the ratio is theirs.
+"""
+
+import argparse
+import json
+import pathlib
+import sys
+
+import environment
+import experiment
+import figure3_mnist_mlp
+import files
+import keras
+import numpy as np
+import timing
+from arguments import at_least
+from neurons import KINDS, neurons
+
+import keras_shapley as ks
+from keras_shapley._backend import inference
+
+PATHS, REPEATS, BATCH = 20, 9, 2048
+INTRODUCTION = f"""\
+# Evaluations a second along random orders
+
+Made by `python reproduce/evaluation_rates.py`: MLP of Fig. 3, an image of 784 players, {PATHS} orders, batches of
+{BATCH:,}, one thread. *Ratio*: of the median times, with its 95 % interval over {REPEATS} rounds in which both had their
+turn. Rates are of a shared machine.
+"""
+
+
+def measure(activation, seed):
+    """Evaluations a second in both ways and the ratio, a dict."""
+    keras.utils.set_random_seed(seed)
+    model = figure3_mnist_mlp.mlp(neurons(activation, "Dense"))
+    rng = np.random.default_rng(seed)
+    x = rng.uniform(0.1, 1, size=(1, 28, 28)).astype("float32")
+    whole = inference(model)
+    ways = {"rows": model, "naive": whole}
+    calls = {
+        name: lambda fn=fn: ks.sampled_shapley_values(fn, x, n_paths=PATHS, seed=seed, batch_size=BATCH)
+        for name, fn in ways.items()
+    }
+    # both compile what they need, and must agree
+    found = {name: call() for name, call in calls.items()}
+    np.testing.assert_allclose(found["rows"].values, found["naive"].values, atol=1e-5)
+    seconds = timing.in_turns(calls, REPEATS, rng)
+    evaluations = found["rows"].n_evaluations
+    rates = {name: round(evaluations / float(np.median(times))) for name, times in seconds.items()}
+    return {"activation": activation, "rates": rates, **timing.ratio(seconds["naive"], seconds["rows"], rng)}
+
+
+def table(records):
+    """Markdown of the records of all backends."""
+    lines = [INTRODUCTION, *experiment.markdown("backend", "", "one row a step", "naive masking", "ratio")]
+    for backend, record in sorted(records.items()):
+        for row in record["rows"]:
+            low, high = row["interval"]
+            rates = [f"{row['rates'][name]:,}" for name in ("rows", "naive")]
+            ratio = f"{row['ratio']:.2f} ({low:.2f} to {high:.2f})"
+            lines.append(f"| {' | '.join([backend, row['activation'], *rates, ratio])} |")
+    lines.append("")
+    for backend, record in sorted(records.items()):
+        versions = ", ".join(f"{name} {version}" for name, version in record["versions"].items())
+        lines.append(f"- {backend}: seed {record['seed']}; {record['cpu']}; {versions}; commit {record['commit']}.")
+    return "\n".join(lines) + "\n"
+
+
+def main(argv=None):
+    """Runs the script; gives its exit code."""
+    parser = argparse.ArgumentParser(
+        prog=pathlib.Path(__file__).name,
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    add = parser.add_argument
+    add("--seed", type=at_least(0), default=0, metavar="N", help="of weights, image and orders (default: 0)")
+    add("--activations", nargs="+", choices=KINDS, default=["relu", "sa"], metavar="NAME", help="(default: relu sa)")
+    add("--out", type=pathlib.Path, default=files.RESULTS, metavar="DIR", help="(default: results)")
+    add("--table", action="store_true", help="write the table from the results, measure nothing")
+    args = parser.parse_args(argv)
+    path = args.out / "evaluation_rates.json"
+    try:
+        records = files.read_json(path) if path.exists() else {}
+        if not args.table:
+            timing.fix_threads(1)
+            rows = [measure(activation, args.seed) for activation in args.activations]
+            where = {"versions": environment.versions(), "commit": environment.commit(), "cpu": environment.cpu()}
+            records[environment.BACKEND] = {"seed": args.seed, "rows": rows, **where}
+            args.out.mkdir(parents=True, exist_ok=True)
+            files.write(path, json.dumps(records, indent=1) + "\n")
+        if not records:
+            raise ValueError(f"{path} holds no measurement")
+        text = table(records)
+        files.write(args.out / "evaluation_rates.md", text)
+    except (OSError, ValueError) as error:
+        parser.exit(2, f"{parser.prog}: error: {error}\n")
+    print(text)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
