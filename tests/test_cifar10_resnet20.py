@@ -157,7 +157,7 @@ def test_longer_runs_are_compared_by_the_epochs_that_shorter_ones_had(tmp_path):
     assert script.until([long, short], 3) == [long]
     text = script.write([long, short], tmp_path)
     assert "| resnet20 | relu | 0.2000 |  | 0.5000 |  |\n" in text.split("## 3 epochs")[0]
-    assert "| resnet20 | sa | 0.4500 | +0.2500 | 0.5500 | +0.0500 |\n" in text
+    assert "| resnet20 | sa | 0.4500 | +0.2500 (1 seed) | 0.5500 | +0.0500 (1 seed) |\n" in text
 
 
 main = functools.partial(experiment.main, script.FIGURE5, script.__doc__, script.EXAMPLES)
