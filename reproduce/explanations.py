@@ -10,7 +10,7 @@ import keras
 import numpy as np
 import shap_peers
 from keras import ops
-from sensitivity import sensitivity
+from sensitivity import sensitivities, sensitivity
 
 import keras_shapley as ks
 from keras_shapley import rules
@@ -35,7 +35,8 @@ def gradient_times_input(model, x, target):
 def integrated_gradients(model, x, target):
     """By the midpoint rule, from the baseline, which is zero (Sundararajan et al. 2017)."""
     times = (np.arange(STEPS) + 0.5) / STEPS
-    return x * np.mean([sensitivity(model, (t * x).astype("float32"), target) for t in times], axis=0)
+    slope = sensitivities(model)
+    return x * np.mean([slope((t * x).astype("float32"), target) for t in times], axis=0)
 
 
 def noise(model, x, target):

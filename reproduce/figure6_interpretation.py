@@ -28,7 +28,7 @@ from arguments import at_least
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from neurons import neurons
-from sensitivity import sensitivity
+from sensitivity import sensitivities
 
 import keras_shapley as ks
 
@@ -102,7 +102,8 @@ def _per_grey(explainer, x):
 
 
 def slopes(model, x):
-    return np.stack([sensitivity(model, x, np.full(len(x), digit)) for digit in DIGITS], axis=1)
+    slope = sensitivities(model)
+    return np.stack([slope(x, np.full(len(x), digit)) for digit in DIGITS], axis=1)
 
 
 def nearness(found, x, y):
