@@ -219,9 +219,8 @@ def write(study, found, out):
         accuracy = experiment.spread([row["result"]["accuracy"] for row in rows])
         noise = np.mean([row["result"]["noise"] for row in rows])
         lines += [f"## {model}, {activation}", ""]
-        lines += [
-            f"{len(rows)} seeds, {len(rows[0]['result']['noise'])} images for the truth, whose own relative error is"
-        ]
+        seeds = f"{len(rows)} seeds" if len(rows) > 1 else "1 seed, whose intervals are over images alone"
+        lines += [f"{seeds}; {len(rows[0]['result']['noise'])} images for the truth, whose own relative error is"]
         lines[-1] += f" {noise:.3f}; test accuracy {accuracy}."
         lines += ["", *experiment.markdown("", "gradients", *(title for title, *_ in NEARNESS.values()), *CHEAP)]
         for name in _methods(rows):
