@@ -18,7 +18,7 @@ import training
 from explanations import METHODS, peers
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from neurons import neurons
+from neurons import KINDS, neurons
 from scipy import stats
 
 import keras_shapley as ks
@@ -239,9 +239,10 @@ def write(study, found, out):
 
 
 def groups(found):
-    """`(model, activation, rows)`, of each the rows with the most images."""
-    keys = dict.fromkeys((row["run"]["model"], row["run"]["activation"]) for row in found)
-    for model, activation in keys:
+    """`(model, activation, rows)`, activations in the order of `KINDS`, of each the rows with the most images."""
+    models = list(dict.fromkeys(row["run"]["model"] for row in found))
+    keys = {(row["run"]["model"], row["run"]["activation"]) for row in found}
+    for model, activation in sorted(keys, key=lambda key: (models.index(key[0]), list(KINDS).index(key[1]))):
         rows = [row for row in found if (row["run"]["model"], row["run"]["activation"]) == (model, activation)]
         most = max(len(row["result"]["noise"]) for row in rows)
         yield model, activation, [row for row in rows if len(row["result"]["noise"]) == most]
