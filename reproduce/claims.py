@@ -120,7 +120,7 @@ def dropped_terms(results):
 
 def permutation_dropout(results):
     words = "training with random permutations of the inputs, as a dropout, is similar to ShapLU"
-    rows = figure3_mnist_mlp.of(experiment.fullest(grid.rows(results / "figure3.jsonl")), ("Adam", 0.001))
+    rows = experiment.of_setting(experiment.fullest(grid.rows(results / "figure3.jsonl")), ("Adam", 0.001))
     pair = grid.paired(rows, "relu_permutation_dropout", "shaplu", experiment.validation)
     if pair is None:
         return words, "", ABSENT

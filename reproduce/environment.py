@@ -45,7 +45,7 @@ def cpu():
 
 
 def commit():
-    """Commit that this directory is at, with a plus sign if more than results has changed since; None outside of one."""
+    """Commit that this directory is at, with a plus sign if more than results changed since; None outside of one."""
     here = pathlib.Path(__file__).resolve().parent
     try:
         git = [

@@ -166,6 +166,11 @@ def by_kind(found):
     return kinds
 
 
+def of_setting(found, setting):
+    """The rows of an optimiser and its rate."""
+    return [row for row in found if (row["run"]["optimizer"], row["run"]["learning_rate"]) == setting]
+
+
 def fullest(found):
     """The kind of rows, as in `by_kind`, with the most pairs of SA and ReLU, of these the one with the most epochs."""
 

@@ -73,7 +73,7 @@ def write(found, out):
 def section(kind, found):
     lines = [f"## {kind}", ""]
     for setting in SETTINGS:
-        rows = of(found, setting)
+        rows = experiment.of_setting(found, setting)
         if not rows:
             continue
         lines += [f"### {setting[0]} {setting[1]:g}", ""]
@@ -89,15 +89,10 @@ def section(kind, found):
     return "\n".join([*lines, *experiment.origins(found)]) + "\n"
 
 
-def of(found, setting):
-    """The rows of an optimiser and its rate."""
-    return [row for row in found if (row["run"]["optimizer"], row["run"]["learning_rate"]) == setting]
-
-
 def picture(found, path):
     """Draws accuracy in training against the step into a file, a panel for each setting that was run."""
     found = [row for row in found if row["run"]["activation"] in FIGURE3.activations]
-    settings = [setting for setting in SETTINGS if of(found, setting)]
+    settings = [setting for setting in SETTINGS if experiment.of_setting(found, setting)]
     if not settings:
         return
     columns = min(3, len(settings))
@@ -106,7 +101,7 @@ def picture(found, path):
     FigureCanvasAgg(figure)
     for axes, setting in zip(figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).flat, settings):
         axes.set(title=f"{setting[0]} {setting[1]:g}", ylim=(0, 1))
-        for activation, curves in experiment.curves(of(found, setting), "accuracy").items():
+        for activation, curves in experiment.curves(experiment.of_setting(found, setting), "accuracy").items():
             experiment.shaded(axes, STEPS * (np.arange(curves.shape[1]) + 0.5), curves, activation)
         axes.legend(loc="lower right", fontsize="small")
     figure.supxlabel("step")

@@ -129,7 +129,7 @@ def figure3(results):
     words, held = [], {}
     settings = [("Adam", 0.001), *(("SGD", rate) for rate in (*LARGE, *BETWEEN, *SMALL))]
     for setting in settings:
-        rows = figure3_mnist_mlp.of(found, setting)
+        rows = experiment.of_setting(found, setting)
         name, small = "{} {:g}".format(*setting), setting[1] in SMALL
         for activation in ("shaplu", "sa"):
             pair = grid.paired(rows, activation, "relu", figure3_mnist_mlp.first_epoch)
@@ -138,7 +138,7 @@ def figure3(results):
             if setting[1] not in BETWEEN:
                 held[f"{activation} {'alike' if small else 'faster'} with {name}"] = (alike if small else better)(pair)
             words.append(f"{activation} with {name} {experiment.difference(pair)}")
-    rows = figure3_mnist_mlp.of(found, settings[0])
+    rows = experiment.of_setting(found, settings[0])
     ends = {name: np.mean(list(map(experiment.validation, of(rows, name)))) for name in ("relu", "shaplu", "sa")}
     for name in ("shaplu", "sa"):
         held[f"{name} alike in the end with Adam"] = alike(grid.paired(rows, name, "relu", experiment.validation))
@@ -152,7 +152,7 @@ def figure3(results):
 
 def figure4(results):
     found = experiment.fullest(grid.rows(results / "table2.jsonl"))
-    found = table2_cifar10_mlp.of(found, table2_cifar10_mlp.FIGURE4)
+    found = experiment.of_setting(found, table2_cifar10_mlp.FIGURE4)
     paper = "SA: better accuracy in training, with a smaller deviation"
     last = experiment.final("accuracy")
     pair = grid.paired(found, "sa", "relu", last)
@@ -181,7 +181,7 @@ def table2(results):
     pair = grid.paired(found, "sa", "relu", validation)
     if pair is None:
         return absent("Table 2", "table2_cifar10_mlp.py", paper)
-    of_settings = [table2_cifar10_mlp.of(found, setting) for setting in table2_cifar10_mlp.PAPER]
+    of_settings = [experiment.of_setting(found, setting) for setting in table2_cifar10_mlp.PAPER]
     pairs = [grid.paired(rows, "sa", "relu", validation) for rows in of_settings]
     pairs = [each for each in pairs if each]
     above = sum(mean > 0 for mean, *_ in pairs)
@@ -231,9 +231,9 @@ def figures6and7(results):
         record = json.loads(str(file["record"]))
     near = record["nearness"]
     means = [np.mean(near[name]) for name in ("features", "logits", "sensitivity", "ink")]
-    ours = "one network; correlation with the digit's mean image less the others': relevance {:.2f} (shared by the inputs of the "
-    ours += "last layer) and {:.2f} (by the logits), gradient {:.2f}, gradient where an image is not black, as relevance "
-    ours += "is, {:.2f}"
+    ours = "one network; correlation with the digit's mean image less the others': relevance {:.2f} (shared by the "
+    ours += "inputs of the last layer) and {:.2f} (by the logits), gradient {:.2f}, gradient where an image is not "
+    ours += "black, as relevance is, {:.2f}"
     held = {
         f"by the {players}, nearer than the gradient{where}, for every digit": np.greater(near[name], near[other]).all()
         for other, where in (("sensitivity", ""), ("ink", " where an image is not black"))
@@ -248,7 +248,7 @@ def controls(results):
     # what has dropout is in training another task
     leaks = [name for name in KINDS if not name.endswith("dropout")]
     mnist, cifar10 = (experiment.fullest(grid.rows(results / f"{name}.jsonl")) for name in ("figure3", "table2"))
-    mnist = figure3_mnist_mlp.of(mnist, ("Adam", 0.001))
+    mnist = experiment.of_setting(mnist, ("Adam", 0.001))
     cifar10 = [row for row in cifar10 if grid.counterpart(cifar10, row, CONTROL)]
     columns = {
         "Fig. 3, first epoch": (mnist, figure3_mnist_mlp.first_epoch),

@@ -82,7 +82,7 @@ def section(kind, found):
     activations = list(dict.fromkeys(row["run"]["activation"] for row in found))
     lines = [f"## {kind}", "", *experiment.markdown("optimizer", "paper: SA", "paper: ReLU", *activations)]
     for setting, paper in PAPER.items():
-        rows = of(found, setting)
+        rows = experiment.of_setting(found, setting)
         cells = [in_words(setting), *(f"{mean:.4f} ± {deviation:.4f}" for mean, deviation in paper)]
         for activation in activations:
             values = [experiment.validation(row) for row in rows if row["run"]["activation"] == activation]
@@ -94,17 +94,18 @@ def section(kind, found):
     compared = {f"{a} − {b}": (a, b) for a, b in compared if grid.pairs(found, a, b)}
     if compared:
         lines += ["", DIFFERENCES, *experiment.markdown("", *compared)]
-        for setting in PAPER:
+        by_setting = {setting: experiment.of_setting(found, setting) for setting in PAPER}
+        for setting, rows in by_setting.items():
             cells = [in_words(setting)]
             for pair in compared.values():
-                cells.append(experiment.difference(grid.paired(of(found, setting), *pair, experiment.validation)))
+                cells.append(experiment.difference(grid.paired(rows, *pair, experiment.validation)))
             if any(cells[1:]):
                 lines.append(f"| {' | '.join(cells)} |")
         means = [grid.paired(found, *pair, experiment.validation) for pair in compared.values()]
         lines.append(f"| {' | '.join(['mean', *map(experiment.difference, means)])} |")
         words = [f"{grid.verdict(*mean[:2])}, {mean[2]} seeds" if mean and mean[2] > 1 else "" for mean in means]
         lines.append(f"| {' | '.join(['', *words])} |")
-        settings = [sum(bool(grid.pairs(of(found, setting), *pair)) for setting in PAPER) for pair in compared.values()]
+        settings = [sum(bool(grid.pairs(rows, *pair)) for rows in by_setting.values()) for pair in compared.values()]
         lines.append(f"| {' | '.join(['settings', *map(str, settings)])} |")
 
     reached = {name: epochs_to_reach(found, name) for name in activations if name != "relu"}
@@ -116,11 +117,6 @@ def section(kind, found):
             cells = [name, f"{np.median(own):g}", f"{np.median(relu):g}", str(len(own)), str(np.isinf(own).sum())]
             lines.append(f"| {' | '.join(cells)} |")
     return "\n".join([*lines, "", *experiment.origins(found)]) + "\n"
-
-
-def of(found, setting):
-    """The rows of an optimiser and its rate."""
-    return [row for row in found if (row["run"]["optimizer"], row["run"]["learning_rate"]) == setting]
 
 
 def in_words(setting):
@@ -141,7 +137,7 @@ def first_epoch(row, relu, key):
 
 def figure4(found, path):
     """Draws accuracy in training by epoch with Adam at 0.001 into a file; nothing where that was not run."""
-    found = of(experiment.fullest(found), FIGURE4)
+    found = experiment.of_setting(experiment.fullest(found), FIGURE4)
     if not found:
         return
     figure = Figure(figsize=(6, 4.5), layout="constrained")
