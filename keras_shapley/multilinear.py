@@ -14,18 +14,14 @@ from keras_shapley import moments
 from keras_shapley._backend import compiled, inference, vjp
 from keras_shapley._graph import ancestors, trace
 from keras_shapley._validation import finite, integer, one_of, targets
-from keras_shapley.layers import exact_derivatives
 from keras_shapley.linear import LINEAR_TYPES
+from keras_shapley.masks import Masks
 
 # gradients, where no number is asked for
 _N = {"moments": 4, "masks": 64}
 
 # inputs that the network sees at once, at most, where n allows it
 _BATCH = 512
-
-# Weight of a mask in which hardly anything, or nearly everything, is present: what this leaves out of the expectation
-# is less than what it takes from the variance.
-_HEAVIEST = 3.0
 
 
 @dataclasses.dataclass
@@ -34,8 +30,9 @@ class FastShapleyValues:
 
     Attributes:
         values: in the shape of the input, `(batch, ...)`.
-        stderr: of `"masks"`, standard errors of the mean over pairs of masks, in the shape of the input; they say
-            nothing of the method's own error. None for `"moments"`, whose random coalitions enter through variances.
+        stderr: of `"masks"`, standard errors of the mean over masks, in the shape of the input, not a number for a
+            single one; they say nothing of the method's own error. None for `"moments"`, whose random coalitions enter
+            through variances.
         target: the explained output of each image, shape `(batch,)`.
         total: this output less that of the baseline, which exact Shapley values sum to, shape `(batch,)`.
         residual: `total` less the sum of the values as they were before `normalize`, shape `(batch,)`.
@@ -69,9 +66,9 @@ def fast_shapley_values(
         target: the output to explain: None for the largest of each image, an int, or ints of shape `(batch,)`.
         method: `"moments"` carries mean and variance of what is present through the network, layer by layer, and takes
             one gradient of both at each of `n` Gauss-Legendre nodes in t: with 4 of them and 16 samples about thirty
-            gradients of the model. `"masks"` is a mean of `(x - baseline) * gradient`
-            over `n` random masks, stratified in t, each with its complement; for any differentiable model.
-        n: number of nodes, or of masks, which is even; by default 4 for `"moments"` and 64 for `"masks"`.
+            gradients of the model. `"masks"` is a mean of `(x - baseline) * gradient` over `n` random masks, a quarter
+            of them evenly over t, the rest where these found large gradients; for any differentiable model.
+        n: number of nodes, or of masks; by default 4 for `"moments"` and 64 for `"masks"`.
         n_samples: of `"moments"`, the random coalitions at each node whose variance in the network corrects that of
             independent neighbours, a factor for each channel; 2 or more, or 0 for none. They are not differentiated.
         baseline: what stands in the place of an absent input: a number, or an array of the shape of one input.
@@ -88,15 +85,15 @@ def fast_shapley_values(
     one_of("method", method, tuple(_N))
     integer("seed", seed, 0)
     n = integer("n", _N[method] if n is None else n, 1)
-    if method == "masks" and n % 2:
-        raise ValueError(f"`n` must be even, as each mask comes with its complement. Received: n={n}")
     if integer("n_samples", n_samples, 0) == 1:
         raise ValueError("`n_samples` must be 0, or 2 or more, to have a variance. Received: n_samples=1")
     x, baseline = _checked(model, x, baseline)
     if method == "moments":
-        estimate, size = _Moments(model, x.shape[1:], n, n_samples, seed), max(1, _BATCH // (n * max(1, n_samples)))
+        estimate = _Moments(model, x.shape[1:], n, n_samples, seed)
+        size = max(1, _BATCH // (n * max(1, n_samples)))
     else:
-        estimate, size = _Masks(model, x.shape[1:], n, seed), max(1, _BATCH // n)
+        estimate = Masks(model, x.shape[1:], n, seed)
+        size = max(1, _BATCH // estimate.block)
     forward = inference(model)
     batches = [x[i : i + size] for i in range(0, len(x), size)]
     outputs = np.concatenate([ops.convert_to_numpy(forward(batch)) for batch in batches]).astype("float64")
@@ -169,54 +166,6 @@ class _Moments:
 
         _, pullback = vjp(expected, p)
         return pullback(cotangent)[0]
-
-
-class _Masks:
-    """`(values, stderr)` of a batch, by gradients at random masks.
-
-    A player's gain is its gradient's mean between where it is absent and where it is present. Drawn by t, it is present
-    in a part t of all masks; so a gradient has the weight `1/(2t)` where its player is present and `1/(2(1 - t))` where
-    it is absent, at most `_HEAVIEST`. A mask and its complement give a player the same weight.
-    """
-
-    def __init__(self, model, shape, n, seed):
-        rng, pairs = np.random.default_rng(seed), n // 2
-        # a time in each of as many parts of [0, 1]
-        t = ((np.arange(pairs) + rng.uniform(size=pairs)) / pairs).reshape(-1, *(1 for _ in shape))
-        present = rng.uniform(size=(pairs, *shape)) < t
-        self.masks = np.stack([present, ~present], axis=1)
-        self.weights = np.minimum(1 / (2 * np.where(present, t, 1 - t)), _HEAVIEST)
-        self.weights /= self.weights.sum(axis=0)
-        self.model, self.gradient = model, compiled(self._gradient, model.variables)
-
-    def __call__(self, x, baseline, chosen):
-        values = squares = cross = 0.0
-        block = max(1, _BATCH // 2 // len(x))
-        for i in range(0, len(self.masks), block):
-            gains, weights = self._gains(x, baseline, chosen, self.masks[i : i + block]), self.weights[i : i + block]
-            values = values + np.sum(weights * gains, axis=1)
-            cross = cross + np.sum(np.square(weights) * gains, axis=1)
-            squares = squares + np.sum(np.square(weights * gains), axis=1)
-        m = len(self.masks)
-        if m == 1:
-            return values, np.full_like(values, np.nan)
-        # of a weighted mean
-        variance = squares - 2 * values * cross + np.square(values) * np.sum(np.square(self.weights), axis=0)
-        return values, np.sqrt(np.maximum(variance, 0) * m / (m - 1))
-
-    def _gains(self, x, baseline, chosen, masks):
-        """`(x - baseline) * gradient`, on average over each mask and its complement, `(batch, pairs, ...)`."""
-        shape = (len(x), *masks.shape)
-        inputs = np.where(masks, x[:, None, None], baseline).reshape(-1, *x.shape[1:])
-        cotangent = np.repeat(chosen, len(inputs) // len(x), axis=0)
-        gradient = self.gradient(*(ops.convert_to_tensor(array, x.dtype) for array in (inputs, cotangent)))
-        return (x - baseline)[:, None] * _float64(gradient).reshape(shape).mean(axis=2)
-
-    def _gradient(self, inputs, cotangent):
-        # not the one that ShapLU trains with, which is no derivative of F
-        with exact_derivatives():
-            _, pullback = vjp(lambda x: ops.cast(self.model(x, training=False), cotangent.dtype), inputs)
-            return pullback(cotangent)[0]
 
 
 def _float64(tensor):
