@@ -102,9 +102,9 @@ def sampled_shapley_values(
         orders: `"random"` are independent. `"stratified"` come in fours: one turned by quarters, so that each player
             comes early and late. `"orthogonal"` are read off orthogonal directions, in at least 16 groups.
         control: attributions that are nearly the values, in the shape of `x`, or of the players `(batch, players)` or
-            `(batch, players, outputs)`: those of `fast_shapley_values`, or an input times its weight. The cube of
-            their sum over those who have come, a game whose values are known, is the control variate; it takes no
-            evaluations.
+            `(batch, players, outputs)`: those of `fast_shapley_values`, also of a softmax head alone, or an input times
+            its weight. The cube of their sum over those who have come, a game whose values are known, is the control
+            variate; it takes no evaluations.
         tolerance: stop, image by image, once no standard error is above this, in units of the output. 0 walks all.
         seed: of the orders.
 

@@ -5,7 +5,6 @@ Each gives the paper's words, ours, and a verdict; `report` puts them into its t
 
 import cifar10_resnet20
 import experiment
-import figure3_mnist_mlp
 import files
 import grid
 import large_bias

@@ -7,7 +7,6 @@ permutes nothing, where the first layer is not seen to be Dense. They run in tur
 time with what it compiles, and the ratio is theirs.
 """
 
-import argparse
 import functools
 import json
 import pathlib
@@ -20,7 +19,7 @@ import files
 import keras
 import numpy as np
 import timing
-from arguments import at_least
+from arguments import at_least, command_line
 from neurons import KINDS, neurons
 
 import keras_shapley as ks
@@ -30,8 +29,8 @@ INTRODUCTION = f"""\
 # Evaluations a second along random orders
 
 Made by `python reproduce/evaluation_rates.py`: MLP of Fig. 3, an image of 784 players, {PATHS} orders, batches of
-{BATCH:,}, one thread. *Ratio*: of the median times, with its 95 % interval over {REPEATS} rounds in which both had their
-turn. Rates are of a shared machine.
+{BATCH:,}, one thread. *Ratio*: of the median times, with its 95 % interval over {REPEATS} rounds in which both had
+their turn. Rates are of a shared machine.
 """
 
 
@@ -73,12 +72,7 @@ def table(records):
 
 def main(argv=None):
     """Runs the script; gives its exit code."""
-    parser = argparse.ArgumentParser(
-        prog=pathlib.Path(__file__).name,
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = command_line(__doc__)
     add = parser.add_argument
     add("--seed", type=at_least(0), default=0, metavar="N", help="of weights, image and orders (default: 0)")
     add("--activations", nargs="+", choices=KINDS, default=["relu", "sa"], metavar="NAME", help="(default: relu sa)")

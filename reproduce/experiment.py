@@ -1,6 +1,5 @@
 """What the scripts that train a grid share: their arguments, and the way from the settings to results and a table."""
 
-import argparse
 import dataclasses
 import functools
 import pathlib
@@ -12,7 +11,7 @@ import environment
 import grid
 import numpy as np
 import training
-from arguments import at_least
+from arguments import at_least, command_line
 from files import RESULTS
 from neurons import KINDS
 
@@ -68,12 +67,7 @@ class Experiment:
 
 def main(experiment, doc, examples, argv=None):
     """Runs a script; gives its exit code."""
-    parser = argparse.ArgumentParser(
-        description=doc.partition("\n")[0],
-        epilog=examples,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = command_line(doc, examples)
     add = parser.add_argument
     names = f"of the hidden layers (default: {' '.join(experiment.activations)})"
     add("--activations", nargs="+", choices=KINDS, default=experiment.activations, metavar="NAME", help=names)

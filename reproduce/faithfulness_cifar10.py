@@ -45,7 +45,7 @@ def conv_net(dense, convolution):
             x = layers.BatchNormalization(momentum=0.9, name=f"norm{index}")(x)
         x = convolution(filters, 3, strides, padding="same", name=f"conv{index}")(x)
     x = layers.GlobalAveragePooling2D(name="pool")(layers.BatchNormalization(momentum=0.9, name="norm6")(x))
-    x = layers.Dropout(0.3, name="dropout")(x)
+    x = layers.Dropout(0.1, name="dropout")(x)
     return keras.Model(image, layers.Dense(10, "softmax", name="classes")(x))
 
 
@@ -54,17 +54,17 @@ STUDY = Study(
     name="faithfulness_cifar10",
     dataset="cifar10",
     networks={"conv": conv_net},
-    images=(300, 50, 200),
+    images=(300, 50, 120),
     few=(4, 2, 16),
     patch=4,
     absent=0.5,
     decay=True,
 )
 FAITHFULNESS_CIFAR10 = STUDY.experiment(
-    settings=(("Adam", 0.001),),
+    settings=(("Adam", 0.004),),
     activations=("relu", "gelu", "sa", "shaplu"),
     batch_size=128,
-    epochs=8,
+    epochs=9,
     seeds=3,
     quick={"seeds": 1, "epochs": 1, "limit": 500, "activations": ("relu", "sa")},
 )

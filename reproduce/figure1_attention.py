@@ -10,12 +10,12 @@ large, or three times as large; the others sum to -4. Far out the exact gate ten
 weight; the pooled gate tends there only where the weight is an average one.
 """
 
-import argparse
 import pathlib
 import sys
 
 import files
 import numpy as np
+from arguments import command_line
 from keras import ops
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -69,12 +69,7 @@ def picture(path):
 
 def main(argv=None):
     """Runs the script; gives its exit code."""
-    parser = argparse.ArgumentParser(
-        prog=pathlib.Path(__file__).name,
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = command_line(__doc__)
     parser.add_argument("--out", type=pathlib.Path, default=files.RESULTS, metavar="DIR", help="(default: results)")
     args = parser.parse_args(argv)
     try:

@@ -6,12 +6,12 @@ There |z| = sqrt(3/(1 + 2/n)), and the gate is 0.072 or 0.928 for five, 0.042 or
 shaded.
 """
 
-import argparse
 import pathlib
 import sys
 
 import files
 import numpy as np
+from arguments import command_line
 from keras import ops
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -51,12 +51,7 @@ def picture(path, s, y):
 
 def main(argv=None):
     """Runs the script; gives its exit code."""
-    parser = argparse.ArgumentParser(
-        prog=pathlib.Path(__file__).name,
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = command_line(__doc__)
     parser.add_argument("--out", type=pathlib.Path, default=files.RESULTS, metavar="DIR", help="(default: results)")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the signals (default: 0)")
     args = parser.parse_args(argv)

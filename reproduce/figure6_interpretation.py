@@ -11,7 +11,6 @@ less that of the others: their linear correlation over pixels. As r/x leaves bla
 that correlation is also given for the gradient without them.
 """
 
-import argparse
 import json
 import pathlib
 import sys
@@ -24,7 +23,7 @@ import files
 import grid
 import keras
 import numpy as np
-from arguments import at_least
+from arguments import at_least, command_line
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from neurons import neurons
@@ -180,13 +179,7 @@ def measure(args):
 
 def main(argv=None):
     """Runs the script; gives its exit code."""
-    parser = argparse.ArgumentParser(
-        prog=pathlib.Path(__file__).name,
-        description=__doc__.partition("\n")[0],
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = command_line(__doc__, EXAMPLES)
     add = parser.add_argument
     add("--epochs", type=at_least(1), default=EPOCHS, metavar="N", help=f"(default: {EPOCHS})")
     add("--seed", type=at_least(0), default=0, metavar="N", help="of weights, order and paths (default: 0)")

@@ -8,14 +8,13 @@ an input is then its product, as eq. (2) without b/n has it. (Biases are above z
 the values of a closed neuron sum to zero, and there are no shares.)
 """
 
-import argparse
 import pathlib
 import sys
 
 import experiment
 import files
 import numpy as np
-from arguments import at_least
+from arguments import at_least, command_line
 from keras import ops
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -76,12 +75,7 @@ def picture(path, medians):
 
 def main(argv=None):
     """Runs the script; gives its exit code."""
-    parser = argparse.ArgumentParser(
-        prog=pathlib.Path(__file__).name,
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = command_line(__doc__)
     parser.add_argument(
         "--out", type=pathlib.Path, default=experiment.RESULTS, metavar="DIR", help="(default: results)"
     )

@@ -13,7 +13,6 @@ On PyTorch, zennit and captum do the rules of the preset `epsilon` on a `torch.n
 they are installed. Their time is over the input gradient of that twin, and their attributions are compared with ours.
 """
 
-import argparse
 import dataclasses
 import importlib.metadata
 import importlib.util
@@ -28,7 +27,7 @@ import keras
 import numpy as np
 import resnet20
 import timing
-from arguments import at_least
+from arguments import at_least, command_line
 from keras import ops
 
 import keras_shapley as ks
@@ -374,13 +373,7 @@ def cells(name, row, head):
 
 def main(argv=None):
     """Runs the script; gives its exit code."""
-    parser = argparse.ArgumentParser(
-        prog=pathlib.Path(__file__).name,
-        description=__doc__.partition("\n")[0],
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = command_line(__doc__, EXAMPLES)
     add = parser.add_argument
     add("--model", nargs="+", choices=NETWORKS, help="(default: both)")
     add("--batch-size", type=at_least(1), metavar="N", help=f"(default: {FULL['batch_size']})")

@@ -8,7 +8,6 @@ dealt out (1 where nothing cancels), the share of it that each pixel's strongest
 amplified most.
 """
 
-import argparse
 import pathlib
 import sys
 import warnings
@@ -16,6 +15,7 @@ import warnings
 import datasets
 import keras
 import numpy as np
+from arguments import command_line
 from cifar10_resnet20 import CLASSES, EPSILON
 
 import keras_shapley as ks
@@ -65,7 +65,7 @@ def table(found):
 
 
 def main(argv=None):
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_line(__doc__)
     parser.add_argument("--model", type=pathlib.Path, required=True, metavar="FILE", help="model.keras of a run")
     parser.add_argument("--data", metavar="FILE", help=".npz as in keras.datasets; without it, CIFAR-10 by tfds.load")
     parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("runs/lrp_presets.png"), metavar="FILE")

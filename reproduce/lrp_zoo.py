@@ -14,7 +14,6 @@ what no cancellation gives); the call that amplified most; the call that lost or
 relevance left the range of float32.
 """
 
-import argparse
 import collections
 import json
 import os
@@ -26,6 +25,7 @@ import warnings
 
 import keras
 import numpy as np
+from arguments import command_line
 from keras import layers, ops
 
 import keras_shapley as ks
@@ -152,7 +152,7 @@ def tables(rows):
 
 
 def main(argv=None):
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_line(__doc__)
     parser.add_argument("--family", nargs="+", choices=FAMILIES, default=list(FAMILIES), metavar="NAME")
     parser.add_argument("--seed", type=int, default=0, help="of weights and images (default: 0)")
     parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("runs/lrp_zoo.json"), metavar="FILE")

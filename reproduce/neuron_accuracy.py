@@ -6,7 +6,6 @@ they are, and with what is missing of the exact sum spread over the inputs), and
 is the root of the sum of squared errors over that of squared values, over all neurons and inputs.
 """
 
-import argparse
 import json
 import pathlib
 import sys
@@ -15,7 +14,7 @@ import environment
 import experiment
 import files
 import numpy as np
-from arguments import at_least
+from arguments import at_least, command_line
 from keras import ops
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -132,12 +131,7 @@ def picture(path, found):
 
 def main(argv=None):
     """Runs the script; gives its exit code."""
-    parser = argparse.ArgumentParser(
-        prog=pathlib.Path(__file__).name,
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = command_line(__doc__)
     add = parser.add_argument
     add("--out", type=pathlib.Path, default=experiment.RESULTS, metavar="DIR", help="(default: results)")
     add("--seed", type=at_least(0), default=0, metavar="N", help="of neurons and orders (default: 0)")

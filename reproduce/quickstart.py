@@ -10,7 +10,6 @@ The digits are real and small: 8x8 pixels, 1,297 for training and 500 for testin
 gains is measured on larger data by the other scripts here.
 """
 
-import argparse
 import json
 import pathlib
 import sys
@@ -19,6 +18,7 @@ import time
 import environment
 import keras
 import numpy as np
+from arguments import command_line
 from keras import layers
 from neurons import neurons
 from sensitivity import sensitivity
@@ -126,7 +126,7 @@ def table(rows):
 
 
 def main(argv=None):
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_line(__doc__)
     parser.add_argument("--out", type=pathlib.Path, default="quickstart", metavar="DIR", help="(default: quickstart)")
     parser.add_argument("--seed", type=int, default=0, help="of split, weights and batches (default: 0)")
     parser.add_argument("--epochs", type=int, default=EPOCHS, help=f"(default: {EPOCHS})")

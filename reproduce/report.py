@@ -7,7 +7,6 @@ between runs of the same settings and seed, lies above zero, "not shown" where i
 it is within 0.01.
 """
 
-import argparse
 import json
 import pathlib
 import sys
@@ -34,6 +33,7 @@ import sampling_errors
 import shapley_gradient
 import table1_example
 import table2_cifar10_mlp
+from arguments import command_line
 from claims import ABSENT, FIRST_LOOK, alike, better, verdict
 from neurons import KINDS
 from scipy import stats
@@ -327,9 +327,7 @@ def report(results):
 
 def main(argv=None):
     """Runs the script; gives its exit code."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
+    parser = command_line(__doc__)
     add = parser.add_argument
     add("--results", type=pathlib.Path, default=experiment.RESULTS, metavar="DIR", help="(default: results)")
     add("--out", type=pathlib.Path, default=README, metavar="FILE", help="(default: README.md, beside this script)")

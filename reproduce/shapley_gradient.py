@@ -11,7 +11,6 @@ ratio of norms. SA has its own forward values, all others those of ReLU. The bia
 the inputs, whose exact Shapley values do not hold it.
 """
 
-import argparse
 import json
 import pathlib
 import sys
@@ -23,7 +22,7 @@ import files
 import grid
 import keras
 import numpy as np
-from arguments import at_least
+from arguments import at_least, command_line
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from neurons import neurons
@@ -222,13 +221,7 @@ def picture(path, rows):
 
 def main(argv=None):
     """Runs the script; gives its exit code."""
-    parser = argparse.ArgumentParser(
-        prog=pathlib.Path(__file__).name,
-        description=__doc__.partition("\n")[0],
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = command_line(__doc__, EXAMPLES)
     add = parser.add_argument
     add("--seeds", type=at_least(1), default=5, metavar="N", help="networks, seeds 0 to N - 1 (default: 5)")
     add("--pairs", type=at_least(2), default=200, metavar="N", help="random orders, with reverses (default: 200)")

@@ -5,7 +5,6 @@ quadrature. Eq. (1) deals the bias out to the inputs, so that its sum is near ma
 which is the same here.
 """
 
-import argparse
 import itertools
 import pathlib
 import sys
@@ -13,6 +12,7 @@ from fractions import Fraction
 
 import files
 import numpy as np
+from arguments import command_line
 from keras import ops
 
 import keras_shapley as ks
@@ -69,12 +69,7 @@ def row(*cells):
 
 def main(argv=None):
     """Runs the script; gives its exit code."""
-    parser = argparse.ArgumentParser(
-        prog=pathlib.Path(__file__).name,
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = command_line(__doc__)
     parser.add_argument("--out", type=pathlib.Path, default=files.RESULTS, metavar="DIR", help="(default: results)")
     args = parser.parse_args(argv)
     text = table()

@@ -11,7 +11,6 @@ After the warm-up every round gives each row one step, in random order. A ratio 
 95 % interval comes from drawing rounds with replacement.
 """
 
-import argparse
 import dataclasses
 import functools
 import json
@@ -29,7 +28,7 @@ import resnet20
 import step_costs
 import table2_cifar10_mlp
 import timing
-from arguments import at_least
+from arguments import at_least, command_line
 from keras import layers, ops
 from neurons import neurons
 
@@ -262,13 +261,7 @@ def cells(row):
 
 def main(argv=None):
     """Runs the script; gives its exit code."""
-    parser = argparse.ArgumentParser(
-        prog=pathlib.Path(__file__).name,
-        description=__doc__.partition("\n")[0],
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = command_line(__doc__, EXAMPLES)
     add = parser.add_argument
     add("--model", nargs="+", choices=MODELS, help="(default: both)")
     add("--backend", choices=BACKENDS, default=environment.BACKEND, help="(default: KERAS_BACKEND, or Keras's own)")

@@ -23,7 +23,7 @@ def test_scale_is_the_integral_of_the_docstring():
 
 
 def mean_squares(scale, rng, depth=50, width=400):
-    """Of outputs and gradients of a deep network by eq. (5) in its u and q, and their derivatives: the last's over the first's."""
+    """Of outputs and gradients of a deep network by eq. (5) in u and q, and their derivatives: last over first."""
     x = rng.standard_normal((32, width))
     first, tape = np.mean(x**2), []
     for _ in range(depth):

@@ -482,7 +482,8 @@ def elementwise(cls):
     return cls(*arguments.get(cls.__name__, ()))
 
 
-PASSED = [cls for cls in ks.presets.ELEMENTWISE if not cls.__name__.startswith(("Attach", "Random", "Spatial", "Stochastic"))]
+OTHERS = ("Attach", "Random", "Spatial", "Stochastic")
+PASSED = [cls for cls in ks.presets.ELEMENTWISE if not cls.__name__.startswith(OTHERS)]
 
 
 @pytest.mark.parametrize("cls", PASSED, ids=lambda cls: f"{cls.__module__.split('.')[-1]}.{cls.__name__}")
