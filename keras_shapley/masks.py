@@ -9,9 +9,9 @@ from keras_shapley.layers import exact_derivatives
 # masks of an image that the network sees at once, at most
 _BLOCK = 64
 
-# Weight of a mask in which hardly anything, or nearly everything, is present: what this leaves out of the expectation
-# is less than what it takes from the variance.
-_HEAVIEST = 2.0
+# The weight of a mask in which hardly anything, or nearly everything, is present is cut at this many times the root of
+# the number of masks, or at 2 where there are few: so the error that this makes falls as the random one.
+_HEAVIEST, _OF_FEW = 0.25, 2.0
 
 # The density of t: parts of [0, 1] in which it is constant, the width of the kernel that smooths it, and what it has
 # everywhere, in units of its mean.
@@ -23,17 +23,19 @@ class Masks:
 
     A player's gain is its gradient's mean between where it is absent and where it is present. Drawn by t, it is present
     in a part t of all masks; so a gradient has the weight `1/(2t)` where its player is present and `1/(2(1 - t))` where
-    it is absent, at most `_HEAVIEST`.
+    it is absent, cut where it is large, and for all t the same on average.
 
-    The first quarter of the masks has t spread evenly over [0, 1]. From the size of their gains each image gets a
-    density of t for the rest (Neyman allocation), since a classifier that is sure has no gradient; weights are divided
-    by the density of all masks together (Veach and Guibas 1995). In a block of masks, the numbers that decide whether a
-    player is present are a Latin hypercube (McKay et al. 1979), the same for all images.
+    The pilots, a quarter of the masks but `_BLOCK` at most, have t spread evenly over [0, 1]. From the size of their
+    gains each image gets a density of t for the rest (Neyman allocation), since a classifier that is sure has no
+    gradient; weights are divided by the density of all masks together (Veach and Guibas 1995). In a block of masks, the
+    numbers that decide whether a player is present are a Latin hypercube (McKay et al. 1979), the same for all images.
     """
 
     def __init__(self, model, shape, n, seed):
         self.n, self.shape, self.seed = n, shape, seed
-        self.block = max(1, min(n // 4, _BLOCK))
+        # two at least, for an error
+        self.block = min(max(n // 4, 2), n, _BLOCK)
+        self.heaviest = max(_OF_FEW, _HEAVIEST * np.sqrt(n))
         self.model, self.gradient = model, compiled(self._gradient, model.variables)
 
     def __call__(self, x, baseline, chosen):
@@ -69,8 +71,10 @@ class Masks:
     def _weights(self, present, t, density):
         of_rest = np.take_along_axis(density, _part(t), axis=1)
         of_all = (self.block + (self.n - self.block) * of_rest) / self.n
-        t, of_all = _axis(t, self.shape), _axis(of_all, self.shape)
-        return np.minimum(0.5 / np.where(present, t, 1 - t), _HEAVIEST) / of_all
+        if_present, if_absent = (np.minimum(0.5 / part, self.heaviest) for part in (t, 1 - t))
+        of_all = of_all * (t * if_present + (1 - t) * if_absent)
+        if_present, if_absent = (_axis(part / of_all, self.shape) for part in (if_present, if_absent))
+        return np.where(present, if_present, if_absent)
 
 
 def _strata(rng, n):
@@ -92,10 +96,11 @@ def _allocation(t, gains, pilots, rest):
     squares = np.sum(np.square(gains.reshape(*t.shape, -1), dtype="float64"), axis=2)
     middles = (np.arange(_PARTS) + 0.5) / _PARTS
     kernel = np.exp(-0.5 * np.square((middles - t[:, :, None]) / max(_WIDTH, 1 / pilots)))
-    size = np.sqrt(np.sum(kernel * squares[:, :, None], axis=1) / np.sum(kernel, axis=1))
+    # what is not finite says nothing of where to go
+    size = np.nan_to_num(np.sqrt(np.sum(kernel * squares[:, :, None], axis=1) / np.sum(kernel, axis=1)), posinf=0.0)
     mean = size.mean(axis=1, keepdims=True)
     of_all = (size + np.where(mean > 0, _FLOOR * mean, 1)) / np.where(mean > 0, (1 + _FLOOR) * mean, 1)
-    of_rest = np.maximum((pilots + rest) * of_all - pilots, 0)
+    of_rest = np.maximum((pilots + rest) * of_all - pilots, 0) if rest else np.ones_like(of_all)
     return of_rest / of_rest.mean(axis=1, keepdims=True)
 
 

@@ -31,8 +31,8 @@ class FastShapleyValues:
     Attributes:
         values: in the shape of the input, `(batch, ...)`.
         stderr: of `"masks"`, standard errors of the mean over masks, in the shape of the input, not a number for a
-            single one; they say nothing of the method's own error. None for `"moments"`, whose random coalitions enter
-            through variances.
+            single one; they say nothing of the method's own error, and too little where few of the masks, less than
+            some ten, have any gradient. None for `"moments"`, whose random coalitions enter through variances.
         target: the explained output of each image, shape `(batch,)`.
         total: this output less that of the baseline, which exact Shapley values sum to, shape `(batch,)`.
         residual: `total` less the sum of the values as they were before `normalize`, shape `(batch,)`.

@@ -122,7 +122,9 @@ def errors(name, seed, quick):
     model.fit(x, y, quickstart.BATCH, EPOCHS, verbose=0)
     x = x_test[examples]
     target = model.predict(x, verbose=0).argmax(axis=1)
-    truth = ks.sampled_shapley_values(model, x, n_paths=TRUTH // 50 if quick else TRUTH, seed=seed + 1, batch_size=2048)
+    # orders of its own
+    n_paths, of_truth = TRUTH // 50 if quick else TRUTH, seed + SEEDS
+    truth = ks.sampled_shapley_values(model, x, n_paths=n_paths, seed=of_truth, batch_size=2048)
     values, stderr = (of_target(part, target) for part in (truth.values, truth.stderr))
     found = {}
     for method, (function, sizes) in (METHODS | peers()).items():

@@ -117,43 +117,43 @@ def test_a_network_of_images(rng):
         assert not found.values[:, :, 0].any()
 
 
-def test_few_masks_are_a_weighted_mean_of_gains(rng):
-    """x gradient at each mask, in NumPy, with two pilots; more weight to what is drawn seldom."""
+@pytest.mark.parametrize("n, pilots", [(8, 2), (300, 64)])
+def test_masks_are_a_weighted_mean_of_gains(n, pilots, rng):
+    """x gradient at each mask, in NumPy; more weight to what is drawn seldom."""
     model, x = network(rng, "tanh"), rng.normal(size=(2, 10))
-    found = ks.fast_shapley_values(model, x, 1, method="masks", n=8, seed=5)
-    draws, step = np.random.default_rng(5), 1e-2
+    found = ks.fast_shapley_values(model, x, 1, method="masks", n=n, seed=5)
+    draws, step, blocks = np.random.default_rng(5), 1e-2, -(-(n - pilots) // pilots)
 
     def strata(n):
         return (np.arange(n) + draws.uniform(size=n)) / n
 
-    def present(t):
-        ranks = draws.permuted(np.repeat(np.arange(2)[:, None], 10, axis=1), axis=0)
-        return (ranks + draws.uniform(size=(2, 10))) / 2 < t[..., None]
+    def hypercube(n):
+        ranks = draws.permuted(np.repeat(np.arange(n)[:, None], 10, axis=1), axis=0)
+        return (ranks + draws.uniform(size=(n, 10))) / n
 
     def gains(image, masks):
         at = (masks * image)[:, None] + step * np.eye(10)[None], (masks * image)[:, None] - step * np.eye(10)[None]
         up, down = (ops.convert_to_numpy(model(a.reshape(-1, 10).astype("float32")))[:, 1] for a in at)
         return ((up - down) / (2 * step)).reshape(len(masks), 10) * image
 
-    pilots = strata(2)
-    of_pilots = present(pilots)
-    # the rest: who is present is decided with numbers that all images share, at times of their own
-    numbers, quantiles = [], strata(6)
-    for _ in range(3):
-        ranks = draws.permuted(np.repeat(np.arange(2)[:, None], 10, axis=1), axis=0)
-        numbers.append((ranks + draws.uniform(size=(2, 10))) / 2)
+    of_pilots = strata(pilots)
+    numbers, quantiles = [hypercube(pilots)], strata(n - pilots)
+    numbers += [hypercube(len(quantiles[i::blocks])) for i in range(blocks)]
     grid = (np.arange(200) + 0.5) / 200
     for values, image in zip(found.values, x):
-        sizes = np.square(gains(image, of_pilots)).sum(axis=1)
-        kernel = np.exp(-np.square((grid[:, None] - pilots) / 0.5) / 2)
+        sizes = np.square(gains(image, numbers[0] < of_pilots[:, None])).sum(axis=1)
+        kernel = np.exp(-np.square((grid[:, None] - of_pilots) / max(0.08, 1 / pilots)) / 2)
         size = np.sqrt(kernel @ sizes / kernel.sum(axis=1))
-        rest = np.maximum(8 * (size / size.mean() + 0.2) / 1.2 - 2, 0)
+        rest = np.maximum(n * (size / size.mean() + 0.2) / 1.2 - pilots, 0)
         rest /= rest.mean()
         inverse = np.interp(quantiles, np.append(0, rest.cumsum() / 200), np.arange(201) / 200)
-        t = np.concatenate([pilots, *(inverse[i::3] for i in range(3))])
-        masks = np.concatenate([of_pilots, *(u < inverse[i::3, None] for i, u in enumerate(numbers))])
-        density = (2 + 6 * rest[(t * 200).astype(int)]) / 8
-        weights = np.minimum(1 / (2 * np.where(masks, t[:, None], 1 - t[:, None])), 2) / density[:, None]
+        t = np.concatenate([of_pilots, *(inverse[i::blocks] for i in range(blocks))])[:, None]
+        masks = np.concatenate(numbers) < t
+        assert len(masks) == n
+        density = (pilots + (n - pilots) * rest[(t * 200).astype(int)]) / n
+        heaviest = max(2, np.sqrt(n) / 4)
+        weights = np.minimum(0.5 / np.where(masks, t, 1 - t), heaviest) / density
+        weights /= t * np.minimum(0.5 / t, heaviest) + (1 - t) * np.minimum(0.5 / (1 - t), heaviest)
         np.testing.assert_allclose(values, np.average(gains(image, masks), axis=0, weights=weights), atol=2e-4)
 
 
@@ -192,6 +192,18 @@ def test_masks_are_where_the_gradients_are(rng):
     assert of_found < 0.8 * of_evenly
 
 
+def test_masks_are_right_where_few_players_are_enough(rng):
+    """Of 300 players some ten: what the cut of large weights leaves out is gone with many masks."""
+    inputs = keras.Input((300,))
+    sure = layers.Lambda(lambda x: ops.sigmoid(0.5 * (ops.sum(x, axis=1, keepdims=True) - 8)))
+    model, x = keras.Model(inputs, sure(inputs)), np.ones((1, 300))
+    # of players that are alike the values are the same
+    exact = (1 / (1 + np.exp(-0.5 * 292)) - 1 / (1 + np.exp(4))) / 300
+    for n, tolerance in ((64, 0.2), (2000, 0.1)):
+        found = [ks.fast_shapley_values(model, x, method="masks", n=n, seed=seed).values for seed in range(4)]
+        assert abs(np.mean(found) / exact - 1) < tolerance
+
+
 def test_standard_errors_of_masks_are_the_spread_over_seeds(rng):
     model, x = network(rng, "tanh", (6,)), rng.normal(size=(1, 10))
     found = [ks.fast_shapley_values(model, x, 0, method="masks", n=40, seed=seed) for seed in range(25)]
@@ -199,7 +211,18 @@ def test_standard_errors_of_masks_are_the_spread_over_seeds(rng):
     stated = np.sqrt(np.mean([np.square(f.stderr[0]) for f in found], axis=0))
     # strata make the spread smaller than if masks were independent, never larger
     assert np.all(spread < 1.6 * stated) and 0.6 < np.median(spread / stated) < 1.1
-    assert np.isnan(ks.fast_shapley_values(model, x, 0, method="masks", n=1).stderr).all()
+    single, pair = (ks.fast_shapley_values(model, x, 0, method="masks", n=n) for n in (1, 2))
+    assert np.isfinite(single.values).all() and np.isnan(single.stderr).all() and np.isfinite(pair.stderr).all()
+
+
+def test_a_gradient_that_is_not_finite_is_that_element_s(rng):
+    """The root of what is absent has an infinite slope."""
+    model = keras.Sequential(
+        [keras.Input((2,)), layers.Lambda(lambda x: ops.sqrt(x[:, :1]) * x[:, 1:] + x[:, 1:])]
+    )
+    with np.errstate(invalid="ignore"):
+        found = ks.fast_shapley_values(model, [[1.0, 1.0]], method="masks")
+    assert not np.isfinite(found.values[0, 0]) and np.isfinite(found.values[0, 1])
 
 
 def test_masks_without_any_gradient_are_nothing(rng):
