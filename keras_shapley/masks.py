@@ -69,6 +69,7 @@ class Masks:
             return pullback(cotangent)[0]
 
     def _weights(self, present, t, density):
+        """Of each player at each mask, over the density of all masks, `(batch, masks, ...)`."""
         of_rest = np.take_along_axis(density, _part(t), axis=1)
         of_all = (self.block + (self.n - self.block) * of_rest) / self.n
         if_present, if_absent = (np.minimum(0.5 / part, self.heaviest) for part in (t, 1 - t))
