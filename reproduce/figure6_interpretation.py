@@ -75,23 +75,21 @@ def trained(data, epochs, seed):
 
 
 def maps(model, x, seed):
-    """Approve and reject of each digit: for each reading an array `(2, 10, 28, 28)`."""
-    found = {}
-    for players in ("features", "logits"):
-        explainer = ks.LRP(model, head_players=players, head_method="sampled", n_paths=PATHS, seed=seed)
-        found[players] = _means(x, lambda block: _per_grey(explainer, block))
-    found["sensitivity"] = _means(x, lambda block: slopes(model, block))
-    found["ink"] = _means(x, lambda block: slopes(model, block) * (block[:, None] > 0))
-    return found
-
-
-def _means(x, values):
-    """Means over the images of what is above and below zero in `values(block)`, `(images, 10, 28, 28)`."""
-    sums = 0
+    """Approve and reject of each digit, means over the images: for each reading an array `(2, 10, 28, 28)`."""
+    explainers = {
+        players: ks.LRP(model, head_players=players, head_method="sampled", n_paths=PATHS, seed=seed)
+        for players in ("features", "logits")
+    }
+    slope, sums = sensitivities(model), dict.fromkeys(READINGS, 0.0)
     for start in range(0, len(x), BLOCK):
-        parts = values(x[start : start + BLOCK])
-        sums = sums + np.stack([np.maximum(parts, 0).sum(axis=0), -np.minimum(parts, 0).sum(axis=0)])
-    return (sums / len(x)).astype("float32")
+        block = x[start : start + BLOCK]
+        values = {name: _per_grey(explainer, block) for name, explainer in explainers.items()}
+        values["sensitivity"] = slopes(slope, block)
+        values["ink"] = values["sensitivity"] * (block[:, None] > 0)
+        for name, parts in values.items():
+            above, below = np.maximum(parts, 0).sum(axis=0), -np.minimum(parts, 0).sum(axis=0)
+            sums[name] = sums[name] + np.stack([above, below])
+    return {name: (values / len(x)).astype("float32") for name, values in sums.items()}
 
 
 def _per_grey(explainer, x):
@@ -100,8 +98,7 @@ def _per_grey(explainer, x):
     return np.divide(relevance, x, out=np.zeros_like(relevance), where=x > 0)
 
 
-def slopes(model, x):
-    slope = sensitivities(model)
+def slopes(slope, x):
     return np.stack([slope(x, np.full(len(x), digit)) for digit in DIGITS], axis=1)
 
 

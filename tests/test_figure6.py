@@ -50,7 +50,7 @@ def test_maps_are_means_of_relevance_per_grey_where_there_is_grey(images, monkey
 def test_sensitivity_is_the_slope_of_the_probability(images):
     keras.utils.set_random_seed(0)
     model = mlp(neurons("gelu", "Dense"))
-    slopes = script.slopes(model, images)
+    slopes = script.slopes(script.sensitivities(model), images)
     direction = np.random.default_rng(0).normal(size=images.shape).astype("float32")
     step = np.float32(1e-2)
     ahead, behind = (keras.ops.convert_to_numpy(model(images + sign * step * direction)) for sign in (1, -1))
@@ -63,7 +63,7 @@ def test_the_gradient_without_black_pixels_is_that_of_each_image_where_it_is_gre
     keras.utils.set_random_seed(0)
     model = mlp(neurons("gelu", "Dense"))
     found = script.maps(model, images, seed=1)
-    parts = script.slopes(model, images) * (images > 0)[:, None]
+    parts = script.slopes(script.sensitivities(model), images) * (images > 0)[:, None]
     np.testing.assert_allclose(found["ink"][0], np.maximum(parts, 0).mean(axis=0), rtol=1e-4, atol=1e-7)
     np.testing.assert_allclose(found["ink"][0] - found["ink"][1], parts.mean(axis=0), rtol=1e-3, atol=1e-6)
     assert found["ink"].max() > 0 and not np.array_equal(found["ink"], found["sensitivity"])
