@@ -54,7 +54,7 @@ class Masks:
 
     def _gains(self, rng, x, baseline, chosen, t):
         """Who is present, and `(x - baseline) * gradient`, at times of shape `(batch, masks)`."""
-        images, masks = t.shape
+        masks = t.shape[1]
         ranks = rng.permuted(np.broadcast_to(_axis(np.arange(masks), self.shape), (masks, *self.shape)), axis=0)
         present = (ranks + rng.uniform(size=ranks.shape)) / masks < _axis(t, self.shape)
         inputs = np.where(present, x[:, None], baseline).reshape(-1, *self.shape)
@@ -100,7 +100,7 @@ def _allocation(t, gains, pilots, rest):
     # what is not finite says nothing of where to go
     size = np.nan_to_num(np.sqrt(np.sum(kernel * squares[:, :, None], axis=1) / np.sum(kernel, axis=1)), posinf=0.0)
     mean = size.mean(axis=1, keepdims=True)
-    of_all = (size + np.where(mean > 0, _FLOOR * mean, 1)) / np.where(mean > 0, (1 + _FLOOR) * mean, 1)
+    of_all = (np.divide(size, mean, out=np.ones_like(size), where=mean > 0) + _FLOOR) / (1 + _FLOOR)
     of_rest = np.maximum((pilots + rest) * of_all - pilots, 0) if rest else np.ones_like(of_all)
     return of_rest / of_rest.mean(axis=1, keepdims=True)
 

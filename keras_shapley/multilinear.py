@@ -148,7 +148,8 @@ class _Moments:
         flat = [array.reshape(-1, *x.shape[1:]) for array in (p, difference, samples)]
         cotangent = (chosen[:, None] * self.weights).reshape(-1, chosen.shape[1])
         tensors = [ops.convert_to_tensor(array, x.dtype) for array in (*flat, baseline, cotangent)]
-        return _float64(self.gradient(*tensors)).reshape(difference.shape).sum(axis=1), None
+        gradient = ops.convert_to_numpy(self.gradient(*tensors)).astype("float64")
+        return gradient.reshape(difference.shape).sum(axis=1), None
 
     def _gradient(self, p, difference, samples, baseline, cotangent):
         def expected(p):
@@ -166,10 +167,6 @@ class _Moments:
 
         _, pullback = vjp(expected, p)
         return pullback(cotangent)[0]
-
-
-def _float64(tensor):
-    return ops.convert_to_numpy(tensor).astype("float64")
 
 
 def _checked(model, x, baseline):

@@ -73,7 +73,7 @@ def captum_sampling(n, model, x, target, seed):
     import captum.attr
     import torch
 
-    torch.manual_seed(seed), np.random.seed(seed)
+    torch.manual_seed(seed)
     method = captum.attr.ShapleyValueSampling(lambda batch: model(batch, training=False))
     values, evaluations = [], 0
     for image, k in zip(x, target):
