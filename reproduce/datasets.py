@@ -20,7 +20,7 @@ COPIES = {"a012783a2ef42bf2": "a JPEG copy, PSNR 30.5 dB"}
 REMEDY = "pass --data FILE.npz (arrays x_train, y_train, x_test, y_test as in keras.datasets)"
 
 
-class DataNotFound(Exception):
+class DataNotFound(OSError):
     """The data are neither here nor to be had; the message is one line that says what to do."""
 
 

@@ -9,7 +9,6 @@ time with what it compiles, and the ratio is theirs.
 
 import functools
 import json
-import pathlib
 import sys
 
 import environment
@@ -19,7 +18,7 @@ import files
 import keras
 import numpy as np
 import timing
-from arguments import at_least, command_line
+from arguments import add_results, at_least, command_line, errors_in_one_line
 from neurons import KINDS, neurons
 
 import keras_shapley as ks
@@ -76,11 +75,11 @@ def main(argv=None):
     add = parser.add_argument
     add("--seed", type=at_least(0), default=0, metavar="N", help="of weights, image and orders (default: 0)")
     add("--activations", nargs="+", choices=KINDS, default=["relu", "sa"], metavar="NAME", help="(default: relu sa)")
-    add("--out", type=pathlib.Path, default=files.RESULTS, metavar="DIR", help="(default: results)")
+    add_results(parser)
     add("--table", action="store_true", help="write the table from the results, measure nothing")
     args = parser.parse_args(argv)
     path = args.out / "evaluation_rates.json"
-    try:
+    with errors_in_one_line(parser):
         records = files.read_json(path) if path.exists() else {}
         if not args.table:
             timing.fix_threads(1)
@@ -93,8 +92,6 @@ def main(argv=None):
             raise ValueError(f"{path} holds no measurement")
         text = table(records)
         files.write(args.out / "evaluation_rates.md", text)
-    except (OSError, ValueError) as error:
-        parser.exit(2, f"{parser.prog}: error: {error}\n")
     print(text)
     return 0
 

@@ -3,7 +3,6 @@
 import dataclasses
 import functools
 import pathlib
-import sys
 from collections.abc import Callable
 
 import datasets
@@ -11,11 +10,9 @@ import environment
 import grid
 import numpy as np
 import training
-from arguments import at_least, command_line
-from files import RESULTS
+from arguments import add_data, add_results, at_least, command_line, errors_in_one_line, parsed
+from files import RUNS
 from neurons import KINDS
-
-QUICK = pathlib.Path("runs")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,18 +78,14 @@ def main(experiment, doc, examples, argv=None):
     add("--only", default="*", metavar="PATTERN", help="of runs, named as in mlp/sa/Adam_0.001/seed0 (default: '*')")
     limit = f"train on the first N images (default: {experiment.limit or 'all'})"
     add("--limit", type=at_least(1), default=experiment.limit, metavar="N", help=limit)
-    add("--data", metavar="FILE", help=".npz with x_train, y_train, x_test, y_test as in keras.datasets; no tfds then")
+    add_data(parser)
     together = "runs of a setting that train at once, on JAX: for a GPU, all of them (default: 1)"
     add("--together", type=at_least(1), default=1, metavar="N", help=together)
     ray = "runs go to the machines of this Ray cluster; 'local' for this machine"
     add("--ray", metavar="ADDRESS", help=ray)
-    add("--out", type=pathlib.Path, default=RESULTS, metavar="DIR", help="(default: results, beside this script)")
+    add_results(parser)
     add("--table", action="store_true", help="write table and pictures from the results file, train nothing")
-    quick = " ".join(f"--{key} {_words(value)}" for key, value in experiment.quick.items())
-    add("--quick", action="store_true", help=f"other defaults: {quick} --out {QUICK / experiment.name}")
-    if "--quick" in (sys.argv[1:] if argv is None else argv):
-        parser.set_defaults(**experiment.quick, out=QUICK / experiment.name)
-    args = parser.parse_args(argv)
+    args = parsed(parser, experiment.quick | {"out": RUNS / experiment.name}, argv)
     if args.together > 1 and not experiment.together:
         parser.error(f"--together {args.together}: these runs train one after the other")
     if args.together > 1 and environment.BACKEND != "jax":
@@ -101,7 +94,7 @@ def main(experiment, doc, examples, argv=None):
     # runs may go to processes that are elsewhere
     out, data = args.out.resolve(), args.data and str(pathlib.Path(args.data).resolve())
     path = out / f"{experiment.name}.jsonl"
-    try:
+    with errors_in_one_line(parser):
         runs = experiment.runs(args.models, args.activations, args.seeds, args.epochs, args.limit)
         runs = [] if args.table else grid.only(runs, args.only)
         if runs:
@@ -113,8 +106,6 @@ def main(experiment, doc, examples, argv=None):
         if not found:
             raise ValueError(f"{path} holds no finished run")
         text = experiment.write(found, out)
-    except (datasets.DataNotFound, OSError, ValueError) as error:
-        parser.exit(2, f"{parser.prog}: error: {error}\n")
     print(text)
     return 0
 
@@ -237,7 +228,3 @@ def origins(found):
         key = f"{datasets.described(row['data'])}; {row['device']}; {versions}; commit {row['commit']}"
         runs[key] = runs.get(key, 0) + 1
     return [f"- {n} runs: {key}." for key, n in runs.items()]
-
-
-def _words(value):
-    return " ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)

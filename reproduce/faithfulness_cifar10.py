@@ -24,7 +24,7 @@ of a network with ShapLU, plain or integrated, is the one that it trains with.
 EXAMPLES = """\
 examples:
   python faithfulness_cifar10.py                          12 networks: hours
-  python faithfulness_cifar10.py --only '*/relu/seed0'    one
+  python faithfulness_cifar10.py --only '*/relu/*/seed0'  one
   python faithfulness_cifar10.py --quick                  a first look, without much to learn from
 
 The directory --out gets faithfulness_cifar10.jsonl, a line for each network, faithfulness_cifar10.md,

@@ -10,12 +10,11 @@ large, or three times as large; the others sum to -4. Far out the exact gate ten
 weight; the pooled gate tends there only where the weight is an average one.
 """
 
-import pathlib
 import sys
 
 import files
 import numpy as np
-from arguments import command_line
+from arguments import add_results, command_line, errors_in_one_line
 from keras import ops
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -70,13 +69,11 @@ def picture(path):
 def main(argv=None):
     """Runs the script; gives its exit code."""
     parser = command_line(__doc__)
-    parser.add_argument("--out", type=pathlib.Path, default=files.RESULTS, metavar="DIR", help="(default: results)")
+    add_results(parser)
     args = parser.parse_args(argv)
-    try:
+    with errors_in_one_line(parser):
         args.out.mkdir(parents=True, exist_ok=True)
         picture(args.out / "figure1.png")
-    except OSError as error:
-        parser.exit(2, f"{parser.prog}: error: {error}\n")
 
     print("gate where the others sum to -4 and the signal is")
     print(f"{'w_k':>6} {'':8}" + "".join(f"{signal:>8g}" for signal in (-FAR, -4, 0, 4, FAR)))

@@ -6,12 +6,11 @@ There |z| = sqrt(3/(1 + 2/n)), and the gate is 0.072 or 0.928 for five, 0.042 or
 shaded.
 """
 
-import pathlib
 import sys
 
 import files
 import numpy as np
-from arguments import command_line
+from arguments import add_results, command_line, errors_in_one_line
 from keras import ops
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -52,15 +51,13 @@ def picture(path, s, y):
 def main(argv=None):
     """Runs the script; gives its exit code."""
     parser = command_line(__doc__)
-    parser.add_argument("--out", type=pathlib.Path, default=files.RESULTS, metavar="DIR", help="(default: results)")
+    add_results(parser)
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the signals (default: 0)")
     args = parser.parse_args(argv)
     s, y = samples(args.seed)
-    try:
+    with errors_in_one_line(parser):
         args.out.mkdir(parents=True, exist_ok=True)
         picture(args.out / "figure2.png", s, y)
-    except OSError as error:
-        parser.exit(2, f"{parser.prog}: error: {error}\n")
     gates = y / s
     print(f"{SAMPLES} neurons, seed {args.seed}: gates from {gates.min():.3f} to {gates.max():.3f}")
     print(f"root mean square distance to ReLU {np.sqrt(np.mean((y - np.maximum(s, 0)) ** 2)):.3f}")

@@ -12,7 +12,6 @@ that correlation is also given for the gradient without them.
 """
 
 import json
-import pathlib
 import sys
 
 import datasets
@@ -23,7 +22,7 @@ import files
 import grid
 import keras
 import numpy as np
-from arguments import at_least, command_line
+from arguments import add_data, add_results, at_least, command_line, errors_in_one_line, parsed
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from neurons import neurons
@@ -42,7 +41,7 @@ READINGS = {
     "ink": "sensitivity where the image is not black",
 }
 MAPS = "figure6.npz"
-QUICK = {"epochs": 1, "images": 50, "limit": 6000, "out": experiment.QUICK / "figure6"}
+QUICK = {"epochs": 1, "images": 50, "limit": 6000, "out": files.RUNS / "figure6"}
 INTRODUCTION = """\
 # Figs. 6 and 7: which pixels speak for and against each digit
 
@@ -182,21 +181,15 @@ def main(argv=None):
     add("--seed", type=at_least(0), default=0, metavar="N", help="of weights, order and paths (default: 0)")
     add("--images", type=at_least(1), default=IMAGES, metavar="N", help=f"to explain (default: {IMAGES})")
     add("--limit", type=at_least(1), metavar="N", help="train on the first N images (default: all)")
-    add("--data", metavar="FILE", help=".npz with x_train, y_train, x_test, y_test as in keras.datasets; no tfds then")
-    add("--out", type=pathlib.Path, default=experiment.RESULTS, metavar="DIR", help="(default: results)")
+    add_data(parser)
+    add_results(parser)
     add("--table", action="store_true", help="write pictures and table from the maps, train nothing")
-    quick = " ".join(f"--{key} {value}" for key, value in QUICK.items())
-    add("--quick", action="store_true", help=f"other defaults: {quick}")
-    if "--quick" in (sys.argv[1:] if argv is None else argv):
-        parser.set_defaults(**QUICK)
-    args = parser.parse_args(argv)
-    try:
+    args = parsed(parser, QUICK, argv)
+    with errors_in_one_line(parser):
         args.out.mkdir(parents=True, exist_ok=True)
         if not args.table:
             measure(args)
         text = write(args.out)
-    except (datasets.DataNotFound, OSError, ValueError) as error:
-        parser.exit(2, f"{parser.prog}: error: {error}\n")
     print(text)
     return 0
 

@@ -8,6 +8,8 @@ import pathlib
 
 # where the results of the whole runs are kept
 RESULTS = pathlib.Path(__file__).resolve().parent / "results"
+# and those of first looks, below where one is
+RUNS = pathlib.Path("runs")
 
 
 @contextlib.contextmanager

@@ -8,13 +8,12 @@ an input is then its product, as eq. (2) without b/n has it. (Biases are above z
 the values of a closed neuron sum to zero, and there are no shares.)
 """
 
-import pathlib
 import sys
 
 import experiment
 import files
 import numpy as np
-from arguments import at_least, command_line
+from arguments import add_results, at_least, command_line, errors_in_one_line
 from keras import ops
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -76,20 +75,16 @@ def picture(path, medians):
 def main(argv=None):
     """Runs the script; gives its exit code."""
     parser = command_line(__doc__)
-    parser.add_argument(
-        "--out", type=pathlib.Path, default=experiment.RESULTS, metavar="DIR", help="(default: results)"
-    )
+    add_results(parser)
     parser.add_argument("--seed", type=at_least(0), default=0, metavar="N", help="of the neurons (default: 0)")
     args = parser.parse_args(argv)
     found = [spreads(multiple, args.seed) for multiple in MULTIPLES]
     medians = {name: [float(np.median(values[name])) for values in found] for name in found[0]}
     text = table(medians, args.seed)
-    try:
+    with errors_in_one_line(parser):
         args.out.mkdir(parents=True, exist_ok=True)
         files.write(args.out / "large_bias.md", text)
         picture(args.out / "large_bias.png", medians)
-    except OSError as error:
-        parser.exit(2, f"{parser.prog}: error: {error}\n")
     print(text)
     return 0
 

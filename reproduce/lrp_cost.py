@@ -18,7 +18,6 @@ import importlib.metadata
 import importlib.util
 import json
 import os
-import pathlib
 import sys
 
 import environment
@@ -27,7 +26,7 @@ import keras
 import numpy as np
 import resnet20
 import timing
-from arguments import at_least, command_line
+from arguments import add_results, at_least, command_line, errors_in_one_line, parsed
 from keras import ops
 
 import keras_shapley as ks
@@ -38,9 +37,7 @@ NETWORKS = {"resnet20": "ResNet-20", "resnet50": "ResNet50"}
 EPSILON = 0.1
 PEERS = ("zennit", "captum")
 WARM_UP = 2  # calls of each candidate behind the first
-RESULTS = pathlib.Path(__file__).resolve().parent / "results"
-QUICK = {"model": ["resnet20"], "batch_size": 2, "repeats": 3, "out": pathlib.Path("runs", "lrp_cost")}
-FULL = {"model": list(NETWORKS), "batch_size": 16, "repeats": 20, "out": RESULTS}
+QUICK = {"model": ["resnet20"], "batch_size": 2, "repeats": 3, "out": files.RUNS / "lrp_cost"}
 SETTINGS = ("batch_size", "repeats", "threads", "image_size", "classes", "seed")
 RESNET50_ONLY = ("image_size", "classes")
 COLUMNS = ("", "median, ms", "quartiles, ms", "over input gradient", "95 % interval", "over ours", "head alone, ms")
@@ -375,9 +372,9 @@ def main(argv=None):
     """Runs the script; gives its exit code."""
     parser = command_line(__doc__, EXAMPLES)
     add = parser.add_argument
-    add("--model", nargs="+", choices=NETWORKS, help="(default: both)")
-    add("--batch-size", type=at_least(1), metavar="N", help=f"(default: {FULL['batch_size']})")
-    add("--repeats", type=at_least(2), metavar="N", help=f"timed rounds (default: {FULL['repeats']})")
+    add("--model", nargs="+", choices=NETWORKS, default=list(NETWORKS), help="(default: both)")
+    add("--batch-size", type=at_least(1), default=16, metavar="N", help="(default: 16)")
+    add("--repeats", type=at_least(2), default=20, metavar="N", help="timed rounds (default: 20)")
     add("--threads", type=at_least(1), default=min(2, os.cpu_count()), metavar="N", help="(default: 2)")
     add("--image-size", type=at_least(32), default=224, metavar="N", help="of ResNet50 (default: 224)")
     add(
@@ -388,20 +385,14 @@ def main(argv=None):
         help="of ResNet50; with 1000 a head takes minutes (default: 10)",
     )
     add("--seed", type=at_least(0), default=0, metavar="N", help="of weights, images and the order (default: 0)")
-    add("--out", type=pathlib.Path, metavar="DIR", help="(default: results, beside this script)")
-    add("--quick", action="store_true", help="other defaults: ResNet-20, 2 images, 3 rounds, --out runs/lrp_cost")
-    args = parser.parse_args(argv)
-    for name, value in (QUICK if args.quick else FULL).items():
-        if getattr(args, name) is None:
-            setattr(args, name, value)
+    add_results(parser)
+    args = parsed(parser, QUICK, argv)
 
     path = args.out / f"lrp_cost_{BACKEND}.json"
-    try:
+    with errors_in_one_line(parser):
         args.out.mkdir(parents=True, exist_ok=True)
         record = files.read_json(path) if path.exists() else {}
         timing.fix_threads(args.threads)
-    except (OSError, ValueError) as error:
-        parser.error(str(error))
 
     settings = {name: getattr(args, name) for name in SETTINGS}
     if BACKEND == "torch":

@@ -13,9 +13,10 @@ import sys
 import warnings
 
 import datasets
+import files
 import keras
 import numpy as np
-from arguments import command_line
+from arguments import add_data, command_line, errors_in_one_line
 from cifar10_resnet20 import CLASSES, EPSILON
 
 import keras_shapley as ks
@@ -67,17 +68,15 @@ def table(found):
 def main(argv=None):
     parser = command_line(__doc__)
     parser.add_argument("--model", type=pathlib.Path, required=True, metavar="FILE", help="model.keras of a run")
-    parser.add_argument("--data", metavar="FILE", help=".npz as in keras.datasets; without it, CIFAR-10 by tfds.load")
-    parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("runs/lrp_presets.png"), metavar="FILE")
+    add_data(parser)
+    parser.add_argument("--out", type=pathlib.Path, default=files.RUNS / "lrp_presets.png", metavar="FILE")
     args = parser.parse_args(argv)
     if not args.model.is_file():
         parser.error(f"--model: there is no file {args.model}")
 
     model = keras.models.load_model(args.model)
-    try:
+    with errors_in_one_line(parser):
         (x_train, _), (x_test, y_test) = datasets.load("cifar10", args.data)
-    except (datasets.DataNotFound, ValueError) as error:
-        parser.error(str(error))
     mean = datasets.pixel_mean(x_train)
     x = datasets.normalised(x_test[:N_CANDIDATES], mean)
     right = np.flatnonzero(model.predict(x, verbose=0).argmax(axis=1) == y_test[:N_CANDIDATES])[:N_IMAGES]

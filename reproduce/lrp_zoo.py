@@ -16,13 +16,13 @@ relevance left the range of float32.
 
 import collections
 import json
-import os
 import pathlib
 import platform
 import sys
 import time
 import warnings
 
+import files
 import keras
 import numpy as np
 from arguments import command_line
@@ -155,7 +155,7 @@ def main(argv=None):
     parser = command_line(__doc__)
     parser.add_argument("--family", nargs="+", choices=FAMILIES, default=list(FAMILIES), metavar="NAME")
     parser.add_argument("--seed", type=int, default=0, help="of weights and images (default: 0)")
-    parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("runs/lrp_zoo.json"), metavar="FILE")
+    parser.add_argument("--out", type=pathlib.Path, default=files.RUNS / "lrp_zoo.json", metavar="FILE")
     args = parser.parse_args(argv)
     args.out.parent.mkdir(parents=True, exist_ok=True)
 
@@ -177,9 +177,7 @@ def main(argv=None):
         }
         done[family] = row
         # a family that is done stays done, whatever comes after it
-        part = args.out.with_suffix(".part")
-        part.write_text(json.dumps(done, indent=1) + "\n")
-        os.replace(part, args.out)
+        files.write(args.out, json.dumps(done, indent=1) + "\n")
         print(f"{family}: {time.time() - start:.0f} s", file=sys.stderr, flush=True)
         keras.backend.clear_session()
     print(tables([done[family] for family in FAMILIES if family in done]))

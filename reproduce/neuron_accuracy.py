@@ -7,14 +7,13 @@ is the root of the sum of squared errors over that of squared values, over all n
 """
 
 import json
-import pathlib
 import sys
 
 import environment
 import experiment
 import files
 import numpy as np
-from arguments import at_least, command_line
+from arguments import add_results, at_least, command_line, errors_in_one_line
 from keras import ops
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -133,14 +132,14 @@ def main(argv=None):
     """Runs the script; gives its exit code."""
     parser = command_line(__doc__)
     add = parser.add_argument
-    add("--out", type=pathlib.Path, default=experiment.RESULTS, metavar="DIR", help="(default: results)")
+    add_results(parser)
     add("--seed", type=at_least(0), default=0, metavar="N", help="of neurons and orders (default: 0)")
     widths = f"numbers of inputs (default: {' '.join(map(str, WIDTHS))})"
     add("--widths", type=at_least(2), nargs="+", default=WIDTHS, metavar="N", help=widths)
     add("--table", action="store_true", help="write table and picture from the results, compute nothing")
     args = parser.parse_args(argv)
     path = args.out / "neuron_accuracy.json"
-    try:
+    with errors_in_one_line(parser):
         if not args.table:
             args.out.mkdir(parents=True, exist_ok=True)
             found = {law: {n: errors(law, n, args.seed) for n in args.widths} for law in LAWS}
@@ -150,8 +149,6 @@ def main(argv=None):
         text = table(record)
         files.write(args.out / "neuron_accuracy.md", text)
         picture(args.out / "neuron_accuracy.png", record["errors"])
-    except (OSError, ValueError) as error:
-        parser.exit(2, f"{parser.prog}: error: {error}\n")
     print(text)
     return 0
 

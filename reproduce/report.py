@@ -33,7 +33,7 @@ import sampling_errors
 import shapley_gradient
 import table1_example
 import table2_cifar10_mlp
-from arguments import command_line
+from arguments import add_results, command_line, errors_in_one_line
 from claims import ABSENT, FIRST_LOOK, alike, better, verdict
 from neurons import KINDS
 from scipy import stats
@@ -329,10 +329,10 @@ def main(argv=None):
     """Runs the script; gives its exit code."""
     parser = command_line(__doc__)
     add = parser.add_argument
-    add("--results", type=pathlib.Path, default=experiment.RESULTS, metavar="DIR", help="(default: results)")
+    add_results(parser, "--results")
     add("--out", type=pathlib.Path, default=README, metavar="FILE", help="(default: README.md, beside this script)")
     args = parser.parse_args(argv)
-    try:
+    with errors_in_one_line(parser):
         for script in (table1_example, figure1_attention, figure2_scatter):
             script.main(["--out", str(args.results)])
         large_bias.main(["--out", str(args.results)])
@@ -348,8 +348,6 @@ def main(argv=None):
         if (args.results / figure6_interpretation.MAPS).exists():
             figure6_interpretation.write(args.results)
         files.write(args.out, report(args.results))
-    except (OSError, ValueError) as error:
-        parser.exit(2, f"{parser.prog}: error: {error}\n")
     return 0
 
 

@@ -10,7 +10,6 @@ import functools
 import importlib.metadata
 import importlib.util
 import json
-import pathlib
 import sys
 
 import environment
@@ -20,7 +19,7 @@ import keras
 import numpy as np
 import quickstart
 import shap_peers
-from arguments import at_least, command_line
+from arguments import add_results, at_least, command_line, errors_in_one_line
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from shap_peers import GRADIENT
@@ -184,13 +183,13 @@ def main(argv=None):
     """Runs the script; gives its exit code."""
     parser = command_line(__doc__)
     add = parser.add_argument
-    add("--out", type=pathlib.Path, default=experiment.RESULTS, metavar="DIR", help="(default: results)")
+    add_results(parser)
     add("--seed", type=at_least(0), default=0, metavar="N", help="of training and orders (default: 0)")
     add("--quick", action="store_true", help="the MLP alone, with a rough truth and few points")
     add("--table", action="store_true", help="write table and picture from the results, compute nothing")
     args = parser.parse_args(argv)
     path = args.out / "sampling_errors.json"
-    try:
+    with errors_in_one_line(parser):
         if not args.table:
             args.out.mkdir(parents=True, exist_ok=True)
             networks = ("mlp",) if args.quick else tuple(quickstart.NETWORKS)
@@ -203,8 +202,6 @@ def main(argv=None):
         text = table(record)
         files.write(args.out / "sampling_errors.md", text)
         picture(args.out / "sampling_errors.png", record["errors"])
-    except (OSError, ValueError) as error:
-        parser.exit(2, f"{parser.prog}: error: {error}\n")
     print(text)
     return 0
 

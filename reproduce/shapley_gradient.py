@@ -12,7 +12,6 @@ the inputs, whose exact Shapley values do not hold it.
 """
 
 import json
-import pathlib
 import sys
 
 import datasets
@@ -22,7 +21,7 @@ import files
 import grid
 import keras
 import numpy as np
-from arguments import at_least, command_line
+from arguments import add_data, add_results, at_least, command_line, errors_in_one_line, parsed
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from neurons import neurons
@@ -31,7 +30,7 @@ from scipy.special import ndtr
 STEPS = (0, 10, 30, 100, 200, 400)
 LIMIT, BATCH_SIZE, RATE = 1000, 10, 0.001  # as in Fig. 3
 IMAGES, BLOCK = 16, 20
-QUICK = {"seeds": 1, "pairs": 20, "out": experiment.QUICK / "shapley_gradient"}
+QUICK = {"seeds": 1, "pairs": 20, "out": files.RUNS / "shapley_gradient"}
 INTRODUCTION = """\
 # Gradients beside the Shapley gradient
 
@@ -225,16 +224,12 @@ def main(argv=None):
     add = parser.add_argument
     add("--seeds", type=at_least(1), default=5, metavar="N", help="networks, seeds 0 to N - 1 (default: 5)")
     add("--pairs", type=at_least(2), default=200, metavar="N", help="random orders, with reverses (default: 200)")
-    add("--data", metavar="FILE", help=".npz with x_train, y_train, x_test, y_test as in keras.datasets; no tfds then")
-    add("--out", type=pathlib.Path, default=experiment.RESULTS, metavar="DIR", help="(default: results)")
+    add_data(parser)
+    add_results(parser)
     add("--table", action="store_true", help="write table and picture from the results, train nothing")
-    quick = " ".join(f"--{key} {value}" for key, value in QUICK.items())
-    add("--quick", action="store_true", help=f"other defaults: {quick}")
-    if "--quick" in (sys.argv[1:] if argv is None else argv):
-        parser.set_defaults(**QUICK)
-    args = parser.parse_args(argv)
+    args = parsed(parser, QUICK, argv)
     path = args.out / "shapley_gradient.json"
-    try:
+    with errors_in_one_line(parser):
         if not args.table:
             data = datasets.of_unit_range("mnist", args.data)
             args.out.mkdir(parents=True, exist_ok=True)
@@ -246,8 +241,6 @@ def main(argv=None):
         text = table(record)
         files.write(args.out / "shapley_gradient.md", text)
         picture(args.out / "shapley_gradient.png", record["rows"])
-    except (datasets.DataNotFound, OSError, ValueError) as error:
-        parser.exit(2, f"{parser.prog}: error: {error}\n")
     print(text)
     return 0
 

@@ -12,7 +12,7 @@ from fractions import Fraction
 
 import files
 import numpy as np
-from arguments import command_line
+from arguments import add_results, command_line, errors_in_one_line
 from keras import ops
 
 import keras_shapley as ks
@@ -70,14 +70,12 @@ def row(*cells):
 def main(argv=None):
     """Runs the script; gives its exit code."""
     parser = command_line(__doc__)
-    parser.add_argument("--out", type=pathlib.Path, default=files.RESULTS, metavar="DIR", help="(default: results)")
+    add_results(parser)
     args = parser.parse_args(argv)
     text = table()
-    try:
+    with errors_in_one_line(parser):
         args.out.mkdir(parents=True, exist_ok=True)
         files.write(args.out / "table1.md", text)
-    except OSError as error:
-        parser.exit(2, f"{parser.prog}: error: {error}\n")
     print(text)
     return 0
 

@@ -16,7 +16,6 @@ import functools
 import json
 import math
 import os
-import pathlib
 import subprocess
 import sys
 
@@ -28,7 +27,7 @@ import resnet20
 import step_costs
 import table2_cifar10_mlp
 import timing
-from arguments import at_least, command_line
+from arguments import add_results, at_least, command_line, errors_in_one_line, parsed
 from keras import layers, ops
 from neurons import neurons
 
@@ -40,9 +39,7 @@ BATCH_SIZES = {"mlp": [128], "resnet20": [32, 128]}
 REPEATS = {"mlp": 40, "resnet20": 12}
 WARM_UP = 2  # steps of each row
 MEMORY_SAMPLES = 3
-RESULTS = pathlib.Path(__file__).resolve().parent / "results"
-FULL = {"model": list(MODELS), "out": RESULTS}
-QUICK = {"model": ["mlp"], "repeats": 2, "out": pathlib.Path("runs", "training_cost")}
+QUICK = {"model": ["mlp"], "repeats": 2, "out": files.RUNS / "training_cost"}
 COLUMNS = ("", "median, ms", "over ReLU", "95 % interval", "over GELU", "products and convolutions", "multiply-adds")
 COLUMNS += ("memory",)
 
@@ -263,7 +260,7 @@ def main(argv=None):
     """Runs the script; gives its exit code."""
     parser = command_line(__doc__, EXAMPLES)
     add = parser.add_argument
-    add("--model", nargs="+", choices=MODELS, help="(default: both)")
+    add("--model", nargs="+", choices=MODELS, default=list(MODELS), help="(default: both)")
     add("--backend", choices=BACKENDS, default=environment.BACKEND, help="(default: KERAS_BACKEND, or Keras's own)")
     add("--batch-size", nargs="+", type=at_least(1), metavar="N", help="(default: 128; ResNet-20: 32 and 128)")
     add("--repeats", type=at_least(2), metavar="N", help="timed rounds (default: 40; ResNet-20: 12)")
@@ -272,26 +269,20 @@ def main(argv=None):
     add("--xla", choices=("on", "off"), help=xla)
     add("--floor", action="store_true", help="only the rows that tell how low the pooled second moment can go")
     add("--seed", type=at_least(0), default=0, metavar="N", help="of images, labels and the order (default: 0)")
-    add("--out", type=pathlib.Path, metavar="DIR", help="(default: results, beside this script)")
+    add_results(parser)
     add("--json", action="store_true", help='print {"rows": [...]} as the last line')
-    add("--quick", action="store_true", help="other defaults: the MLP, 2 rounds, --out runs/training_cost")
     argv = sys.argv[1:] if argv is None else argv
-    args = parser.parse_args(argv)
+    args = parsed(parser, QUICK, argv)
     if args.backend != environment.BACKEND:
         # Keras has one backend a process
         variables = os.environ | {"KERAS_BACKEND": args.backend}
         return subprocess.run([sys.executable, os.path.abspath(__file__), *argv], env=variables).returncode
-    for name, value in (QUICK if args.quick else FULL).items():
-        if getattr(args, name) is None:
-            setattr(args, name, value)
 
     path = args.out / f"training_cost_{args.backend}.json"
-    try:
+    with errors_in_one_line(parser):
         args.out.mkdir(parents=True, exist_ok=True)
         record = files.read_json(path) if path.exists() else {}
         timing.fix_threads(args.threads)
-    except (OSError, ValueError) as error:
-        parser.error(str(error))
 
     jit_compile = environment.jit_compile() if args.xla is None else args.xla == "on"
     settings = {"threads": args.threads, "seed": args.seed, "jit_compile": jit_compile, "floor": args.floor}

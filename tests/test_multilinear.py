@@ -217,9 +217,7 @@ def test_standard_errors_of_masks_are_the_spread_over_seeds(rng):
 
 def test_a_gradient_that_is_not_finite_is_that_element_s(rng):
     """The root of what is absent has an infinite slope."""
-    model = keras.Sequential(
-        [keras.Input((2,)), layers.Lambda(lambda x: ops.sqrt(x[:, :1]) * x[:, 1:] + x[:, 1:])]
-    )
+    model = keras.Sequential([keras.Input((2,)), layers.Lambda(lambda x: ops.sqrt(x[:, :1]) * x[:, 1:] + x[:, 1:])])
     with np.errstate(invalid="ignore"):
         found = ks.fast_shapley_values(model, [[1.0, 1.0]], method="masks")
     assert not np.isfinite(found.values[0, 0]) and np.isfinite(found.values[0, 1])
