@@ -82,16 +82,16 @@ def accurate_approximation(results):
 
 def crude_approximation(results):
     words = "LRP by eq. (2) is a crude approximation of the Shapley values of the network"
-    found = grid.rows(results / "faithfulness.jsonl")
-    if not found:
-        return words, "", ABSENT
     listed = []
-    for model, activation, rows in study.groups(found):
-        correlation = study.of(rows, study.EQ2, "correlation").mean()
-        error = np.median(study.of(rows, study.EQ2, "error"), axis=1).mean()
-        fast = study.of(rows, "moments", "correlation").mean()
-        listed.append(f"{model} with {activation} {correlation:.3f}, {error:.2f} ({fast:.3f})")
-    ours = "MNIST, correlation with them and median relative error of eq. (2) (in brackets the correlation of "
+    for name, dataset in (("faithfulness", "MNIST"), ("faithfulness_cifar10", "CIFAR-10")):
+        for model, activation, rows in study.groups(grid.rows(results / f"{name}.jsonl")):
+            correlation = study.of(rows, study.EQ2, "correlation").mean()
+            error = np.median(study.of(rows, study.EQ2, "error"), axis=1).mean()
+            fast = study.of(rows, "moments", "correlation").mean()
+            listed.append(f"{dataset}, {model} with {activation} {correlation:.3f}, {error:.2f} ({fast:.3f})")
+    if not listed:
+        return words, "", ABSENT
+    ours = "correlation with them and median relative error of eq. (2) (in brackets the correlation of "
     ours += f"`fast_shapley_values`): {'; '.join(listed)}"
     return words, ours, "measured"
 

@@ -217,11 +217,12 @@ def write(study, found, out):
     rng, lines = np.random.default_rng(0), [study.title]
     for model, activation, rows in groups(found):
         accuracy = experiment.spread([row["result"]["accuracy"] for row in rows])
-        noise = np.mean([row["result"]["noise"] for row in rows])
+        noise = np.array([row["result"]["noise"] for row in rows])
+        ceiling = np.sqrt(np.maximum(1 - np.square(noise), 0)).mean()
         lines += [f"## {model}, {activation}", ""]
         seeds = f"{len(rows)} seeds" if len(rows) > 1 else "1 seed, whose intervals are over images alone"
-        lines += [f"{seeds}; {len(rows[0]['result']['noise'])} images for the truth, whose own relative error is"]
-        lines[-1] += f" {noise:.3f}; test accuracy {accuracy}."
+        lines += [f"{seeds}; {noise.shape[1]} images for the truth, whose own relative error is {noise.mean():.3f} (a"]
+        lines[-1] += f" perfect map would have a correlation of about {ceiling:.3f} with it); test accuracy {accuracy}."
         lines += ["", *experiment.markdown("", "gradients", *(title for title, *_ in NEARNESS.values()), *CHEAP)]
         for name in _methods(rows):
             cells = [name, f"{np.mean(of(rows, name, 'gradients')):.3g}"]

@@ -43,6 +43,7 @@ def test_table_has_means_over_seeds_and_images_and_answers(tmp_path, monkeypatch
     found = [row("relu", seed, [0.6, 0.6, 0.6], [0.7, 0.7, 0.7]) for seed in range(2)]
     found += [row("sa", seed, [0.9, 0.9, 0.9], [0.9, 0.9, 0.9]) for seed in range(2)]
     text = study.write(faithfulness.STUDY, found, tmp_path)
+    assert "relative error is 0.050 (a perfect map would have a correlation of about 0.999 with it)" in text
     assert "- mlp, relu: +0.100 (+0.100 to +0.100)" in text
     assert "- mlp, sa: +0.300 (+0.300 to +0.300); +0.200 (+0.200 to +0.200)" in text
     line = next(line for line in text.splitlines() if line.startswith("| eq. (2) |"))
