@@ -10,6 +10,7 @@ from keras import ops
 from keras_shapley._backend import EACH_SIZE, inference
 from keras_shapley._validation import integer, of_dtype
 from keras_shapley.incremental import first_dense
+from keras_shapley.players import Players
 
 # numbers that may be kept of an image while its players come one by one
 _LARGEST = 50_000_000
@@ -23,8 +24,8 @@ class Game:
 
     Attributes:
         x: NumPy array `(batch, ...)`.
-        players: number of the player of each element, in the shape of an input.
-        n_players, batch_size: ints.
+        players: `Players`.
+        batch_size: int.
         worth_of_none: the outputs without any player, shape `(outputs,)`.
         n_evaluations: how many inputs the function was evaluated on until now.
     """
@@ -36,20 +37,19 @@ class Game:
             raise ValueError(f"`x` must be a batch of inputs, shape (batch, ...). Received: shape {self.x.shape}")
         shape = self.x.shape[1:]
         self.background = _background(baseline, shape, self.x.dtype)
-        self.players = _players(players, shape)
-        self.n_players = int(self.players.max()) + 1
+        self.players = Players(players, shape)
         self.batch_size, self.n_evaluations = batch_size, 0
         is_model = isinstance(fn, keras.Model)
         self._fn = self._in_few_shapes(inference(fn)) if is_model else fn
         self._first = first_dense(fn) if is_model else None
-        if self._first and (len(self.background) * self.n_players + self.players.size) * self._first.width > _LARGEST:
+        if self._first and (len(self.background) * self.players.n + math.prod(shape)) * self._first.width > _LARGEST:
             self._first = None
         self._behind = self._first and self._in_few_shapes(lambda sums: self._first.rest(ops.convert_to_tensor(sums)))
         self.worth_of_none = self._in_batches(self._fn, self.background).mean(axis=0)
 
     def active(self, image):
         """Numbers of the players with an element that is not the baseline's: the others change nothing."""
-        return np.unique(self.players[(image != self.background).any(axis=0)])
+        return np.unique(self.players.numbers[(image != self.background).any(axis=0)])
 
     def worth(self, image, present):
         """The outputs for an image of which some players are present.
@@ -76,14 +76,14 @@ class Game:
         if self._first is None:
             return functools.partial(self._walk, image)
         starts = [
-            (self._first.sums(other[None]), self._first.increments(image, other, self.players))
+            (self._first.sums(other[None]), self._first.increments(image, other, self.players.numbers))
             for other in self.background
         ]
         return functools.partial(self._walk_by_increments, starts)
 
     def _walk(self, image, orders):
         length, n = orders.shape
-        place = np.full((length, self.n_players), n)
+        place = np.full((length, self.players.n), n)
         np.put_along_axis(place, orders, np.arange(n)[None], axis=1)
 
         def present(part):
@@ -106,7 +106,7 @@ class Game:
         worths = 0
         for other in self.background:
             worths = worths + self._in_batches(
-                self._fn, rows, lambda part: np.where(present(part)[:, self.players], image, other)
+                self._fn, rows, lambda part: np.where(present(part)[:, self.players.numbers], image, other)
             )
         return worths / len(self.background)
 
@@ -165,31 +165,3 @@ def _background(baseline, shape, dtype):
             f"{', '.join(map(str, shape))}). Received: shape {values.shape}"
         )
     return values
-
-
-def _players(players, shape):
-    """The number of the player that each element of an input belongs to, in the shape of an input."""
-    if players is None:
-        return np.arange(math.prod(shape)).reshape(shape)
-    players = np.asarray(players)
-    if players.dtype == bool and players.ndim > 1:
-        counts = players.sum(axis=0)
-        if (counts != 1).any() or not players.reshape(len(players), -1).any(axis=1).all():
-            raise ValueError(
-                "`players` must be masks that partition the input: each element in one mask, no mask empty. Received: "
-                f"{(counts == 0).sum()} elements in none, {(counts > 1).sum()} in several"
-            )
-        players = players.argmax(axis=0)
-    if players.shape == shape[:-1] and shape[:-1]:
-        players = np.broadcast_to(players[..., None], shape)
-    if players.shape != shape or not np.issubdtype(players.dtype, np.integer):
-        raise ValueError(
-            f"`players` must be integers of shape {shape}, of it without the channels, or a mask of such a shape for "
-            f"each player. Received: {players.dtype} of shape {players.shape}"
-        )
-    if players.min() != 0 or len(np.unique(players)) != players.max() + 1:
-        raise ValueError(
-            "`players` must be numbered from 0 without a gap. Received: numbers from "
-            f"{players.min()} to {players.max()}, {len(np.unique(players))} different ones"
-        )
-    return players

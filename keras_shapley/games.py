@@ -59,7 +59,7 @@ def exact_shapley_values(fn, x, *, baseline=0.0, players=None, batch_size=256, p
             outputs of `fn` that are not finite or not one row an input.
     """
     game = Game(fn, x, baseline, players, batch_size)
-    n = game.n_players
+    n = game.players.n
     if n > MAX_PLAYERS:
         raise ValueError(
             f"exact_shapley_values enumerates 2**players coalitions and takes up to {MAX_PLAYERS} players. Received: "
@@ -136,7 +136,7 @@ def sampled_shapley_values(
             bar.add(size)
             if tolerance and estimate.n % _BETWEEN_LOOKS == 0 and (estimate.stderr <= tolerance).all():
                 break
-        found.append([_placed(part, active, game.n_players) for part in (estimate.values, estimate.stderr)])
+        found.append([_placed(part, active, game.players.n) for part in (estimate.values, estimate.stderr)])
         # an image may have stopped before its last order
         bar.update(number * n_samples)
     values, stderr = (np.stack(arrays) for arrays in zip(*found))
@@ -189,7 +189,7 @@ def _gains(game, image, active, groups, antithetic, control, stops):
     That is what they add to the game and, less its known values, to the control, shape `(2, players, outputs)`. The
     players are those of `active`: the others add nothing.
     """
-    (whole,) = game.worth(image, np.ones((1, game.n_players), bool))
+    (whole,) = game.worth(image, np.ones((1, game.players.n), bool))
     n, n_outputs = len(active), len(whole)
     known = None if control is None else _values_of_cube(control[active])
     worths = game.walk(image)
@@ -239,7 +239,7 @@ def _values_of_cube(a):
 def _by_player(control, game):
     """The control of each image, `(batch, players, 1 or outputs)`, of sums below 1."""
     control = np.asarray(ops.convert_to_numpy(control), "float64")
-    by_player = (len(game.x), game.n_players)
+    by_player = (len(game.x), game.players.n)
     allowed = (game.x.shape, by_player, (*by_player, len(game.worth_of_none)))
     if control.shape not in allowed or not np.isfinite(control).all():
         shapes = ", ".join(map(str, dict.fromkeys(allowed)))
@@ -248,7 +248,7 @@ def _by_player(control, game):
     if control.shape == game.x.shape:
         grouped = np.zeros(by_player)
         for sums, values in zip(grouped, control):
-            np.add.at(sums, game.players, values)
+            np.add.at(sums, game.players.numbers, values)
         control = grouped
     control = control.reshape(*by_player, -1)
     size = np.abs(control).sum(axis=1, keepdims=True)

@@ -48,7 +48,15 @@ def _own_axis(call):
     return {"channels_first": 1, "channels_last": -1}.get(getattr(call.op, "data_format", None))
 
 
-def carry(call, inputs, samples, axis):
+def affine_sums(call, inputs):
+    """What a call gives for tensors, in front of its activation; None if that is not affine in them, or one is None."""
+    function = _carrier(call)
+    if function not in (_linear, _affine, _average, _mean, _moved, _unchanged) or any(x is None for x in inputs):
+        return None
+    return [linear_map(call.op).preactivation(*inputs)] if function is _linear else keras.tree.flatten(call(*inputs))
+
+
+def carry(call, inputs, samples, axis, variances=None):
     """Moments of the outputs of a call.
 
     Args:
@@ -57,14 +65,17 @@ def carry(call, inputs, samples, axis):
         samples: its inputs with random coalitions present, `(samples * batch, ...)`; None for none.
         axis: of the channels in the output, where the variance of samples is to correct that of sums whose addends may
             depend on each other; None where they do not.
+        variances: those of its sums, where they are known; None for the rules here.
 
     Returns:
         `(list of (mean, variance), list of the outputs for the samples)`.
     """
     function = _carrier(call)
     if function is _linear:
-        return _linear(call, inputs, samples, axis)
+        return _linear(call, inputs, samples, axis, variances)
     outputs = function(call, inputs)
+    if variances is not None:
+        axis, outputs = None, [(m, v) for (m, _), v in zip(outputs, variances)]
     if samples is None:
         return outputs, None
     samples = keras.tree.flatten(call(*samples))
@@ -95,13 +106,15 @@ def _carrier(call):
     return next((function for types, function in TABLE if call.is_a(types)), None)
 
 
-def _linear(call, inputs, samples, axis):
+def _linear(call, inputs, samples, axis, variances):
     """`L(m; W) + b` and `L(v; W**2)`, then the activation."""
     ((m, v),), linear = inputs, linear_map(call.op)
-    s, variance = linear.preactivation(m), linear(v, ops.square(ops.cast(linear.kernel, m.dtype)))
+    known = variances is not None
+    s = linear.preactivation(m)
+    variance = variances[0] if known else linear(v, ops.square(ops.cast(linear.kernel, m.dtype)))
     if samples is not None:
         sums = linear.preactivation(ops.cast(samples[0], m.dtype))
-        variance = variance if axis is None else _corrected(variance, sums, axis)
+        variance = variance if known or axis is None else _corrected(variance, sums, axis)
     if isinstance(call.op, ShapleyActivation):
         outputs = [_of_shapley_activation(call.op, linear, m, v, s, variance)]
         return outputs, None if samples is None else [call(*samples)]

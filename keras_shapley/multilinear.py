@@ -5,6 +5,7 @@ With `F(p)` the expected output when input k is present with probability `p_k`, 
 """
 
 import dataclasses
+import math
 
 import keras
 import numpy as np
@@ -16,6 +17,7 @@ from keras_shapley._graph import ancestors, trace
 from keras_shapley._validation import finite, integer, one_of, targets
 from keras_shapley.linear import LINEAR_TYPES
 from keras_shapley.masks import Masks
+from keras_shapley.players import Players
 
 # gradients, where no number is asked for
 _N = {"moments": 4, "masks": 64}
@@ -29,8 +31,8 @@ class FastShapleyValues:
     """Approximate Shapley values of the inputs of a network, NumPy arrays.
 
     Attributes:
-        values: in the shape of the input, `(batch, ...)`.
-        stderr: of `"masks"`, standard errors of the mean over masks, in the shape of the input, not a number for a
+        values: in the shape of the input, `(batch, ...)`, or `(batch, players)` where these are given.
+        stderr: of `"masks"`, standard errors of the mean over masks, in the shape of the values, not a number for a
             single one; they say nothing of the method's own error, and too little where few of the masks, less than
             some ten, have any gradient. None for `"moments"`, whose random coalitions enter through variances.
         target: the explained output of each image, shape `(batch,)`.
@@ -54,10 +56,11 @@ def fast_shapley_values(
     n=None,
     n_samples=16,
     baseline=0.0,
+    players=None,
     seed=0,
     normalize=False,
 ):
-    """Shapley values of every element of a network's input, approximately, for the cost of some gradients an image.
+    """Shapley values of a network's inputs, approximately, for the cost of some gradients an image.
 
     Args:
         model: a built Keras model with one input of floats and outputs `(batch, outputs)`; Sequential or Functional for
@@ -72,25 +75,30 @@ def fast_shapley_values(
         n_samples: of `"moments"`, the random coalitions at each node whose variance in the network corrects that of
             independent neighbours, a factor for each channel; 2 or more, or 0 for none. They are not differentiated.
         baseline: what stands in the place of an absent input: a number, or an array of the shape of one input.
+        players: of `"moments"`, as in `exact_shapley_values`; each group passes once through what is affine in front.
         seed: of masks and coalitions, which are the same for all images.
-        normalize: whether to spread the residual over the inputs, in proportion to the absolute values.
+        normalize: whether to spread the residual over the players, in proportion to the absolute values.
 
     Returns:
         `FastShapleyValues`.
 
     Raises:
         ValueError: on an unknown `method`, an `n` that does not fit it, inputs or a baseline that are of another shape
-            or not finite, a target out of range, or a layer without moments, which the message names.
+            or not finite, players that do not partition the input or are for `"masks"`, a target out of range, or a
+            layer without moments, which the message names.
     """
     one_of("method", method, tuple(_N))
     integer("seed", seed, 0)
     n = integer("n", _N[method] if n is None else n, 1)
     if integer("n_samples", n_samples, 0) == 1:
         raise ValueError("`n_samples` must be 0, or 2 or more, to have a variance. Received: n_samples=1")
+    if players is not None and method == "masks":
+        # between absent and present a group changes far more than the gradients at these ends tell
+        raise ValueError("`players` must be None for method='masks'. Use method='moments', or sampled_shapley_values.")
     x, baseline = _checked(model, x, baseline)
     if method == "moments":
-        estimate = _Moments(model, x.shape[1:], n, n_samples, seed)
-        size = max(1, _BATCH // (n * max(1, n_samples)))
+        estimate = _Moments(model, Players(players, x.shape[1:]), n, n_samples, seed)
+        size = max(1, _BATCH // max(n, n * n_samples, len(estimate.alone)))
     else:
         estimate = Masks(model, x.shape[1:], n, seed)
         size = max(1, _BATCH // estimate.block)
@@ -106,7 +114,7 @@ def fast_shapley_values(
     chosen = np.split(np.eye(outputs.shape[1], dtype=x.dtype)[target], range(size, len(x), size))
     found = [estimate(batch, baseline, rows) for batch, rows in zip(batches, chosen)]
     values, stderr = (None if parts[0] is None else np.concatenate(parts) for parts in zip(*found))
-    axes = tuple(range(1, x.ndim))
+    axes = tuple(range(1, values.ndim))
     residual = total - values.sum(axis=axes)
     if normalize:
         values = values + _shares(values) * residual.reshape(-1, *(1 for _ in axes))
@@ -124,7 +132,7 @@ def _shares(values):
 class _Moments:
     """`(values, None)` of a batch, by mean and variance of every value in the network."""
 
-    def __init__(self, model, shape, n, n_samples, seed):
+    def __init__(self, model, players, n, n_samples, seed):
         self.graph = trace(model)
         needed = ancestors(self.graph.outputs)
         self.calls = [call for call in self.graph.calls if call in needed]
@@ -136,30 +144,43 @@ class _Moments:
             if any(before.is_a(LINEAR_TYPES) for before in call.ancestors())
         }
         nodes, weights = np.polynomial.legendre.leggauss(n)
-        self.t, self.weights = ((nodes + 1) / 2).reshape(-1, *(1 for _ in shape)), weights[:, None] / 2
-        self.present = np.random.default_rng(seed).uniform(size=(n_samples, 1, n, *shape)) < self.t
+        self.t, self.weights = (nodes + 1) / 2, weights[:, None] / 2
+        draws = np.random.default_rng(seed).uniform(size=(n_samples, 1, n, *players.shape))
+        self.players, self.present = players, players.spread(draws < self._at_nodes(players.shape))
+        # nobody, and each group alone
+        self.alone = players.spread(np.eye(players.n + 1, dtype=bool)[:, 1:]) if players.are_groups else ()
         self.gradient = compiled(self._gradient, model.variables)
 
     def __call__(self, x, baseline, chosen):
         # every image at every node, in one batch; of samples there are so many batches
-        difference = np.broadcast_to((x - baseline)[:, None], (len(x), len(self.t), *x.shape[1:]))
-        p = np.broadcast_to(self.t, difference.shape)
+        shape, nodes = x.shape[1:], (len(x), len(self.t))
+        difference = np.broadcast_to((x - baseline)[:, None], (*nodes, *shape))
+        p = np.broadcast_to(self._at_nodes(self.players.shape), (*nodes, *self.players.shape))
         samples = baseline + self.present * difference
-        flat = [array.reshape(-1, *x.shape[1:]) for array in (p, difference, samples)]
+        alone = np.where(self.alone, x[:, None], baseline) if self.players.are_groups else np.empty((0, *shape))
         cotangent = (chosen[:, None] * self.weights).reshape(-1, chosen.shape[1])
-        tensors = [ops.convert_to_tensor(array, x.dtype) for array in (*flat, baseline, cotangent)]
-        gradient = ops.convert_to_numpy(self.gradient(*tensors)).astype("float64")
-        return gradient.reshape(difference.shape).sum(axis=1), None
+        flat = [array.reshape(-1, *shape) for array in (difference, samples, alone)]
+        arrays = p.reshape(-1, *self.players.shape), *flat, baseline, cotangent
+        gradient = self.gradient(*(ops.convert_to_tensor(array, x.dtype) for array in arrays))
+        return ops.convert_to_numpy(gradient).astype("float64").reshape(p.shape).sum(axis=1), None
 
-    def _gradient(self, p, difference, samples, baseline, cotangent):
+    def _at_nodes(self, shape):
+        return self.t.reshape(-1, *(1 for _ in shape))
+
+    def _gradient(self, p, difference, samples, alone, baseline, cotangent):
         def expected(p):
             (value,) = self.graph.inputs
-            found = {value: (baseline + p * difference, p * (1 - p) * ops.square(difference))}
+            chance = p
+            if self.players.are_groups:
+                chance = ops.reshape(ops.take(p, self.players.numbers.ravel(), axis=1), difference.shape)
+            found = {value: (baseline + chance * difference, chance * (1 - chance) * ops.square(difference))}
             sampled = {value: samples} if samples.shape[0] else None
+            affine = {value: alone} if alone.shape[0] else {}
             for call in self.calls:
                 inputs = [found[value] for value in call.inputs]
                 beside = [sampled[value] for value in call.inputs] if sampled else None
-                outputs, beside = moments.carry(call, inputs, beside, self.axes.get(call))
+                variances = self._of_groups(call, affine, p)
+                outputs, beside = moments.carry(call, inputs, beside, self.axes.get(call), variances)
                 found.update(zip(call.outputs, outputs))
                 if sampled:
                     sampled.update(zip(call.outputs, beside))
@@ -167,6 +188,26 @@ class _Moments:
 
         _, pullback = vjp(expected, p)
         return pullback(cotangent)[0]
+
+    def _of_groups(self, call, affine, p):
+        """Exact variances of what is affine in the input, whose elements come in groups; None behind the first kink.
+
+        Args:
+            call: of the graph.
+            affine: by value of the graph, as far as it is affine, what it is for `alone`; the call's outputs are added.
+            p: shape `(batch * nodes, groups)`.
+        """
+        sums = moments.affine_sums(call, [affine.get(value) for value in call.inputs])
+        if sums is None:
+            return None
+        chance, variances = ops.reshape(p * (1 - p), (-1, len(self.t), self.players.n)), []
+        for part in sums:
+            by_group = ops.reshape(ops.cast(part, p.dtype), (-1, self.players.n + 1, math.prod(part.shape[1:])))
+            variance = ops.matmul(chance, ops.square(by_group[:, 1:] - by_group[:, :1]))
+            variances.append(ops.reshape(variance, (-1, *part.shape[1:])))
+        if getattr(call.op, "activation", None) in (None, keras.activations.linear):
+            affine.update(zip(call.outputs, sums))
+        return variances
 
 
 def _checked(model, x, baseline):

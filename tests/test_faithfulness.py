@@ -43,7 +43,7 @@ def test_table_has_means_over_seeds_and_images_and_answers(tmp_path, monkeypatch
     found = [row("relu", seed, [0.6, 0.6, 0.6], [0.7, 0.7, 0.7]) for seed in range(2)]
     found += [row("sa", seed, [0.9, 0.9, 0.9], [0.9, 0.9, 0.9]) for seed in range(2)]
     text = study.write(faithfulness.STUDY, found, tmp_path)
-    assert "relative error is 0.050 (a perfect map would have a correlation of about 0.999 with it)" in text
+    assert "relative error is 0.050 (a perfect map has a correlation of 0.999 with it at most)" in text
     assert "- mlp, relu: +0.100 (+0.100 to +0.100)" in text
     assert "- mlp, sa: +0.300 (+0.300 to +0.300); +0.200 (+0.200 to +0.200)" in text
     line = next(line for line in text.splitlines() if line.startswith("| eq. (2) |"))
@@ -95,7 +95,8 @@ def test_truth_of_a_linear_model_is_its_terms(rng):
     x = rng.normal(size=(2, 8, 8, 3)).astype("float32")
     model = keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Flatten(), keras.layers.Dense(2)])
     model.layers[-1].kernel.assign(kernel.reshape(-1, 2))
-    values, stderr = study.truth(faithfulness_cifar10.STUDY, model, x, [0, 1], 16)
+    players = study.patches(faithfulness_cifar10.STUDY, x.shape[1:])
+    values, stderr = study.truth(model, x, [0, 1], players, 16)
     terms = np.stack([image * kernel[..., k] for k, image in enumerate(x)])
     np.testing.assert_allclose(values, study.by_player(faithfulness_cifar10.STUDY, terms), rtol=1e-3, atol=1e-4)
     np.testing.assert_allclose(stderr, 0, atol=1e-4)
@@ -138,6 +139,6 @@ def test_quick_run_on_cifar10(tmp_path, rng, monkeypatch):
     assert experiment.main(cifar10.FAITHFULNESS_CIFAR10, cifar10.__doc__, cifar10.EXAMPLES, command) == 0
     (row,) = grid.rows(tmp_path / "faithfulness_cifar10.jsonl")
     methods = row["result"]["methods"]
-    assert set(methods) == set(METHODS) and len(methods["moments"]["correlation"]) == 2
+    assert set(methods) == {*METHODS, "moments of patches"} and len(methods["moments"]["correlation"]) == 2
     for name in ("faithfulness_cifar10", "faithfulness_cifar10_maps"):
         assert matplotlib.image.imread(tmp_path / f"{name}.png")[..., :3].std() > 0.05

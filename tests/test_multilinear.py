@@ -230,6 +230,47 @@ def test_masks_without_any_gradient_are_nothing(rng):
     np.testing.assert_array_equal(found.stderr, np.zeros((2, 3)))
 
 
+def test_a_group_of_an_additive_function_has_the_sum_of_its_terms(rng):
+    model = keras.Sequential([keras.Input((4, 6, 2)), layers.Flatten(), layers.Dense(3)])
+    x, players = rng.normal(size=(2, 4, 6, 2)), rng.permutation(np.arange(24) % 5).reshape(4, 6)
+    found = ks.fast_shapley_values(model, x, 1, players=players, n=2)
+    terms = x * ops.convert_to_numpy(model.layers[-1].kernel)[:, 1].reshape(4, 6, 2)
+    expected = np.stack([terms[:, players == k].sum(axis=(1, 2)) for k in range(5)], axis=1)
+    np.testing.assert_allclose(found.values, expected, atol=1e-5)
+    np.testing.assert_allclose(found.residual, 0, atol=1e-5)
+
+
+@pytest.mark.parametrize("affine", [False, True])
+def test_moments_of_groups_are_those_of_a_network_of_the_groups(affine, rng):
+    """Each group has one number, so that its members' weights can be summed up."""
+    in_front = [layers.Rescaling(0.5, 0.1), layers.BatchNormalization(), layers.Dense(10)] if affine else []
+    numbers = rng.permutation(np.arange(10) % 5)
+    model = keras.Sequential([keras.Input((10,)), *in_front, *network(rng).layers])
+    spread = np.eye(5)[numbers].T.astype("float32")
+    of_groups = keras.Sequential([keras.Input((5,)), layers.Dense(10, use_bias=False), *model.layers])
+    of_groups.layers[0].set_weights([spread])
+    x = rng.normal(size=(4, 5))
+    found = ks.fast_shapley_values(model, x[:, numbers], 0, players=numbers, n_samples=0)
+    expected = ks.fast_shapley_values(of_groups, x, 0, players=np.arange(5), n_samples=0)
+    np.testing.assert_allclose(found.values, expected.values, atol=1e-5)
+    if not affine:
+        first, kernel = model.layers[0], ops.convert_to_numpy(model.layers[0].kernel)
+        merged = keras.Sequential([keras.Input((5,)), layers.Dense(12, "relu"), *model.layers[1:]])
+        merged.layers[0].set_weights([spread @ kernel, ops.convert_to_numpy(first.bias)])
+        expected = ks.fast_shapley_values(merged, x, 0, n_samples=0)
+        np.testing.assert_allclose(found.values, expected.values, atol=1e-5)
+
+
+def test_moments_of_patches_are_near_their_exact_values(rng):
+    hidden = layers.Conv2D(6, 3, activation="relu", bias_initializer="normal")
+    model = keras.Sequential([keras.Input((9, 9, 1)), hidden, layers.Flatten(), layers.Dense(3, "softmax")])
+    x, rows = rng.normal(size=(8, 9, 9, 1)), np.arange(9) // 3
+    players = rows[:, None] * 3 + rows
+    found = ks.fast_shapley_values(model, x, players=players)
+    expected = exact(model, x, found.target, players=players)
+    assert ks.metrics.relative_rmse(found.values, expected).mean() < 0.1
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_an_image_has_the_same_values_alone_and_among_many(method, rng):
     model, x = network(rng), rng.normal(size=(11, 10))
@@ -345,6 +386,8 @@ def test_masks_take_a_subclassed_model(rng):
         ({"x": np.full((2, 10), np.nan)}, "`x` must be finite"),
         ({"baseline": np.ones(3)}, r"`baseline` must be a number or of shape \(10,\).*\(3,\)"),
         ({"baseline": np.inf}, "`baseline` must be finite"),
+        ({"players": np.arange(9)}, r"`players` must be integers of shape \(10,\)"),
+        ({"players": np.arange(10), "method": "masks"}, "`players` must be None for method='masks'"),
         ({"model": keras.Sequential([layers.Dense(2)])}, "`model` must be a built keras.Model"),
         ({"model": lambda x: x}, "`model` must be a built keras.Model"),
         (
