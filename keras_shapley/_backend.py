@@ -191,6 +191,12 @@ def compiled(fn, variables, *, any_batch=False):
 
 
 def inference(model):
-    """A Keras model as a compiled function of a batch, without training, at its present weights."""
+    """A Keras model as a compiled function of a batch, without training, at its present weights.
+
+    Raises:
+        ValueError: if it has no weights yet: made while it is compiled, they would be of no use afterwards.
+    """
+    if not model.built:
+        raise ValueError(f"Model '{model.name}' is not built: call it on a batch first, or begin it with keras.Input.")
     call = compiled(lambda x: model(x, training=False), model.variables, any_batch=True)
     return lambda x: call(keras.ops.convert_to_tensor(x))

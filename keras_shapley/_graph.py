@@ -170,7 +170,7 @@ class Call:
         args, kwargs = self.fill(tensors)
         if getattr(self.op, "_call_has_training_arg", False):
             kwargs = {**kwargs, "training": False}
-        return self.op.call(*args, **kwargs)
+        return _of_dtype(self.op, tensors[0].dtype).call(*args, **kwargs)
 
     def bound(self, tensors):
         """The call with `players` as its only `inputs`: masks and indices are the tensors that they are.
@@ -292,6 +292,19 @@ def activation_name(op):
     if isinstance(op, (keras.layers.Activation, *LINEAR_TYPES)):
         return getattr(function, "__name__", str(function))
     return ""
+
+
+def _of_dtype(op, dtype):
+    """The operation, or a layer with the same weights that computes in this float dtype, not in its policy's."""
+    dtype = keras.backend.standardize_dtype(dtype)
+    casts = isinstance(op, keras.layers.Layer) and keras.backend.is_float_dtype(dtype) and op.compute_dtype != dtype
+    if not casts:
+        return op
+    # copy.copy would build a new layer, with weights of its own
+    twin = object.__new__(type(op))
+    twin.__dict__.update(op.__dict__)
+    twin.__dict__["_dtype_policy"] = keras.DTypePolicy(dtype)
+    return twin
 
 
 class _Tracer:

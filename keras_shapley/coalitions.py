@@ -8,7 +8,7 @@ import numpy as np
 from keras import ops
 
 from keras_shapley._backend import EACH_SIZE, inference
-from keras_shapley._validation import integer, of_dtype
+from keras_shapley._validation import finite, integer, of_dtype
 from keras_shapley.incremental import first_dense
 from keras_shapley.players import Players
 
@@ -35,6 +35,7 @@ class Game:
         self.x = ops.convert_to_numpy(x)
         if self.x.ndim < 2 or not self.x.size:
             raise ValueError(f"`x` must be a batch of inputs, shape (batch, ...). Received: shape {self.x.shape}")
+        finite("x", self.x)
         shape = self.x.shape[1:]
         self.background = _background(baseline, shape, self.x.dtype)
         self.players = Players(players, shape)
@@ -94,6 +95,10 @@ class Game:
         return worths.reshape(length, n - 1, worths.shape[-1])
 
     def _walk_by_increments(self, starts, orders):
+        size = max(1, self.batch_size // max(1, orders.shape[1] - 1))
+        return np.concatenate([self._walked(starts, orders[i : i + size]) for i in range(0, len(orders), size)])
+
+    def _walked(self, starts, orders):
         length, n = orders.shape
         worths = 0
         for start, increments in starts:
@@ -133,30 +138,35 @@ class Game:
         return padded
 
 
-def evaluated(fn, inputs):
+def evaluated(fn, inputs, name="fn"):
     """What a function gives for a batch, NumPy array `(batch, outputs)` in float64.
 
     Raises:
-        ValueError: if it is of another shape, or not finite.
+        ValueError: if it is of another shape, or not finite; by the function's `name`.
     """
-    outputs = ops.convert_to_numpy(fn(inputs))
+    outputs = fn(inputs)
+    if isinstance(outputs, (list, tuple, dict)):
+        raise ValueError(f"`{name}` must have one output. Received: {len(outputs)}")
+    outputs = ops.convert_to_numpy(outputs)
     if outputs.shape == (len(inputs),):
         outputs = outputs[:, None]
     if outputs.ndim != 2 or len(outputs) != len(inputs):
         raise ValueError(
-            f"`fn` must give outputs of shape (batch, outputs). Received: {outputs.shape} for {len(inputs)} inputs"
+            f"`{name}` must give outputs of shape (batch, outputs). Received: {outputs.shape} for {len(inputs)} inputs"
         )
     if not np.isfinite(outputs).all():
-        raise ValueError("`fn` must give finite outputs. Received: NaN or infinity")
+        raise ValueError(f"`{name}` must give finite outputs. Received: NaN or infinity")
     return outputs.astype("float64")
 
 
 def _background(baseline, shape, dtype):
     """Inputs of which absent players have their values, `(n, ...)`."""
     values = np.asarray(baseline if np.isscalar(baseline) else ops.convert_to_numpy(baseline))
-    if not np.isfinite(values).all():
-        raise ValueError("`baseline` must be finite. Received: NaN or infinity")
-    values = of_dtype("baseline", values, dtype)
+    if values.dtype.kind not in "biuf":
+        raise ValueError(f"`baseline` must be numbers. Received: baseline={baseline!r}")
+    finite("baseline", values)
+    # again, as it may be too large for the inputs' dtype
+    values = finite("baseline", of_dtype("baseline", values, dtype))
     if values.shape in ((), shape):
         values = np.broadcast_to(values, shape)[None]
     if values.shape[1:] != shape or not len(values):

@@ -7,7 +7,7 @@ import numpy as np
 from keras import layers, ops
 
 from keras_shapley import activations, softmax
-from keras_shapley._graph import ancestors
+from keras_shapley._graph import activation_name, ancestors
 from keras_shapley._validation import one_of
 from keras_shapley.layers import ShapleyActivation, ShapleyLinearUnit
 from keras_shapley.linear import LINEAR_TYPES, linear_map
@@ -161,13 +161,16 @@ class Head:
     def _check_game(self, values):
         """Raises a `ValueError` where the probabilities are not one distribution over all outputs."""
         shape = values[self.link_call.outputs[0] if self.link_call else self.output].shape
-        if self.kind == "softmax" and self.link_call and any(size != 1 for size in shape[1:-1]):
+        axis = getattr(self.link_call.op, "axis", -1) if self.link_call else -1
+        others = (size for i, size in enumerate(shape) if i not in (0, axis % len(shape)))
+        if self.kind == "softmax" and self.link_call and any(size != 1 for size in others):
             raise ValueError(
                 f"The softmax of {self.link_call.description} acts on parts of its output of shape {tuple(shape)}, one "
                 "by one: there is no single distribution over the model's outputs. Explain it with head='linear'."
             )
         if self.kind == "softmax" and values[self.output].shape[-1] == 1:
-            raise ValueError("head='softmax' of a single output is always 1. Explain it with head='sigmoid'.")
+            instead = "linear" if self.link_call else "sigmoid"
+            raise ValueError(f"head='softmax' of a single output is always 1. Explain it with head='{instead}'.")
 
     def _game(self, values, target, dtype):
         """Shapley values of the target's probability."""
@@ -274,8 +277,7 @@ def _function(op):
     if isinstance(op, layers.Softmax):
         return "softmax" if op.axis in (-1, 1) else "other"
     if isinstance(op, layers.ReLU):
-        plain = op.max_value is None and not op.negative_slope and not op.threshold
-        return "relu" if plain else "other"
+        return "relu" if activation_name(op) == "relu" else "other"
     return _FUNCTIONS.get(op.activation, "other")
 
 

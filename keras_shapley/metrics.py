@@ -5,12 +5,15 @@ attributions have the shape of `x`, or of `x` without the channels, where the ch
 have a number for each image, shape `(batch,)`, in float64.
 """
 
+import math
+import numbers
+
 import keras
 import numpy as np
 from keras import ops
 
 from keras_shapley._backend import inference
-from keras_shapley._validation import integer, of_dtype, one_of, targets
+from keras_shapley._validation import finite, integer, of_dtype, one_of, targets
 from keras_shapley.coalitions import evaluated
 
 
@@ -48,7 +51,7 @@ def perturbation_curve(
     ranked = np.argsort(-scores if order == "most_relevant" else scores, axis=1, kind="stable")
     place = np.argsort(ranked, axis=1).reshape(attributions.shape)
     place = place.reshape(*place.shape, *(1,) * (x.ndim - place.ndim))
-    bounds = np.round(np.linspace(0, n, steps + 1))
+    bounds = _bounds(n, steps)
     fn = _function(fn)
     target = targets(target, _outputs(fn, x, batch_size))
     curves = []
@@ -59,12 +62,17 @@ def perturbation_curve(
     return np.stack(curves)
 
 
+def _bounds(n, steps):
+    """How many of n elements have come after each of the steps, from 0 to n."""
+    return np.round(np.linspace(0, n, steps + 1))
+
+
 def deletion(fn, x, attributions, target=None, **options):
     """Area under the output while the most relevant elements are taken away first; the lower the better.
 
     Petsiuk et al. (2018). Arguments as in `perturbation_curve`; the area is over the part of the elements, 0 to 1.
     """
-    return _area(perturbation_curve(fn, x, attributions, target, **options))
+    return _area(perturbation_curve(fn, x, attributions, target, **options), attributions)
 
 
 def insertion(fn, x, attributions, target=None, **options):
@@ -72,7 +80,7 @@ def insertion(fn, x, attributions, target=None, **options):
 
     Petsiuk et al. (2018). Arguments as in `perturbation_curve`.
     """
-    return _area(perturbation_curve(fn, x, attributions, target, insert=True, **options))
+    return _area(perturbation_curve(fn, x, attributions, target, insert=True, **options), attributions)
 
 
 def pixel_flipping(fn, x, attributions, target=None, *, first=None, **options):
@@ -132,12 +140,14 @@ def sensitivity_max(explain, x, *, radius=0.02, n=10, seed=0):
         seed: of the draws.
     """
     integer("n", n, 1), integer("seed", seed, 0)
-    if not radius > 0:
+    if not isinstance(radius, numbers.Real) or not radius > 0:
         raise ValueError(f"`radius` must be a positive number. Received: radius={radius!r}")
     x, rng = _array(x), np.random.default_rng(seed)
     if not np.issubdtype(x.dtype, np.inexact):
         raise ValueError(f"`x` must be floats, to be changed a little. Received: {x.dtype}")
     first = _flat(explain(x))
+    if len(first) != len(x):
+        raise ValueError(f"`explain` must give attributions of each of the {len(x)} inputs. Received: {len(first)}")
     largest = np.zeros(len(x))
     for _ in range(n):
         change = _flat(explain((x + rng.uniform(-radius, radius, size=x.shape)).astype(x.dtype))) - first
@@ -159,13 +169,12 @@ def randomization(model, explain, x, *, seed=0):
         seed: of the shuffling.
 
     Returns:
-        Dict by the path of a layer of `rank_correlation`: with its weights, and those of all behind it, shuffled.
+        Dict by the path of a layer, `path:1` for the next one of that path, of `rank_correlation`: with its weights,
+        and those of all behind it, shuffled.
     """
     integer("seed", seed, 0)
     rng, found, first = np.random.default_rng(seed), {}, np.asarray(ops.convert_to_numpy(explain(x)))
-    by_layer = {}
-    for variable in model.weights:
-        by_layer.setdefault(variable.path.rpartition("/")[0], []).append(variable)
+    by_layer = _by_layer(model.weights)
     before = model.get_weights()
     try:
         for path, variables in reversed(by_layer.items()):
@@ -175,6 +184,20 @@ def randomization(model, explain, x, *, seed=0):
             found[path] = rank_correlation(explain(x), first)
     finally:
         model.set_weights(before)
+    return found
+
+
+def _by_layer(weights):
+    """Lists of the weights of a layer, by its path; one of the same path in another model is another layer."""
+    found, last, numbers_of = {}, {}, {}
+    for variable in weights:
+        path, _, name = variable.path.rpartition("/")
+        if name in last.setdefault(path, []):
+            numbers_of[path] = numbers_of.get(path, 0) + 1
+            last[path] = []
+        last[path].append(name)
+        key = f"{path}:{numbers_of[path]}" if path in numbers_of else path
+        found.setdefault(key, []).append(variable)
     return found
 
 
@@ -197,7 +220,9 @@ def correlation(attributions, truth):
     Args:
         attributions, truth: shape `(batch, ...)`.
     """
-    a, b = (part - part.mean(axis=1, keepdims=True) for part in _both(attributions, truth))
+    both = _both(attributions, truth)
+    # of a constant the rounding of its mean is not taken for something that varies
+    a, b = (np.where(np.ptp(part, axis=1) > 0, (part.T - part.mean(axis=1)), 0).T for part in both)
     return _ratio(np.sum(a * b, axis=1), np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1))
 
 
@@ -222,8 +247,11 @@ def relative_rmse(attributions, truth):
     return _ratio(np.linalg.norm(a - b, axis=1), np.linalg.norm(b, axis=1))
 
 
-def _area(curve):
-    return (curve[:, 1:] + curve[:, :-1]).mean(axis=1) / 2
+def _area(curves, attributions):
+    """By the trapezoidal rule."""
+    n = math.prod(np.shape(attributions)[1:])
+    parts = np.diff(_bounds(n, curves.shape[1] - 1)) / n
+    return (curves[:, 1:] + curves[:, :-1]) @ parts / 2
 
 
 def _ratio(numerator, denominator):
@@ -243,7 +271,7 @@ def _array(x):
     x = ops.convert_to_numpy(x)
     if x.ndim < 2 or not x.size:
         raise ValueError(f"`x` must be a batch of inputs, shape (batch, ...). Received: shape {x.shape}")
-    return x
+    return finite("x", x)
 
 
 def _flat(attributions):

@@ -41,11 +41,11 @@ def channel_axes(calls):
 
 
 def _own_axis(call):
-    if call.is_a(LINEAR_TYPES):
-        return linear_map(call.op).channel_axis
+    """The last axis is -1, which it stays where axes go."""
     if isinstance(call.op, layers.BatchNormalization):
-        return call.op.axis
-    return {"channels_first": 1, "channels_last": -1}.get(getattr(call.op, "data_format", None))
+        return -1 if call.op.axis == call.op.input_spec.ndim - 1 else call.op.axis
+    of_format = {"channels_first": 1, "channels_last": -1}.get(getattr(call.op, "data_format", None))
+    return linear_map(call.op).channel_axis if of_format is None and call.is_a(LINEAR_TYPES) else of_format
 
 
 def affine_sums(call, inputs):
@@ -213,15 +213,9 @@ def _of_softmax(function, m, v):
 def _elementwise(call, inputs):
     if len(inputs) > 1:
         raise ValueError(f"Layer {call.description} has moments for one tensor alone. {_INSTEAD}")
-    plain = isinstance(call.op, _graph.RELU_OPERATIONS) or _is_plain_relu(call.op)
+    plain = _graph.activation_name(call.op) == "relu"
     function = ops.relu if plain else getattr(call.op, "activation", call.at_full_precision)
     return [_of_function(function, *inputs[0])]
-
-
-def _is_plain_relu(layer):
-    if not isinstance(layer, layers.ReLU):
-        return False
-    return layer.max_value is None and not layer.negative_slope and not layer.threshold
 
 
 def _two_slopes(call, inputs):

@@ -15,6 +15,7 @@ from keras_shapley import moments
 from keras_shapley._backend import compiled, inference, vjp
 from keras_shapley._graph import ancestors, trace
 from keras_shapley._validation import finite, integer, one_of, targets
+from keras_shapley.coalitions import evaluated
 from keras_shapley.linear import LINEAR_TYPES
 from keras_shapley.masks import Masks
 from keras_shapley.players import Players
@@ -84,8 +85,8 @@ def fast_shapley_values(
 
     Raises:
         ValueError: on an unknown `method`, an `n` that does not fit it, inputs or a baseline that are of another shape
-            or not finite, players that do not partition the input or are for `"masks"`, a target out of range, or a
-            layer without moments, which the message names.
+            or not finite, outputs that are not, players that do not partition the input or are for `"masks"`, a target
+            out of range, or a layer without moments, which the message names.
     """
     one_of("method", method, tuple(_N))
     integer("seed", seed, 0)
@@ -104,10 +105,8 @@ def fast_shapley_values(
         size = max(1, _BATCH // estimate.block)
     forward = inference(model)
     batches = [x[i : i + size] for i in range(0, len(x), size)]
-    outputs = np.concatenate([ops.convert_to_numpy(forward(batch)) for batch in batches]).astype("float64")
-    without = ops.convert_to_numpy(forward(baseline[None])).astype("float64")
-    if outputs.ndim != 2:
-        raise ValueError(f"`model` must have outputs of shape (batch, outputs). Received: {outputs.shape}")
+    outputs = np.concatenate([evaluated(forward, batch, "model") for batch in batches])
+    without = evaluated(forward, baseline[None], "model")
     target = targets(target, outputs)
     total = (outputs - without)[np.arange(len(x)), target]
 

@@ -242,13 +242,34 @@ def write(study, found, out):
 
 
 def groups(found):
-    """`(model, activation, rows)`, activations in the order of `KINDS`, of each the rows with the most images."""
+    """`(model, activation, rows)`, activations in the order of `KINDS`, rows by seed.
+
+    Of rows that cannot be compared, those with the most images for the truth, then with the most epochs.
+    """
     models = list(dict.fromkeys(row["run"]["model"] for row in found))
     keys = {(row["run"]["model"], row["run"]["activation"]) for row in found}
     for model, activation in sorted(keys, key=lambda key: (models.index(key[0]), list(KINDS).index(key[1]))):
-        rows = [row for row in found if (row["run"]["model"], row["run"]["activation"]) == (model, activation)]
-        most = max(len(row["result"]["noise"]) for row in rows)
-        yield model, activation, [row for row in rows if len(row["result"]["noise"]) == most]
+        own = [row for row in found if (row["run"]["model"], row["run"]["activation"]) == (model, activation)]
+        most = max(map(_images, own))
+        kinds = experiment.by_kind([row for row in own if _images(row) == most])
+        # in the order of their epochs
+        yield model, activation, sorted(list(kinds.values())[-1], key=_seed)
+
+
+def _images(row):
+    return len(row["result"]["noise"])
+
+
+def _seed(row):
+    return row["run"]["seed"]
+
+
+def of_shared_seeds(*several):
+    """Of each of several lists of rows those whose seed is in all lists; empty where their images are not the same."""
+    shared = set.intersection(*(set(map(_seed, rows)) for rows in several))
+    if len({_images(row) for rows in several for row in rows}) > 1:
+        shared = set()
+    return [[row for row in rows if _seed(row) in shared] for rows in several]
 
 
 def _methods(rows):
@@ -261,24 +282,29 @@ def questions(found, rng):
     by_kind = {(model, activation): rows for model, activation, rows in groups(found)}
     lines = ["## Does b/n help?", ""]
     lines += ["Correlation of eq. (2) without b/n, less that of eq. (2), on the same images.", ""]
-    gains = {}
+    by_model = {}
     for (model, activation), rows in by_kind.items():
-        gain = of(rows, EQ2_WITHOUT, "correlation") - of(rows, EQ2, "correlation")
-        gains.setdefault(model, []).append(gain)
-        lines.append(f"- {model}, {activation}: {in_words(*interval(gain, rng), '+')}")
-    for model, several in gains.items():
+        by_model.setdefault(model, []).append(rows)
+        lines.append(f"- {model}, {activation}: {in_words(*interval(_gain_without(rows), rng), '+')}")
+    for model, several in by_model.items():
         # a seed gives networks with other activations the same first weights and images
-        if len({gain.shape for gain in several}) == 1 < len(several):
-            lines.append(f"- {model}, mean over these: {in_words(*interval(np.mean(several, axis=0), rng), '+')}")
+        several = of_shared_seeds(*several)
+        if len(several) > 1 and several[0]:
+            mean = np.mean([_gain_without(rows) for rows in several], axis=0)
+            lines.append(f"- {model}, mean over these: {in_words(*interval(mean, rng), '+')}")
     lines += ["", "## Is a network better explained by LRP that was trained with another activation than ReLU?", ""]
     lines += ["Correlation of eq. (2), and of it without b/n, less that with ReLU.", ""]
     for (model, activation), rows in by_kind.items():
-        base = by_kind.get((model, "relu"), [])
-        if activation != "relu" and len(base) == len(rows):
+        rows, base = of_shared_seeds(rows, by_kind.get((model, "relu"), []))
+        if activation != "relu" and rows:
             gains = [of(rows, name, "correlation") - of(base, name, "correlation") for name in (EQ2, EQ2_WITHOUT)]
             words = "; ".join(in_words(*interval(gain, rng), "+") for gain in gains)
             lines.append(f"- {model}, {activation}: {words}")
     return lines
+
+
+def _gain_without(rows):
+    return of(rows, EQ2_WITHOUT, "correlation") - of(rows, EQ2, "correlation")
 
 
 def costs(study, found, out):

@@ -24,7 +24,7 @@ from neurons import neurons
 torch_only = pytest.mark.skipif(keras.backend.backend() != "torch", reason="once, where nothing is compiled")
 
 
-def row(activation, seed, correlations, others):
+def row(activation, seed, correlations, others, epochs=5):
     """A finished run with the same numbers for every method but eq. (2) without b/n, which has `others`."""
     measures = {"correlation": correlations, "rank": correlations, "error": correlations}
     cheap = dict.fromkeys(study.CHEAP, 0.25)
@@ -32,7 +32,7 @@ def row(activation, seed, correlations, others):
     methods["a peer"] = {"gradients": 12.3, **measures}
     methods["eq. (2) without b/n"] = {**methods["eq. (2)"], "correlation": others}
     methods["epsilon plus flat"] = {**methods["eq. (2)"], "correlation": [None] * len(others)}
-    run = {"model": "mlp", "activation": activation, "seed": seed}
+    run = {"model": "mlp", "activation": activation, "seed": seed, "epochs": epochs}
     where = {"data": "somewhere", "backend": "torch", "device": "cpu", "versions": {"keras": "3"}, "commit": "c0ffee"}
     result = {"accuracy": 0.97, "noise": [0.05] * len(others), "methods": methods}
     return {"run": run, "result": result, **where}
@@ -51,6 +51,23 @@ def test_table_has_means_over_seeds_and_images_and_answers(tmp_path, monkeypatch
     assert "| epsilon plus flat | 1.4 | constant |" in text
     assert "| a peer | 12.3 | 0.600 (0.600 to 0.600) |" in text and "(0.600 to 0.600) |  |  |  |" in text
     assert (tmp_path / "faithfulness.md").read_text() == text
+
+
+def test_runs_are_compared_by_seed_and_with_their_like(monkeypatch):
+    """Whatever the order in which they came; a seed that the other activation lacks does not count."""
+    monkeypatch.setattr(study, "DRAWS", 20)
+    found = [row("sa", seed, [0.5 + 0.1 * seed] * 3, [0.6] * 3) for seed in (2, 0, 3, 1)]
+    found += [row("relu", seed, [0.4 + 0.1 * seed] * 3, [0.6] * 3) for seed in range(3)]
+    found += [row("relu", 0, [0.0] * 3, [0.0] * 3, epochs=1), row("relu", 1, [0.0], [0.0])]
+    lines = study.questions(found, np.random.default_rng(0))
+    assert "- mlp, sa: +0.100 (+0.100 to +0.100); +0.000 (+0.000 to +0.000)" in lines
+    assert [len(rows) for *_, rows in study.groups(found)] == [3, 4]
+    gains = np.array([0.2, 0.1, 0.0])
+    mean = np.mean([gains, gains - 0.1])
+    assert any(line.startswith(f"- mlp, mean over these: {mean:+.3f}") for line in lines)
+    others = [row("sa", 7, [0.5] * 3, [0.6] * 3), row("gelu", 0, [0.5] * 2, [0.6] * 2)]
+    lines = study.questions([*found[4:], *others], np.random.default_rng(0))
+    assert lines[-1] == "" and not any("mean over these" in line for line in lines)
 
 
 @pytest.mark.parametrize("statistic", [np.mean, np.median])

@@ -95,6 +95,32 @@ def test_who_changes_nothing_takes_no_evaluation(x, antithetic):
     assert found.values[1, [0, 3]].any()
 
 
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        ({"baseline": None}, "`baseline` must be numbers. Received: baseline=None"),
+        ({"baseline": "mean"}, "`baseline` must be numbers. Received: baseline='mean'"),
+        ({"x": np.ones((2, 5), "float16"), "baseline": 1e6}, "`baseline` must be finite"),
+        ({"x": np.full((2, 5), np.nan)}, "`x` must be finite"),
+        ({"fn": lambda x: [x, x]}, "`fn` must have one output. Received: 2"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:overflow")
+def test_what_is_no_number_or_no_single_output_is_named(arguments, message):
+    arguments = {"fn": network, "x": np.ones((2, 5))} | arguments
+    for values in (ks.exact_shapley_values, ks.sampled_shapley_values):
+        with pytest.raises(ValueError, match=message):
+            values(**arguments)
+
+
+def test_an_unbuilt_model_is_named_and_left_as_it_is(x):
+    model = keras.Sequential([keras.layers.Dense(3), keras.layers.Dense(2)])
+    for values in (ks.exact_shapley_values, ks.sampled_shapley_values):
+        with pytest.raises(ValueError, match="is not built"):
+            values(model, x)
+    assert not model.weights and model(x).shape == (len(x), 2)
+
+
 def along(image, order, baseline=0.0):
     gains, present = np.zeros((5, 2)), np.zeros(5, bool)
     for player in order:

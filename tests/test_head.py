@@ -69,9 +69,10 @@ def check_game(explain, worth, n, total_atol=1e-6):
         [layers.Dense(3, bias_initializer=BIAS), layers.Softmax()],
         [layers.Dense(3, bias_initializer=BIAS), layers.Dropout(0.5), layers.Activation("softmax")],
         [layers.Reshape((1, 1, 5)), layers.Conv2D(3, 1, bias_initializer=BIAS), layers.Reshape((3,)), layers.Softmax()],
+        [layers.Dense(3, bias_initializer=BIAS), layers.Reshape((3, 1)), layers.Softmax(axis=1), layers.Flatten()],
         [layers.Reshape((1, 5)), layers.Conv1D(3, 1, activation="softmax", bias_initializer=BIAS), layers.Flatten()],
     ],
-    ids=["integrated", "layer", "activation", "conv2d", "conv1d"],
+    ids=["integrated", "layer", "activation", "conv2d", "another axis", "conv1d"],
 )
 def test_softmax_features_get_their_shapley_values(end, rng):
     model = head_model(keras.Sequential(end))
@@ -261,6 +262,17 @@ def test_a_softmax_over_parts_of_the_output_is_refused(end, rng):
     model = head_model(keras.Sequential(end))
     with pytest.raises(ValueError, match="no single distribution"):
         ks.LRP(model)(rng.normal(size=(1, 5)))
+
+
+@pytest.mark.filterwarnings("ignore:You are using a softmax")
+def test_a_softmax_of_one_output_is_explained_as_its_logit(rng):
+    model = head_model(layers.Dense(1, "softmax", bias_initializer=BIAS))
+    x = rng.normal(size=(2, 5)).astype("float32")
+    with pytest.raises(ValueError, match="is always 1. Explain it with head='linear'"):
+        ks.LRP(model)(x)
+    found = ks.LRP(model, head="linear").explain(x)
+    kernel, bias = (ops.convert_to_numpy(weight) for weight in model.layers[-1].weights)
+    np.testing.assert_allclose(found.head_total, (x @ kernel + bias)[:, 0], rtol=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,7 @@
 """Models that begin with a Dense layer, one player at a time: the same values as from the whole model."""
 
+import tracemalloc
+
 import keras
 import numpy as np
 import pytest
@@ -68,6 +70,18 @@ def test_where_inputs_are_no_rows_of_the_kernel_the_whole_model_is_evaluated(sha
     whole = ks.sampled_shapley_values(lambda batch: model(batch, training=False), x, n_paths=6)
     np.testing.assert_allclose(found.values, whole.values, atol=2e-6)
     assert np.abs(found.values).max() > 1e-3
+
+
+def test_memory_is_bounded_by_the_batch_where_orders_come_in_groups():
+    """Sums of 1,000 neurons along the 16 orders of a group, and their reverses, are 15 MB."""
+    model = keras.Sequential([keras.Input((60,)), layers.Dense(1000, "relu"), layers.Dense(1)])
+    x = np.random.default_rng(0).normal(size=(1, 60))
+    ks.sampled_shapley_values(model, x, n_paths=2, batch_size=64)
+    tracemalloc.start()
+    ks.sampled_shapley_values(model, x, n_paths=512, orders="orthogonal", batch_size=64)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 8e6
 
 
 def test_the_present_weights_count(rng):

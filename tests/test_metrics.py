@@ -32,6 +32,14 @@ def test_taking_away_follows_the_order_of_the_attributions():
     np.testing.assert_allclose(metrics.perturbation_curve(linear, X, TRUTH, 0, steps=2), [[6, -1, 0]])
 
 
+def test_the_area_is_over_the_part_of_the_elements():
+    """Of steps that are not equal: of an additive function of equal elements it is half of the whole."""
+    x = np.ones((2, 7))
+    for steps in range(1, 8):
+        found = metrics.deletion(lambda x: x.sum(axis=1, keepdims=True), x, x, 0, steps=steps)
+        np.testing.assert_allclose(found, 3.5)
+
+
 def test_putting_in_begins_at_the_baseline():
     curve = metrics.perturbation_curve(linear, X, TRUTH, 0, steps=4, insert=True)
     np.testing.assert_allclose(curve, [[0, 4, 7, 8, 6]])
@@ -127,6 +135,23 @@ def test_randomization_shuffles_from_the_top_and_gives_back(rng):
     np.testing.assert_allclose(metrics.randomization(model, lambda x: x, x)[list(found)[0]], 1)
 
 
+def test_layers_of_one_name_in_two_models_are_shuffled_one_by_one(rng):
+    inner = []
+    for name, n in (("low", 4), ("high", 3)):
+        inner.append(keras.Sequential([keras.Input((n,)), layers.Dense(3, name="d")], name=name))
+    image = keras.Input((4,))
+    model = keras.Model(image, inner[1](inner[0](image)))
+    before, seen = model.get_weights(), []
+
+    def explain(x):
+        seen.append(model.get_weights())
+        return x
+
+    assert len(metrics.randomization(model, explain, rng.normal(size=(2, 4)))) == 2
+    changed = [[not np.array_equal(a, b) for a, b in zip(weights, before)][::2] for weights in seen]
+    assert changed == [[False, False], [False, True], [True, True]]
+
+
 def test_weights_come_back_after_an_error(rng):
     model = keras.Sequential([keras.Input((3,)), layers.Dense(3)])
     before, calls = model.get_weights()[0], []
@@ -156,7 +181,8 @@ def test_correlations_are_those_of_scipy(rng):
         np.testing.assert_allclose(
             metrics.rank_correlation(a, b)[image], stats.spearmanr(one.ravel(), other.ravel()).statistic
         )
-    assert np.isnan(metrics.correlation(a, np.ones_like(a))).all()
+    assert np.isnan(metrics.correlation(a, np.full_like(a, 0.1))).all()
+    assert np.isnan(metrics.correlation(np.full_like(a, 0.3), np.full_like(a, 0.1))).all()
 
 
 def test_the_error_is_relative_to_the_truth(rng):
@@ -194,6 +220,10 @@ def test_of_a_model_shapley_values_score_better_than_noise(rng):
         (lambda: metrics.pixel_flipping(linear, X, TRUTH, 0, steps=4, first=5), "`first` must be at most 4"),
         (lambda: metrics.infidelity(linear, X, TRUTH, 0, n=0), "`n` must be an int, 1 or more"),
         (lambda: metrics.sensitivity_max(lambda x: x, X, radius=0), "`radius` must be a positive number"),
+        (lambda: metrics.sensitivity_max(lambda x: x, X, radius="a"), "`radius` must be a positive number"),
+        (lambda: metrics.sensitivity_max(lambda x: x[:1], np.ones((2, 4))), "each of the 2 inputs. Received: 1"),
+        (lambda: metrics.deletion(linear, X * np.nan, TRUTH, 0), "`x` must be finite"),
+        (lambda: metrics.deletion(keras.Sequential([layers.Dense(2)]), X, TRUTH), "is not built"),
         (lambda: metrics.conservation(X, [1.0, 2.0]), r"`total` must be of shape \(1,\)"),
         (lambda: metrics.correlation(X, np.ones((1, 3))), r"one shape. Received: \(1, 4\) and \(1, 3\)"),
         (lambda: metrics.sensitivity_max(lambda x: x, np.ones(3)), "`x` must be a batch"),

@@ -259,6 +259,38 @@ def test_the_correction_is_by_channel_wherever_the_channels_are(rng):
     np.testing.assert_allclose(found[1], found[0], rtol=1e-4)
 
 
+def test_the_channels_stay_where_other_axes_go(rng):
+    """A mean over time is the same by a layer and by an operation."""
+    image, found = keras.Input((6, 3)), []
+    convolution = layers.Conv1D(4, 3, activation="relu", bias_initializer="normal")
+    head = layers.Dense(2, "softmax")
+    for mean in (layers.GlobalAveragePooling1D(), lambda x: ops.mean(x, axis=1)):
+        model = keras.Model(image, head(mean(convolution(image))))
+        found.append(ks.fast_shapley_values(model, np.ones((2, 6, 3)), 0).values)
+    np.testing.assert_allclose(found[1], found[0], rtol=1e-5)
+
+
+@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
+@pytest.mark.parametrize("images", [False, True])
+@pytest.mark.parametrize("in_front", [layers.Rescaling, layers.Normalization, layers.BatchNormalization])
+def test_moments_are_carried_at_full_precision(policy, images, in_front, rng):
+    """Layers of another policy in front of a linear one, against those of float32 with the same weights."""
+    shape, models = (6, 6, 2) if images else (10,), []
+    options = {layers.Rescaling: {"scale": 0.02, "offset": -2.0}, layers.Normalization: {"mean": 100, "variance": 2500}}
+    for dtype in ("float32", policy):
+        first = in_front(**options.get(in_front, {}), dtype=dtype)
+        middle = layers.Conv2D(4, 3, activation="relu", dtype=dtype) if images else layers.Dense(8, "relu", dtype=dtype)
+        rest = [first, middle, layers.Flatten(), layers.Dense(3, "softmax", dtype="float32")]
+        models.append(keras.Sequential([keras.Input(shape), *rest]))
+    if in_front is layers.BatchNormalization:
+        models[0].layers[0].set_weights([np.full(shape[-1], value) for value in (1.0, 0.0, 100.0, 2500.0)])
+    models[1].set_weights(models[0].get_weights())
+    x = rng.uniform(0, 200, size=(3, *shape))
+    expected, found = (ks.fast_shapley_values(model, x, 0, n_samples=0).values for model in models)
+    # what is left is in the layers behind, and is seen by what they sum up alone
+    assert ks.metrics.relative_rmse(found, expected).max() < 0.02
+
+
 def test_a_layer_without_moments_is_named():
     model = keras.Sequential([keras.Input((4,)), layers.LayerNormalization(name="odd"), layers.Dense(2)])
     with pytest.raises(ValueError, match=r"'odd' \(LayerNormalization\) has no moments.*method='masks'.*Conv2D"):
@@ -267,6 +299,8 @@ def test_a_layer_without_moments_is_named():
     with pytest.raises(ValueError, match="'head' .*activation 'log_softmax', which has no moments.*masks"):
         ks.fast_shapley_values(model, np.ones((1, 4)))
     inputs = keras.Input((4,))
-    model = keras.Model(inputs, layers.Dense(2)(layers.Dense(3)(inputs) / layers.Dense(3)(inputs)))
+    model = keras.Model(
+        inputs, layers.Dense(2)(layers.Dense(3)(inputs) / layers.Dense(3, bias_initializer="ones")(inputs))
+    )
     with pytest.raises(ValueError, match="'true_divide.*' .* one tensor alone"):
         ks.fast_shapley_values(model, np.ones((1, 4)))

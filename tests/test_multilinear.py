@@ -394,7 +394,7 @@ def test_masks_take_a_subclassed_model(rng):
             {"model": keras.Sequential([keras.Input((4,), dtype="int32"), layers.Embedding(3, 2), layers.Flatten()])},
             "`model` must have one input, of floats.*int32",
         ),
-        ({"model": keras.Sequential([keras.Input((10, 1)), layers.Conv1D(2, 3)])}, "`model` must have outputs of"),
+        ({"model": keras.Sequential([keras.Input((10, 1)), layers.Conv1D(2, 3)])}, "`model` must give outputs of"),
     ],
 )
 def test_bad_arguments_are_named(arguments, message, rng):
