@@ -34,10 +34,10 @@ QUICK = {"networks": ["mlp"], "seeds": 2, "truth": 80, "out": files.RUNS / "samp
 INTRODUCTION = """\
 # Errors of Shapley values by cost
 
-Made by `python reproduce/sampling_errors.py`: relative RMSE, mean over {seeds} seeds of the orders and {images} digits
-with its 95 % interval over digits (Student's t); in front of it the evaluations of the network an image, of which a
-gradient counts for {gradient}. Pixels that are black are no players; for captum they are one. The truth is {truth:,}
-antithetic orders; its own error is in the last row.
+Made by `python reproduce/sampling_errors.py`: relative RMSE, mean over {seeds} seeds of the orders and {images} digits with
+its 95 % interval over digits (Student's t); in front of it the evaluations of the network an image, of which a gradient
+counts for {gradient}. Pixels that are black are no players; for captum they are one. The truth is {truth:,} antithetic
+orders; its own error is in the last row.
 """
 
 
@@ -148,8 +148,9 @@ def table(record):
         columns = max(map(len, by_method.values()))
         lines += [f"## {name}", "", *experiment.markdown("", *[""] * columns)]
         for method, row in by_method.items():
-            intervals = [experiment.in_words(*grid.interval(point["error"])[:2]) for point in row]
-            cells = [f"{point['cost']:,.0f}: {words}" for point, words in zip(row, intervals)]
+            cells = [
+                f"{point['cost']:,.0f}: {experiment.in_words(*grid.interval(point['error'])[:2])}" for point in row
+            ]
             lines.append(f"| {' | '.join([method, *cells, *[''] * (columns - len(cells))])} |")
         lines.append("")
     versions = ", ".join(f"{package} {version}" for package, version in record["versions"].items())
