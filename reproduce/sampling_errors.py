@@ -15,28 +15,28 @@ import sys
 import environment
 import experiment
 import files
-import grid
 import keras
 import numpy as np
 import quickstart
 import shap_peers
-from arguments import add_results, at_least, command_line, errors_in_one_line, parsed
+from arguments import add_results, at_least, command_line, errors_in_one_line
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from shap_peers import GRADIENT
 
 import keras_shapley as ks
 
-EPOCHS = 8
+EPOCHS, TRUTH = 8, 4000
 PATHS = (4, 16, 64, 256)
 GRADIENTS = (16, 64, 256)
-QUICK = {"networks": ["mlp"], "seeds": 2, "truth": 80, "out": files.RUNS / "sampling_errors"}
-INTRODUCTION = """\
+SEEDS = 10  # of the orders
+DRAWS = 1000  # of images, for an interval
+INTRODUCTION = f"""\
 # Errors of Shapley values by cost
 
-Made by `python reproduce/sampling_errors.py`: relative RMSE, mean over {seeds} seeds of the orders and {images} digits with
-its 95 % interval over digits (Student's t); in front of it the evaluations of the network an image, of which a gradient
-counts for {gradient}. Pixels that are black are no players; for captum they are one. The truth is {truth:,} antithetic
+Made by `python reproduce/sampling_errors.py`: relative RMSE, mean over {SEEDS} seeds of the orders and ten digits with
+its 95 % interval from resampled images; in front of it the evaluations of the network an image, of which a gradient
+counts for {GRADIENT}. Pixels that are black are no players; for captum they are one. The truth is {TRUTH:,} antithetic
 orders; its own error is in the last row.
 """
 
@@ -112,28 +112,28 @@ def peers():
     return {name: row for name, row in PEERS.items() if importlib.util.find_spec(name.partition(",")[0])}
 
 
-def errors(name, args):
-    """Errors and costs of every method on one network: by method a list of `{cost, error: of each image}`."""
-    (x, y), (x_test, _), examples = quickstart.digits(args.seed)
-    keras.utils.set_random_seed(args.seed)
+def errors(name, seed, quick):
+    """Errors and costs of every method on one network: by method a list of `{cost, error: (mean, low, high)}`."""
+    (x, y), (x_test, _), examples = quickstart.digits(seed)
+    keras.utils.set_random_seed(seed)
     model = keras.Sequential(quickstart.NETWORKS[name]("relu"))
     model.compile("adam", "sparse_categorical_crossentropy", jit_compile=environment.jit_compile())
     model.fit(x, y, quickstart.BATCH, EPOCHS, verbose=0)
     x = x_test[examples]
     target = model.predict(x, verbose=0).argmax(axis=1)
     # orders of its own
-    of_truth = args.seed + args.seeds
-    truth = ks.sampled_shapley_values(model, x, n_paths=args.truth, seed=of_truth, batch_size=2048)
+    n_paths, of_truth = TRUTH // 50 if quick else TRUTH, seed + SEEDS
+    truth = ks.sampled_shapley_values(model, x, n_paths=n_paths, seed=of_truth, batch_size=2048)
     values, stderr = (of_target(part, target) for part in (truth.values, truth.stderr))
     found = {}
     for method, (function, sizes) in (METHODS | peers()).items():
         found[method] = []
-        for n in sizes:
-            tries = [function(n, model, x, target, seed) for seed in range(args.seed, of_truth)]
+        for n in sizes[: 2 if quick else None]:
+            tries = [function(n, model, x, target, each) for each in range(seed, seed + (2 if quick else SEEDS))]
             error = np.mean([_error(attribution, values) for attribution, _ in tries], axis=0)
-            found[method].append({"cost": tries[0][1], "error": error.tolist()})
+            found[method].append({"cost": tries[0][1], "error": _interval(error, seed)})
     noise = np.linalg.norm(stderr, axis=1) / np.linalg.norm(values, axis=1)
-    return found | {"truth": [{"cost": truth.n_evaluations / len(x), "error": noise.tolist()}]}
+    return found | {"truth": [{"cost": truth.n_evaluations / len(x), "error": _interval(noise, seed)}]}
 
 
 def _error(attribution, values):
@@ -141,16 +141,19 @@ def _error(attribution, values):
     return np.linalg.norm(attribution.reshape(values.shape) - values, axis=1) / np.linalg.norm(values, axis=1)
 
 
+def _interval(values, seed):
+    means = values[np.random.default_rng(seed).integers(len(values), size=(DRAWS, len(values)))].mean(axis=1)
+    return [float(values.mean()), *map(float, np.quantile(means, (0.025, 0.975)))]
+
+
 def table(record):
     """Markdown of the errors."""
-    lines = [INTRODUCTION.format(gradient=GRADIENT, **{name: record[name] for name in ("seeds", "images", "truth")})]
+    lines = [INTRODUCTION]
     for name, by_method in record["errors"].items():
         columns = max(map(len, by_method.values()))
         lines += [f"## {name}", "", *experiment.markdown("", *[""] * columns)]
         for method, row in by_method.items():
-            cells = [
-                f"{point['cost']:,.0f}: {experiment.in_words(*grid.interval(point['error'])[:2])}" for point in row
-            ]
+            cells = ["{:,.0f}: {:.3f} ({:.3f} to {:.3f})".format(point["cost"], *point["error"]) for point in row]
             lines.append(f"| {' | '.join([method, *cells, *[''] * (columns - len(cells))])} |")
         lines.append("")
     versions = ", ".join(f"{package} {version}" for package, version in record["versions"].items())
@@ -165,9 +168,10 @@ def picture(path, found):
         for marker, (method, row) in zip(
             "ov^<>sDPX*", ((key, row) for key, row in by_method.items() if key != "truth")
         ):
-            costs, points = [point["cost"] for point in row], [grid.interval(point["error"])[:2] for point in row]
+            costs, points = [point["cost"] for point in row], np.array([point["error"] for point in row])
+            spread = (points[:, 0] - points[:, 1], points[:, 2] - points[:, 0])
             style = "--" if method in PEERS else "-"
-            axes.errorbar(costs, *zip(*points), marker=marker, ls=style, capsize=2, label=method)
+            axes.errorbar(costs, points[:, 0], spread, marker=marker, ls=style, capsize=2, label=method)
         axes.set(xscale="log", yscale="log", xlabel="evaluations of the network an image", title=name)
     axes.legend(fontsize="x-small")
     figure.supylabel("relative RMSE against Shapley values")
@@ -181,23 +185,19 @@ def main(argv=None):
     add = parser.add_argument
     add_results(parser)
     add("--seed", type=at_least(0), default=0, metavar="N", help="of training and orders (default: 0)")
-    networks = list(quickstart.NETWORKS)
-    add("--networks", nargs="+", choices=networks, default=networks, metavar="NAME", help="(default: mlp convnet)")
-    add("--seeds", type=at_least(2), default=10, metavar="N", help="of the orders (default: 10)")
-    add("--truth", type=at_least(4), default=4000, metavar="N", help="orders of the truth, even (default: 4000)")
+    add("--quick", action="store_true", help="the MLP alone, with a rough truth and few points")
     add("--table", action="store_true", help="write table and picture from the results, compute nothing")
-    args = parsed(parser, QUICK, argv)
+    args = parser.parse_args(argv)
     path = args.out / "sampling_errors.json"
     with errors_in_one_line(parser):
         if not args.table:
             args.out.mkdir(parents=True, exist_ok=True)
-            found = {name: errors(name, args) for name in args.networks}
+            networks = ("mlp",) if args.quick else tuple(quickstart.NETWORKS)
+            found = {name: errors(name, args.seed, args.quick) for name in networks}
             versions = environment.versions()
             versions |= {name: importlib.metadata.version(name) for name in ("shap", "captum") if _met(name, found)}
-            settings = {name: getattr(args, name) for name in ("seed", "seeds", "truth")}
-            record = settings | {"images": len(found[args.networks[0]]["truth"][0]["error"]), "versions": versions}
-            record |= {"commit": environment.commit(), "errors": found}
-            files.write(path, json.dumps(record, indent=1) + "\n")
+            where = {"versions": versions, "commit": environment.commit()}
+            files.write(path, json.dumps({"seed": args.seed, **where, "errors": found}, indent=1) + "\n")
         record = files.read_json(path)
         text = table(record)
         files.write(args.out / "sampling_errors.md", text)
