@@ -49,11 +49,18 @@ def _own_axis(call):
 
 
 def affine_sums(call, inputs):
-    """What a call gives for tensors, in front of its activation; None if that is not affine in them, or one is None."""
+    """What a call sums up of tensors, affinely, and whether that is all it does, without an activation.
+
+    Returns:
+        `(list of tensors, bool)`; None if it does something else with them, or if one of them is None.
+    """
     function = _carrier(call)
     if function not in (_linear, _affine, _average, _mean, _moved, _unchanged) or any(x is None for x in inputs):
         return None
-    return [linear_map(call.op).preactivation(*inputs)] if function is _linear else keras.tree.flatten(call(*inputs))
+    if function is not _linear:
+        return keras.tree.flatten(call(*inputs)), True
+    without = not isinstance(call.op, ShapleyLayer) and call.op.activation is keras.activations.linear
+    return [linear_map(call.op).preactivation(*inputs)], without
 
 
 def carry(call, inputs, samples, axis, variances=None):

@@ -196,15 +196,16 @@ class _Moments:
             affine: by value of the graph, as far as it is affine, what it is for `alone`; the call's outputs are added.
             p: shape `(batch * nodes, groups)`.
         """
-        sums = moments.affine_sums(call, [affine.get(value) for value in call.inputs])
-        if sums is None:
+        found = moments.affine_sums(call, [affine.get(value) for value in call.inputs])
+        if found is None:
             return None
+        sums, is_all = found
         chance, variances = ops.reshape(p * (1 - p), (-1, len(self.t), self.players.n)), []
         for part in sums:
             by_group = ops.reshape(ops.cast(part, p.dtype), (-1, self.players.n + 1, math.prod(part.shape[1:])))
             variance = ops.matmul(chance, ops.square(by_group[:, 1:] - by_group[:, :1]))
             variances.append(ops.reshape(variance, (-1, *part.shape[1:])))
-        if getattr(call.op, "activation", None) in (None, keras.activations.linear):
+        if is_all:
             affine.update(zip(call.outputs, sums))
         return variances
 

@@ -261,6 +261,22 @@ def test_moments_of_groups_are_those_of_a_network_of_the_groups(affine, rng):
         np.testing.assert_allclose(found.values, expected.values, atol=1e-5)
 
 
+@pytest.mark.parametrize("prefix", ["SA", "ShapLU"])
+def test_moments_of_groups_stop_being_exact_at_a_shapley_gate(prefix, rng):
+    """Nearly what ReLU has with the same weights, whose gate is open or closed; exactly for ShapLU."""
+    dense, numbers = getattr(ks, f"{prefix}Dense"), np.arange(10) // 2
+    hidden = [dense(n, bias_initializer="normal") for n in (12, 8)]
+    model = keras.Sequential([keras.Input((10,)), *hidden, layers.Dense(3, "softmax")])
+    x = rng.normal(size=(6, 10)).astype("float32")
+    found = ks.fast_shapley_values(model, x, 0, players=numbers, n_samples=0).values
+    if prefix == "ShapLU":
+        plain, _ = ks.to_relu(model)
+        expected = ks.fast_shapley_values(plain, x, 0, players=numbers, n_samples=0).values
+        np.testing.assert_allclose(found, expected, atol=1e-6)
+    truth = exact(model, x, np.zeros(6, int), players=numbers)
+    assert ks.metrics.relative_rmse(found, truth).mean() < 0.25
+
+
 def test_moments_of_patches_are_near_their_exact_values(rng):
     hidden = layers.Conv2D(6, 3, activation="relu", bias_initializer="normal")
     model = keras.Sequential([keras.Input((9, 9, 1)), hidden, layers.Flatten(), layers.Dense(3, "softmax")])
