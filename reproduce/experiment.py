@@ -206,6 +206,13 @@ def spread(values):
     return f"{np.mean(values):.4f} ± {np.std(values, ddof=1):.4f} ({len(values)})"
 
 
+def in_words(mean, half, sign=""):
+    """A mean and half the width of its interval; "constant" for the correlation with a constant map, which is none."""
+    if np.isnan(mean):
+        return "constant"
+    return f"{mean:{sign}.3f} ({mean - half:{sign}.3f} to {mean + half:{sign}.3f})"
+
+
 def difference(paired):
     """What `grid.paired` gives, in words."""
     if paired is None:

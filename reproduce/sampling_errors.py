@@ -15,29 +15,29 @@ import sys
 import environment
 import experiment
 import files
+import grid
 import keras
 import numpy as np
 import quickstart
 import shap_peers
-from arguments import add_results, at_least, command_line, errors_in_one_line
+from arguments import add_results, at_least, command_line, errors_in_one_line, parsed
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from shap_peers import GRADIENT
 
 import keras_shapley as ks
 
-EPOCHS, TRUTH = 8, 4000
+EPOCHS = 8
 PATHS = (4, 16, 64, 256)
 GRADIENTS = (16, 64, 256)
-SEEDS = 10  # of the orders
-DRAWS = 1000  # of images, for an interval
-INTRODUCTION = f"""\
+QUICK = {"networks": ["mlp"], "seeds": 2, "truth": 80, "out": files.RUNS / "sampling_errors"}
+INTRODUCTION = """\
 # Errors of Shapley values by cost
 
-Made by `python reproduce/sampling_errors.py`: relative RMSE, mean over {SEEDS} seeds of the orders and ten digits with
-its 95 % interval from resampled images; in front of it the evaluations of the network an image, of which a gradient
-counts for {GRADIENT}. Pixels that are black are no players; for captum they are one. The truth is {TRUTH:,} antithetic
-orders; its own error is in the last row.
+Made by `python reproduce/sampling_errors.py`: relative RMSE, mean over {seeds} seeds of the orders and {images} digits
+with its 95 % interval over digits (Student's t); in front of it the evaluations of the network an image, of which a
+gradient counts for {gradient}. Pixels that are black are no players; for captum they are one. The truth is {truth:,}
+antithetic orders; its own error is in the last row.
 """
 
 
@@ -112,28 +112,28 @@ def peers():
     return {name: row for name, row in PEERS.items() if importlib.util.find_spec(name.partition(",")[0])}
 
 
-def errors(name, seed, quick):
-    """Errors and costs of every method on one network: by method a list of `{cost, error: (mean, low, high)}`."""
-    (x, y), (x_test, _), examples = quickstart.digits(seed)
-    keras.utils.set_random_seed(seed)
+def errors(name, args):
+    """Errors and costs of every method on one network: by method a list of `{cost, error: of each image}`."""
+    (x, y), (x_test, _), examples = quickstart.digits(args.seed)
+    keras.utils.set_random_seed(args.seed)
     model = keras.Sequential(quickstart.NETWORKS[name]("relu"))
     model.compile("adam", "sparse_categorical_crossentropy", jit_compile=environment.jit_compile())
     model.fit(x, y, quickstart.BATCH, EPOCHS, verbose=0)
     x = x_test[examples]
     target = model.predict(x, verbose=0).argmax(axis=1)
     # orders of its own
-    n_paths, of_truth = TRUTH // 50 if quick else TRUTH, seed + SEEDS
-    truth = ks.sampled_shapley_values(model, x, n_paths=n_paths, seed=of_truth, batch_size=2048)
+    of_truth = args.seed + args.seeds
+    truth = ks.sampled_shapley_values(model, x, n_paths=args.truth, seed=of_truth, batch_size=2048)
     values, stderr = (of_target(part, target) for part in (truth.values, truth.stderr))
     found = {}
     for method, (function, sizes) in (METHODS | peers()).items():
         found[method] = []
-        for n in sizes[: 2 if quick else None]:
-            tries = [function(n, model, x, target, each) for each in range(seed, seed + (2 if quick else SEEDS))]
+        for n in sizes:
+            tries = [function(n, model, x, target, seed) for seed in range(args.seed, of_truth)]
             error = np.mean([_error(attribution, values) for attribution, _ in tries], axis=0)
-            found[method].append({"cost": tries[0][1], "error": _interval(error, seed)})
+            found[method].append({"cost": tries[0][1], "error": error.tolist()})
     noise = np.linalg.norm(stderr, axis=1) / np.linalg.norm(values, axis=1)
-    return found | {"truth": [{"cost": truth.n_evaluations / len(x), "error": _interval(noise, seed)}]}
+    return found | {"truth": [{"cost": truth.n_evaluations / len(x), "error": noise.tolist()}]}
 
 
 def _error(attribution, values):
@@ -141,19 +141,15 @@ def _error(attribution, values):
     return np.linalg.norm(attribution.reshape(values.shape) - values, axis=1) / np.linalg.norm(values, axis=1)
 
 
-def _interval(values, seed):
-    means = values[np.random.default_rng(seed).integers(len(values), size=(DRAWS, len(values)))].mean(axis=1)
-    return [float(values.mean()), *map(float, np.quantile(means, (0.025, 0.975)))]
-
-
 def table(record):
     """Markdown of the errors."""
-    lines = [INTRODUCTION]
+    lines = [INTRODUCTION.format(gradient=GRADIENT, **{name: record[name] for name in ("seeds", "images", "truth")})]
     for name, by_method in record["errors"].items():
         columns = max(map(len, by_method.values()))
         lines += [f"## {name}", "", *experiment.markdown("", *[""] * columns)]
         for method, row in by_method.items():
-            cells = ["{:,.0f}: {:.3f} ({:.3f} to {:.3f})".format(point["cost"], *point["error"]) for point in row]
+            intervals = [experiment.in_words(*grid.interval(point["error"])[:2]) for point in row]
+            cells = [f"{point['cost']:,.0f}: {words}" for point, words in zip(row, intervals)]
             lines.append(f"| {' | '.join([method, *cells, *[''] * (columns - len(cells))])} |")
         lines.append("")
     versions = ", ".join(f"{package} {version}" for package, version in record["versions"].items())
@@ -168,10 +164,9 @@ def picture(path, found):
         for marker, (method, row) in zip(
             "ov^<>sDPX*", ((key, row) for key, row in by_method.items() if key != "truth")
         ):
-            costs, points = [point["cost"] for point in row], np.array([point["error"] for point in row])
-            spread = (points[:, 0] - points[:, 1], points[:, 2] - points[:, 0])
+            costs, points = [point["cost"] for point in row], [grid.interval(point["error"])[:2] for point in row]
             style = "--" if method in PEERS else "-"
-            axes.errorbar(costs, points[:, 0], spread, marker=marker, ls=style, capsize=2, label=method)
+            axes.errorbar(costs, *zip(*points), marker=marker, ls=style, capsize=2, label=method)
         axes.set(xscale="log", yscale="log", xlabel="evaluations of the network an image", title=name)
     axes.legend(fontsize="x-small")
     figure.supylabel("relative RMSE against Shapley values")
@@ -185,19 +180,23 @@ def main(argv=None):
     add = parser.add_argument
     add_results(parser)
     add("--seed", type=at_least(0), default=0, metavar="N", help="of training and orders (default: 0)")
-    add("--quick", action="store_true", help="the MLP alone, with a rough truth and few points")
+    networks = list(quickstart.NETWORKS)
+    add("--networks", nargs="+", choices=networks, default=networks, metavar="NAME", help="(default: mlp convnet)")
+    add("--seeds", type=at_least(2), default=10, metavar="N", help="of the orders (default: 10)")
+    add("--truth", type=at_least(4), default=4000, metavar="N", help="orders of the truth, even (default: 4000)")
     add("--table", action="store_true", help="write table and picture from the results, compute nothing")
-    args = parser.parse_args(argv)
+    args = parsed(parser, QUICK, argv)
     path = args.out / "sampling_errors.json"
     with errors_in_one_line(parser):
         if not args.table:
             args.out.mkdir(parents=True, exist_ok=True)
-            networks = ("mlp",) if args.quick else tuple(quickstart.NETWORKS)
-            found = {name: errors(name, args.seed, args.quick) for name in networks}
+            found = {name: errors(name, args) for name in args.networks}
             versions = environment.versions()
             versions |= {name: importlib.metadata.version(name) for name in ("shap", "captum") if _met(name, found)}
-            where = {"versions": versions, "commit": environment.commit()}
-            files.write(path, json.dumps({"seed": args.seed, **where, "errors": found}, indent=1) + "\n")
+            settings = {name: getattr(args, name) for name in ("seed", "seeds", "truth")}
+            record = settings | {"images": len(found[args.networks[0]]["truth"][0]["error"]), "versions": versions}
+            record |= {"commit": environment.commit(), "errors": found}
+            files.write(path, json.dumps(record, indent=1) + "\n")
         record = files.read_json(path)
         text = table(record)
         files.write(args.out / "sampling_errors.md", text)

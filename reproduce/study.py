@@ -208,12 +208,6 @@ def interval(values, rng, statistic=np.mean):
     return float(of_seeds.mean()), float(np.hypot(over_images, over_seeds))
 
 
-def in_words(mean, half, sign=""):
-    if np.isnan(mean):
-        return "constant"
-    return f"{mean:{sign}.3f} ({mean - half:{sign}.3f} to {mean + half:{sign}.3f})"
-
-
 def write(study, found, out):
     """Writes the table and the pictures; returns the text."""
     rng, lines = np.random.default_rng(0), [study.title]
@@ -229,7 +223,7 @@ def write(study, found, out):
         for name in _methods(rows):
             cells = [name, f"{np.mean(of(rows, name, 'gradients')):.3g}"]
             for measure, (*_, statistic) in NEARNESS.items():
-                cells.append(in_words(*interval(of(rows, name, measure), rng, statistic)))
+                cells.append(experiment.in_words(*interval(of(rows, name, measure), rng, statistic)))
             has_all = CHEAP[0] in rows[0]["result"]["methods"][name]
             cells += [f"{np.mean(of(rows, name, measure)):.4g}" if has_all else "" for measure in CHEAP]
             lines.append(f"| {' | '.join(cells)} |")
@@ -285,20 +279,20 @@ def questions(found, rng):
     by_model = {}
     for (model, activation), rows in by_kind.items():
         by_model.setdefault(model, []).append(rows)
-        lines.append(f"- {model}, {activation}: {in_words(*interval(_gain_without(rows), rng), '+')}")
+        lines.append(f"- {model}, {activation}: {experiment.in_words(*interval(_gain_without(rows), rng), '+')}")
     for model, several in by_model.items():
         # a seed gives networks with other activations the same first weights and images
         several = of_shared_seeds(*several)
         if len(several) > 1 and several[0]:
             mean = np.mean([_gain_without(rows) for rows in several], axis=0)
-            lines.append(f"- {model}, mean over these: {in_words(*interval(mean, rng), '+')}")
+            lines.append(f"- {model}, mean over these: {experiment.in_words(*interval(mean, rng), '+')}")
     lines += ["", "## Is a network better explained by LRP that was trained with another activation than ReLU?", ""]
     lines += ["Correlation of eq. (2), and of it without b/n, less that with ReLU.", ""]
     for (model, activation), rows in by_kind.items():
         rows, base = of_shared_seeds(rows, by_kind.get((model, "relu"), []))
         if activation != "relu" and rows:
             gains = [of(rows, name, "correlation") - of(base, name, "correlation") for name in (EQ2, EQ2_WITHOUT)]
-            words = "; ".join(in_words(*interval(gain, rng), "+") for gain in gains)
+            words = "; ".join(experiment.in_words(*interval(gain, rng), "+") for gain in gains)
             lines.append(f"- {model}, {activation}: {words}")
     return lines
 

@@ -47,8 +47,13 @@ def test_table_and_picture(tmp_path, capsys, monkeypatch):
     record = json.loads((tmp_path / "sampling_errors.json").read_text())
     for row in record["errors"]["mlp"].values():
         for point in row:
-            mean, low, high = point["error"]
-            assert low <= mean <= high
+            assert len(point["error"]) == record["images"] == 10 and min(point["error"]) >= 0
+    assert "mean over 2 seeds of the orders and 10 digits" in text and "The truth is 80\nantithetic" in text
+    # of the digits' errors, by hand
+    values = np.array(record["errors"]["mlp"]["moments"][0]["error"])
+    half = 2.2622 * values.std(ddof=1) / 10**0.5
+    words = f"| moments | 88: {values.mean():.3f} ({values.mean() - half:.3f} to {values.mean() + half:.3f}) |"
+    assert words in text
 
 
 def test_results_that_are_none_are_one_line(tmp_path, capsys):
