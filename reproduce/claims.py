@@ -87,7 +87,9 @@ def crude_approximation(results):
         for model, activation, rows in study.groups(grid.rows(results / f"{name}.jsonl")):
             correlation = study.of(rows, study.EQ2, "correlation").mean()
             error = np.median(study.of(rows, study.EQ2, "error"), axis=1).mean()
-            fast = study.of(rows, "moments", "correlation").mean()
+            # of the same players as the truth
+            of_players = "moments of patches" if "moments of patches" in study.methods_of(rows) else "moments"
+            fast = study.of(rows, of_players, "correlation").mean()
             listed.append(f"{dataset}, {model} with {activation} {correlation:.3f}, {error:.2f} ({fast:.3f})")
     if not listed:
         return words, "", ABSENT

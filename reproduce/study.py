@@ -220,7 +220,7 @@ def write(study, found, out):
         lines += [f"{seeds}; {noise.shape[1]} images for the truth, whose own relative error is {noise.mean():.3f} (a"]
         lines[-1] += f" perfect map has a correlation of {ceiling:.3f} with it at most); test accuracy {accuracy}."
         lines += ["", *experiment.markdown("", "gradients", *(title for title, *_ in NEARNESS.values()), *CHEAP)]
-        for name in _methods(rows):
+        for name in methods_of(rows):
             cells = [name, f"{np.mean(of(rows, name, 'gradients')):.3g}"]
             for measure, (*_, statistic) in NEARNESS.items():
                 cells.append(experiment.in_words(*interval(of(rows, name, measure), rng, statistic)))
@@ -266,8 +266,8 @@ def of_shared_seeds(*several):
     return [[row for row in rows if _seed(row) in shared] for rows in several]
 
 
-def _methods(rows):
-    """What all rows have."""
+def methods_of(rows):
+    """Names of the methods that all rows have."""
     return [name for name in rows[0]["result"]["methods"] if all(name in row["result"]["methods"] for row in rows)]
 
 
@@ -311,7 +311,7 @@ def costs(study, found, out):
         for marker, (activation, rows) in zip("osv^" * len(own), own):
             points = {
                 name: (np.mean(of(rows, name, "gradients")), 1 - of(rows, name, "correlation").mean())
-                for name in _methods(rows)
+                for name in methods_of(rows)
             }
             # neither one that costs nothing nor a constant map has a place on these axes
             points = {name: point for name, point in points.items() if point[0] and np.isfinite(point[1])}
