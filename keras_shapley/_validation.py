@@ -20,11 +20,11 @@ def finite(name, x):
 
 
 def of_dtype(name, values, dtype):
-    """The array `values` in another dtype, that of the inputs; raises a `ValueError` if that makes others of them."""
+    """The finite array `values` in the dtype of the inputs; raises a `ValueError` if that makes others of them."""
     cast = values.astype(dtype)
     if not np.issubdtype(dtype, np.inexact) and not np.array_equal(cast, values):
         raise ValueError(f"`{name}` must have values that inputs of {dtype} can have. Received: {name}={values!r}")
-    return cast
+    return finite(name, cast)
 
 
 def integer(name, value, low):

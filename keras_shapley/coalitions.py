@@ -164,9 +164,7 @@ def _background(baseline, shape, dtype):
     values = np.asarray(baseline if np.isscalar(baseline) else ops.convert_to_numpy(baseline))
     if values.dtype.kind not in "biuf":
         raise ValueError(f"`baseline` must be numbers. Received: baseline={baseline!r}")
-    finite("baseline", values)
-    # again, as it may be too large for the inputs' dtype
-    values = finite("baseline", of_dtype("baseline", values, dtype))
+    values = of_dtype("baseline", finite("baseline", values), dtype)
     if values.shape in ((), shape):
         values = np.broadcast_to(values, shape)[None]
     if values.shape[1:] != shape or not len(values):

@@ -222,7 +222,7 @@ def correlation(attributions, truth):
     """
     both = _both(attributions, truth)
     # of a constant the rounding of its mean is not taken for something that varies
-    a, b = (np.where(np.ptp(part, axis=1) > 0, (part.T - part.mean(axis=1)), 0).T for part in both)
+    a, b = (np.where(np.ptp(x, axis=1, keepdims=True) > 0, x - x.mean(axis=1, keepdims=True), 0) for x in both)
     return _ratio(np.sum(a * b, axis=1), np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1))
 
 

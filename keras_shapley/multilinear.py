@@ -146,8 +146,10 @@ class _Moments:
         self.t, self.weights = (nodes + 1) / 2, weights[:, None] / 2
         draws = np.random.default_rng(seed).uniform(size=(n_samples, 1, n, *players.shape))
         self.players, self.present = players, players.spread(draws < self._at_nodes(players.shape))
-        # nobody, and each group alone
-        self.alone = players.spread(np.eye(players.n + 1, dtype=bool)[:, 1:]) if players.are_groups else ()
+        # nobody, and each group alone; elements have no need of it
+        self.alone = np.empty((0, *players.shape), bool)
+        if players.are_groups:
+            self.alone = players.spread(np.eye(players.n + 1, dtype=bool)[:, 1:])
         self.gradient = compiled(self._gradient, model.variables)
 
     def __call__(self, x, baseline, chosen):
@@ -156,7 +158,7 @@ class _Moments:
         difference = np.broadcast_to((x - baseline)[:, None], (*nodes, *shape))
         p = np.broadcast_to(self._at_nodes(self.players.shape), (*nodes, *self.players.shape))
         samples = baseline + self.present * difference
-        alone = np.where(self.alone, x[:, None], baseline) if self.players.are_groups else np.empty((0, *shape))
+        alone = np.where(self.alone, x[:, None], baseline)
         cotangent = (chosen[:, None] * self.weights).reshape(-1, chosen.shape[1])
         flat = [array.reshape(-1, *shape) for array in (difference, samples, alone)]
         arrays = p.reshape(-1, *self.players.shape), *flat, baseline, cotangent
