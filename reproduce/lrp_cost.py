@@ -375,7 +375,7 @@ def main(argv=None):
     add("--model", nargs="+", choices=NETWORKS, default=list(NETWORKS), help="(default: both)")
     add("--batch-size", type=at_least(1), default=16, metavar="N", help="(default: 16)")
     add("--repeats", type=at_least(2), default=20, metavar="N", help="timed rounds (default: 20)")
-    add("--threads", type=at_least(1), default=min(2, os.cpu_count()), metavar="N", help="(default: 2)")
+    timing.add_threads(parser)
     add("--image-size", type=at_least(32), default=224, metavar="N", help="of ResNet50 (default: 224)")
     add(
         "--classes",

@@ -9,18 +9,25 @@ import time
 
 import keras
 import numpy as np
+from arguments import at_least
 from keras import ops
 
 BACKEND = keras.backend.backend()
 RESAMPLES = 2000
 
 
+def add_threads(parser):
+    """Adds the argument for the number of threads."""
+    shown = "(default: 2, or 1 where there is one core)"
+    parser.add_argument("--threads", type=at_least(1), default=min(2, len(_cores())), metavar="N", help=shown)
+
+
 def fix_threads(n):
     """Lets this process have `n` threads for its work. To be called before the first tensor is made."""
+    cores = _cores()
+    if n > len(cores):
+        raise ValueError(f"--threads {n} is more than the {len(cores)} cores that this process may use")
     if hasattr(os, "sched_setaffinity"):
-        cores = sorted(os.sched_getaffinity(0))
-        if n > len(cores):
-            raise ValueError(f"--threads {n} is more than the {len(cores)} cores that this process may use")
         # what sizes XLA's pools on JAX, as NPROC does
         os.sched_setaffinity(0, cores[:n])
     os.environ["NPROC"] = str(n)
@@ -34,6 +41,11 @@ def fix_threads(n):
 
         torch.set_num_threads(n)
         torch.set_num_interop_threads(n)
+
+
+def _cores():
+    """Numbers of the cores that this process may use, where the system says so, else of all."""
+    return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count()))
 
 
 def wait(result):

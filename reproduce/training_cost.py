@@ -264,7 +264,7 @@ def main(argv=None):
     add("--backend", choices=BACKENDS, default=environment.BACKEND, help="(default: KERAS_BACKEND, or Keras's own)")
     add("--batch-size", nargs="+", type=at_least(1), metavar="N", help="(default: 128; ResNet-20: 32 and 128)")
     add("--repeats", type=at_least(2), metavar="N", help="timed rounds (default: 40; ResNet-20: 12)")
-    add("--threads", type=at_least(1), default=min(2, os.cpu_count()), metavar="N", help="(default: 2)")
+    timing.add_threads(parser)
     xla = "whether to compile with XLA, or torch.compile (default: what is fastest; PyTorch eagerly)"
     add("--xla", choices=("on", "off"), help=xla)
     add("--floor", action="store_true", help="only the rows that tell how low the pooled second moment can go")

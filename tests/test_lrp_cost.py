@@ -1,5 +1,6 @@
 """`reproduce/lrp_cost.py`: a quick run, and that its numbers mean what they say. Never how fast anything is."""
 
+import argparse
 import json
 import os
 import pathlib
@@ -213,6 +214,14 @@ def test_a_bad_option_is_one_clear_line(arguments, message, capsys, tmp_path):
     with pytest.raises(SystemExit):
         script.main(["--out", str(tmp_path), *arguments])
     assert message in capsys.readouterr().err.splitlines()[-1]
+
+
+@pytest.mark.parametrize("cores, threads", [({3}, 1), ({0, 1, 5}, 2)])
+def test_the_default_of_threads_is_one_that_the_process_may_have(cores, threads, monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: cores, raising=False)
+    parser = argparse.ArgumentParser()
+    timing.add_threads(parser)
+    assert parser.parse_args([]).threads == threads
 
 
 def test_a_directory_with_other_files_is_one_clear_line(tmp_path, capsys):
