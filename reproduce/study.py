@@ -98,7 +98,7 @@ def one(study, file, out, run):
     target = model.predict(x, verbose=0).argmax(axis=1)
     players = patches(study, x.shape[1:])
     values, stderr = truth(model, x[:n_truth], target, players, n_paths)
-    present = by_player(study, np.abs(x[:n_truth])) > 0
+    present = by_player(players, np.abs(x[:n_truth])) > 0
 
     found, measured = {}, {}
     methods = METHODS.copy()
@@ -112,7 +112,7 @@ def one(study, file, out, run):
         for name, (part, gradients) in peers(model, x[:n_truth], target[:n_truth]).items():
             found[name], measured[name] = part, {"gradients": float(f"{gradients:.3g}")}
     for name, part in found.items():
-        measured[name] |= nearness(by_player(study, part[:n_truth]), values, present)
+        measured[name] |= nearness(by_player(players, part[:n_truth]), values, present)
 
     if run["seed"] == 0:
         with files.replaced(out / _maps(study, run["model"], run["activation"])) as opened:
@@ -130,11 +130,9 @@ def falling(run, epoch):
     return run["learning_rate"] * (1 - epoch / run["epochs"])
 
 
-def by_player(study, values):
-    """Sums over the pixels and channels of each player, `(n, players)`."""
-    n, height, width = values.shape[:3]
-    side = study.patch
-    return values.reshape(n, height // side, side, width // side, side, -1).sum(axis=(2, 4, 5)).reshape(n, -1)
+def by_player(players, values):
+    """Sums of `(n, ...)` over the elements of each player, `(n, players)`."""
+    return np.stack([np.bincount(players.ravel(), image.ravel()) for image in values])
 
 
 def patches(study, shape):

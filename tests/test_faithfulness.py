@@ -102,7 +102,7 @@ def test_rates_fall_in_equal_steps():
 
 def test_players_are_squares_of_pixels_with_their_channels():
     values = np.arange(2 * 8 * 8 * 3).reshape(2, 8, 8, 3)
-    found = study.by_player(dataclasses.replace(faithfulness_cifar10.STUDY, patch=4), values)
+    found = study.by_player(study.patches(faithfulness_cifar10.STUDY, values.shape[1:]), values)
     np.testing.assert_array_equal(found[1], [values[1, i : i + 4, j : j + 4].sum() for i in (0, 4) for j in (0, 4)])
 
 
@@ -115,7 +115,7 @@ def test_truth_of_a_linear_model_is_its_terms(rng):
     players = study.patches(faithfulness_cifar10.STUDY, x.shape[1:])
     values, stderr = study.truth(model, x, [0, 1], players, 16)
     terms = np.stack([image * kernel[..., k] for k, image in enumerate(x)])
-    np.testing.assert_allclose(values, study.by_player(faithfulness_cifar10.STUDY, terms), rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(values, study.by_player(players, terms), rtol=1e-3, atol=1e-4)
     np.testing.assert_allclose(stderr, 0, atol=1e-4)
 
 
