@@ -23,8 +23,8 @@ from keras_shapley.players import Players
 # gradients, where no number is asked for
 _N = {"moments": 4, "masks": 64}
 
-# inputs that the network sees at once, at most, where n allows it
-_BATCH = 512
+# inputs that the network sees at once, and elements of these, at most, where the samples or masks of one image allow it
+_BATCH, _ELEMENTS = 2048, 2**21
 
 
 @dataclasses.dataclass
@@ -99,10 +99,11 @@ def fast_shapley_values(
     x, baseline = _checked(model, x, baseline)
     if method == "moments":
         estimate = _Moments(model, Players(players, x.shape[1:]), n, n_samples, seed)
-        size = max(1, _BATCH // max(n, n * n_samples, len(estimate.alone)))
+        of_image = max(n, n * n_samples, len(estimate.alone))
     else:
         estimate = Masks(model, x.shape[1:], n, seed)
-        size = max(1, _BATCH // estimate.block)
+        of_image = estimate.block
+    size = max(1, min(_BATCH, _ELEMENTS // baseline.size) // of_image)
     forward = inference(model)
     batches = [x[i : i + size] for i in range(0, len(x), size)]
     outputs = np.concatenate([evaluated(forward, batch, "model") for batch in batches])

@@ -7,6 +7,7 @@ from keras import layers, ops
 from scipy import stats
 
 import keras_shapley as ks
+from keras_shapley import multilinear
 
 METHODS = ("moments", "masks")
 
@@ -340,6 +341,18 @@ def test_present_weights_count(rng):
 
 def flat(model):
     return np.concatenate([weight.ravel() for weight in model.get_weights()])
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("limit, least", [("_BATCH", 1), ("_BATCH", 130), ("_ELEMENTS", 1)])
+def test_how_many_images_the_network_sees_at_once_changes_nothing(method, limit, least, rng, monkeypatch):
+    model, x = network(rng), rng.normal(size=(5, 10)).astype("float32")
+    expected = ks.fast_shapley_values(model, x, method=method)
+    monkeypatch.setattr(multilinear, limit, least)
+    found = ks.fast_shapley_values(model, x, method=method)
+    np.testing.assert_allclose(found.values, expected.values, atol=1e-6)
+    if method == "masks":
+        np.testing.assert_allclose(found.stderr, expected.stderr, atol=1e-6)
 
 
 class Gated(keras.Model):
