@@ -8,23 +8,19 @@ time with what it compiles, and the ratio is theirs.
 """
 
 import functools
-import json
 import sys
 
-import environment
-import experiment
+import benchmark
 import figure3_mnist_mlp
-import files
 import keras
 import numpy as np
 import timing
-from arguments import add_results, at_least, command_line, errors_in_one_line
-from neurons import KINDS, neurons
+from neurons import neurons
 
 import keras_shapley as ks
 
 PATHS, REPEATS, BATCH = 100, 7, 2048
-INTRODUCTION = f"""\
+TITLE = f"""\
 # Evaluations a second along random orders
 
 Made by `python reproduce/evaluation_rates.py`: MLP of Fig. 3, an image of 784 players, {PATHS} orders, batches of
@@ -34,7 +30,7 @@ their turn. Rates are of a shared machine.
 
 
 def measure(activation, seed):
-    """Evaluations a second in both ways and the ratio, a dict."""
+    """Evaluations a second in both ways and the ratio, a list of one dict."""
     keras.utils.set_random_seed(seed)
     model = figure3_mnist_mlp.mlp(neurons(activation, "Dense"))
     rng = np.random.default_rng(seed)
@@ -50,50 +46,27 @@ def measure(activation, seed):
     seconds = timing.in_turns(calls, REPEATS, rng)
     evaluations = found["rows"].n_evaluations
     rates = {name: round(evaluations / float(np.median(times))) for name, times in seconds.items()}
-    return {"activation": activation, "rates": rates, **timing.ratio(seconds["naive"], seconds["rows"], rng)}
+    return [{"activation": activation, "rates": rates, **timing.ratio(seconds["naive"], seconds["rows"], rng)}]
 
 
-def table(records):
-    """Markdown of the records of all backends."""
-    lines = [INTRODUCTION, *experiment.markdown("backend", "", "one row a step", "naive masking", "ratio")]
-    for backend, record in sorted(records.items()):
-        for row in record["rows"]:
-            low, high = row["interval"]
-            rates = [f"{row['rates'][name]:,}" for name in ("rows", "naive")]
-            ratio = f"{row['ratio']:.2f} ({low:.2f} to {high:.2f})"
-            lines.append(f"| {' | '.join([backend, row['activation'], *rates, ratio])} |")
-    lines.append("")
-    for backend, record in sorted(records.items()):
-        versions = ", ".join(f"{name} {version}" for name, version in record["versions"].items())
-        lines.append(f"- {backend}: seed {record['seed']}; {record['cpu']}; {versions}; commit {record['commit']}.")
-    return "\n".join(lines) + "\n"
+def cells(row):
+    """Of a line of the table."""
+    rates = (f"{row['rates'][name]:,}" for name in ("rows", "naive"))
+    return [row["activation"], *rates, benchmark.in_words(row)]
+
+
+RATES = benchmark.Benchmark(
+    name="evaluation_rates",
+    title=TITLE,
+    columns=("", "one row a step", "naive masking", "ratio"),
+    measure=measure,
+    cells=cells,
+)
 
 
 def main(argv=None):
     """Runs the script; gives its exit code."""
-    parser = command_line(__doc__)
-    add = parser.add_argument
-    add("--seed", type=at_least(0), default=0, metavar="N", help="of weights, image and orders (default: 0)")
-    add("--activations", nargs="+", choices=KINDS, default=["relu", "sa"], metavar="NAME", help="(default: relu sa)")
-    add_results(parser)
-    add("--table", action="store_true", help="write the table from the results, measure nothing")
-    args = parser.parse_args(argv)
-    path = args.out / "evaluation_rates.json"
-    with errors_in_one_line(parser):
-        records = files.read_json(path) if path.exists() else {}
-        if not args.table:
-            timing.fix_threads(1)
-            rows = [measure(activation, args.seed) for activation in args.activations]
-            where = {"versions": environment.versions(), "commit": environment.commit(), "cpu": environment.cpu()}
-            records[environment.BACKEND] = {"seed": args.seed, "rows": rows, **where}
-            args.out.mkdir(parents=True, exist_ok=True)
-            files.write(path, json.dumps(records, indent=1) + "\n")
-        if not records:
-            raise ValueError(f"{path} holds no measurement")
-        text = table(records)
-        files.write(args.out / "evaluation_rates.md", text)
-    print(text)
-    return 0
+    return benchmark.main(RATES, __doc__, argv)
 
 
 if __name__ == "__main__":
