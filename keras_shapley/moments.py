@@ -5,6 +5,7 @@ assumed density filtering (Minka 2001; Gast & Roth 2018; for Shapley values Anco
 exact behind the first linear layer, where the neurons of the paper have `mu` and `sigma**2`.
 """
 
+import functools
 import math
 
 import keras
@@ -107,6 +108,25 @@ def check(calls):
             )
 
 
+def evaluations(calls):
+    """How many values of each element it takes at once to carry moments through the calls, with their gradient."""
+    return len(_NODES[0]) if any(_has_quadrature(call) for call in calls) else 1
+
+
+def _has_quadrature(call):
+    function = _carrier(call)
+    if function is _linear and isinstance(call.op, ShapleyLayer):
+        return isinstance(call.op, ShapleyActivation)
+    return function in (_linear, _elementwise) and _function(call) not in _CLOSED_FORMS
+
+
+def _function(call):
+    """The elementwise function of a call: its activation, or all that it does."""
+    if _graph.activation_name(call.op) == "relu":
+        return ops.relu
+    return getattr(call.op, "activation", call.at_full_precision)
+
+
 def _carrier(call):
     if getattr(call.op, "quantization_mode", None):
         return None
@@ -152,15 +172,12 @@ def _of_shapley_activation(layer, linear, m, v, s, variance):
 
 def _of_function(function, m, v):
     """Of an activation of normal variables."""
-    if function in (None, keras.activations.linear):
-        return m, v
-    if function in (keras.activations.relu, ops.relu):
-        return _of_maximum((m, v), (ops.zeros_like(m), ops.zeros_like(v)))
-    if function is keras.activations.leaky_relu:
-        return _of_slopes(m, v, 0.2)
-    if function in (keras.activations.softmax, ops.softmax):
-        return _of_softmax(ops.softmax, m, v)
-    return _by_quadrature(function, m, v)
+    closed = _CLOSED_FORMS.get(function)
+    return closed(m, v) if closed else _by_quadrature(function, m, v)
+
+
+def _of_relu(m, v):
+    return _of_maximum((m, v), (ops.zeros_like(m), ops.zeros_like(v)))
 
 
 def _of_maximum(a, b):
@@ -179,7 +196,7 @@ def _of_maximum(a, b):
 
 def _of_slopes(m, v, slope):
     """Of `max(s, slope s)`, slope < 1: `slope s + (1 - slope) relu(s)`, whose parts have the covariance `v Phi`."""
-    mean, variance = _of_maximum((m, v), (ops.zeros_like(m), ops.zeros_like(v)))
+    mean, variance = _of_relu(m, v)
     rest, covariance = 1 - slope, v * normal_cdf(m / ops.sqrt(v + TINY))
     return slope * m + rest * mean, slope**2 * v + 2 * slope * rest * covariance + rest**2 * variance
 
@@ -217,12 +234,21 @@ def _of_softmax(function, m, v):
     return mean, ops.mean(ops.square(values - mean), axis=0)
 
 
+_CLOSED_FORMS = {
+    None: lambda m, v: (m, v),
+    keras.activations.linear: lambda m, v: (m, v),
+    keras.activations.relu: _of_relu,
+    ops.relu: _of_relu,
+    keras.activations.leaky_relu: functools.partial(_of_slopes, slope=0.2),
+    keras.activations.softmax: functools.partial(_of_softmax, ops.softmax),
+    ops.softmax: functools.partial(_of_softmax, ops.softmax),
+}
+
+
 def _elementwise(call, inputs):
     if len(inputs) > 1:
         raise ValueError(f"Layer {call.description} has moments for one tensor alone. {_INSTEAD}")
-    plain = _graph.activation_name(call.op) == "relu"
-    function = ops.relu if plain else getattr(call.op, "activation", call.at_full_precision)
-    return [_of_function(function, *inputs[0])]
+    return [_of_function(_function(call), *inputs[0])]
 
 
 def _two_slopes(call, inputs):

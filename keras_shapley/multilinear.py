@@ -23,7 +23,7 @@ from keras_shapley.players import Players
 # gradients, where no number is asked for
 _N = {"moments": 4, "masks": 64}
 
-# inputs that the network sees at once, and elements of these, at most, where the samples or masks of one image allow it
+# inputs that the network sees at once, and elements of these, at most, where what one image takes allows it
 _BATCH, _ELEMENTS = 2048, 2**21
 
 
@@ -99,7 +99,7 @@ def fast_shapley_values(
     x, baseline = _checked(model, x, baseline)
     if method == "moments":
         estimate = _Moments(model, Players(players, x.shape[1:]), n, n_samples, seed)
-        of_image = max(n, n * n_samples, len(estimate.alone))
+        of_image = max(n * moments.evaluations(estimate.calls), n * n_samples, len(estimate.alone))
     else:
         estimate = Masks(model, x.shape[1:], n, seed)
         of_image = estimate.block

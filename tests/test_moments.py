@@ -79,6 +79,29 @@ def test_an_activation_has_the_moments_of_its_integral(layer):
     np.testing.assert_allclose(variance[:, 0], WEIGHTS @ np.square(values - expected), atol=tolerance, rtol=tolerance)
 
 
+@pytest.mark.parametrize(
+    "layer, expected",
+    [
+        (layers.Dense(2), 1),
+        (layers.Dense(2, "relu"), 1),
+        (layers.Dense(2, "softmax"), 1),
+        (layers.LeakyReLU(), 1),
+        (layers.Activation("leaky_relu"), 1),
+        (layers.Dropout(0.5), 1),
+        (ks.ShapLUDense(2), 1),
+        (ks.SADense(2), 24),
+        (layers.Dense(2, "gelu"), 24),
+        (layers.Activation("tanh"), 24),
+        (layers.ELU(), 24),
+    ],
+    ids=lambda part: getattr(part, "name", str(part)),
+)
+def test_what_has_no_closed_form_takes_many_values_of_each_element(layer, expected):
+    """Memory follows them: images of a network with SA come in smaller batches."""
+    graph = trace(keras.Sequential([keras.Input((3,)), layer, layers.Dense(2)]))
+    assert moments.evaluations(graph.calls) == expected
+
+
 def test_relu_far_from_its_kink_keeps_its_digits():
     """Of large means with small variances a difference of squares would leave noise."""
     model = keras.Sequential([keras.Input((1,)), layers.ReLU()])
