@@ -109,7 +109,7 @@ def check(calls):
 
 
 def evaluations(calls):
-    """How many values of each element it takes at once to carry moments through the calls, with their gradient."""
+    """How many values of an element activations take at once; softmax, mostly of few classes, is not counted."""
     return len(_NODES[0]) if any(_has_quadrature(call) for call in calls) else 1
 
 

@@ -24,7 +24,7 @@ from keras_shapley.players import Players
 _N = {"moments": 4, "masks": 64}
 
 # inputs that the network sees at once, and elements of these, at most, where what one image takes allows it
-_BATCH, _ELEMENTS = 2048, 2**21
+_BATCH, _ELEMENTS = 512, 2**21
 
 
 @dataclasses.dataclass
@@ -225,7 +225,7 @@ def _checked(model, x, baseline):
     dtype, expected = (inputs[0].dtype, tuple(inputs[0].shape)) if inputs else (keras.config.floatx(), np.shape(x))
     x, baseline = (np.asarray(ops.convert_to_numpy(value), dtype) for value in (x, baseline))
     fits = x.ndim == len(expected) and all(a in (None, b) for a, b in zip(expected[1:], x.shape[1:]))
-    if not fits or x.ndim < 2 or not len(x):
+    if not fits or x.ndim < 2 or not x.size:
         expected = expected if inputs else "(batch, ...)"
         raise ValueError(f"`x` must be a batch of shape {expected}, of one image or more. Received: shape {x.shape}")
     if baseline.shape not in ((), x.shape[1:]):

@@ -51,7 +51,7 @@ def main(benchmark, doc, argv=None):
     """Runs the script of a benchmark, on one thread; gives its exit code."""
     parser = command_line(doc)
     add = parser.add_argument
-    add("--seed", type=at_least(0), default=0, metavar="N", help="of weights and inputs (default: 0)")
+    add("--seed", type=at_least(0), default=0, metavar="N", help="of weights, inputs and orders (default: 0)")
     add("--activations", nargs="+", choices=KINDS, default=["relu", "sa"], metavar="NAME", help="(default: relu sa)")
     add_results(parser)
     add("--table", action="store_true", help="write the table from the results, measure nothing")

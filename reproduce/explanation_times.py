@@ -18,9 +18,9 @@ from neurons import neurons
 from sensitivity import sensitivities
 
 NAMES = "integrated gradients", "moments", "masks 64"
-# images of the smaller call, and what the larger one has more: whole batches of each of these methods
-FEW, MORE = 128, {"mlp": 1024, "conv": 128}
-# images of the plain gradient, as many as the fast ways give the network at once
+# images of the smaller call, and what the larger one has more: whole batches, be they of 5 (moments with SA), 8 or 32
+FEW, MORE = 160, {"mlp": 960, "conv": 160}
+# images of the plain gradient
 AT_ONCE = 2048
 REPEATS = 5
 TITLE = f"""\

@@ -144,8 +144,8 @@ def patches(study, shape):
 
 def truth(model, x, target, players, n_paths):
     """Shapley values of the target's probability and their standard errors, `(n, players)`."""
-    # as many at once as leave what a layer gives in a processor's cache
-    options = {"players": players, "n_paths": n_paths, "orders": "stratified", "batch_size": 2**18 // x[0].size}
+    # few at once, so that what a layer gives stays in a processor's last cache
+    options = {"players": players, "n_paths": n_paths, "orders": "stratified", "batch_size": max(1, 2**18 // x[0].size)}
     found = ks.sampled_shapley_values(model, x, **options)
     return (np.stack([of[:, k] for of, k in zip(part, target)]) for part in (found.values, found.stderr))
 

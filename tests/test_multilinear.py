@@ -344,7 +344,7 @@ def flat(model):
 
 
 @pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("limit, least", [("_BATCH", 1), ("_BATCH", 130), ("_ELEMENTS", 1)])
+@pytest.mark.parametrize("limit, least", [("_BATCH", 1), ("_BATCH", 65), ("_ELEMENTS", 1)])
 def test_how_many_images_the_network_sees_at_once_changes_nothing(method, limit, least, rng, monkeypatch):
     model, x = network(rng), rng.normal(size=(5, 10)).astype("float32")
     expected = ks.fast_shapley_values(model, x, method=method)
