@@ -114,15 +114,14 @@ def evaluations(calls):
 
 
 def _has_quadrature(call):
-    function = _carrier(call)
-    if function is _linear and isinstance(call.op, ShapleyLayer):
-        return isinstance(call.op, ShapleyActivation)
-    return function in (_linear, _elementwise) and _function(call) not in _CLOSED_FORMS
+    if isinstance(call.op, ShapleyActivation):
+        return True
+    return _carrier(call) in (_linear, _elementwise) and _function(call) not in _CLOSED_FORMS
 
 
 def _function(call):
-    """The elementwise function of a call: its activation, or all that it does."""
-    if _graph.activation_name(call.op) == "relu":
+    """The elementwise function of a call: its activation, ReLU for ShapLU, or all that it does."""
+    if isinstance(call.op, ShapleyLayer) or _graph.activation_name(call.op) == "relu":
         return ops.relu
     return getattr(call.op, "activation", call.at_full_precision)
 
@@ -145,7 +144,7 @@ def _linear(call, inputs, samples, axis, variances):
     if isinstance(call.op, ShapleyActivation):
         outputs = [_of_shapley_activation(call.op, linear, m, v, s, variance)]
         return outputs, None if samples is None else [call(*samples)]
-    activation = ops.relu if isinstance(call.op, ShapleyLayer) else call.op.activation
+    activation = _function(call)
     return [_of_function(activation, s, variance)], None if samples is None else [activation(sums)]
 
 
