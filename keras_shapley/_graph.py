@@ -3,12 +3,13 @@
 import collections
 import dataclasses
 import inspect
+from math import prod
 
 import keras
 from keras import tree
 from keras.src.activations.activations import ReLU as ReLUOperation
 from keras.src.applications import convnext, inception_resnet_v2
-from keras.src.backend import get_keras_mask, set_keras_mask
+from keras.src.backend import compute_output_spec, get_keras_mask, set_keras_mask
 from keras.src.models.functional import Functional
 from keras.src.ops import core, math, nn
 from keras.src.ops import numpy as operations
@@ -249,6 +250,19 @@ def trace(model):
     inputs = [Value() for _ in model.inputs]
     outputs = tracer.open(model, inputs, "")
     return Graph(inputs, tracer.calls, outputs, _structure(model))
+
+
+def output_sizes(graph, shape, dtype):
+    """By call, the elements of its largest output for an image of a shape; nothing is computed."""
+
+    def outputs(x):
+        found = dict(zip(graph.inputs, [x]))
+        for call in graph.calls:
+            found.update(zip(call.outputs, tree.flatten(call(*(found[value] for value in call.inputs)))))
+        return [[found[value] for value in call.outputs] for call in graph.calls]
+
+    found = compute_output_spec(outputs, keras.KerasTensor((1, *shape), dtype))
+    return {call: max(prod(part.shape) for part in parts) for call, parts in zip(graph.calls, found)}
 
 
 def in_order(model, x):

@@ -108,15 +108,17 @@ def check(calls):
             )
 
 
-def evaluations(calls):
-    """How many values of an element activations take at once; softmax, mostly of few classes, is not counted."""
-    return len(_NODES[0]) if any(_has_quadrature(call) for call in calls) else 1
-
-
-def _has_quadrature(call):
-    if isinstance(call.op, ShapleyActivation):
-        return True
-    return _carrier(call) in (_linear, _elementwise) and _function(call) not in _CLOSED_FORMS
+def evaluations(call):
+    """How many values of an element a call takes at once."""
+    carrier = _carrier(call)
+    if carrier is _softmax:
+        return 2 * _PAIRS
+    if carrier not in (_linear, _elementwise):
+        return 1
+    function = _function(call)
+    if isinstance(call.op, ShapleyActivation) or function not in _CLOSED_FORMS:
+        return len(_NODES[0])
+    return 2 * _PAIRS if function in _SOFTMAX else 1
 
 
 def _function(call):
@@ -233,14 +235,14 @@ def _of_softmax(function, m, v):
     return mean, ops.mean(ops.square(values - mean), axis=0)
 
 
+_SOFTMAX = keras.activations.softmax, ops.softmax
 _CLOSED_FORMS = {
     None: lambda m, v: (m, v),
     keras.activations.linear: lambda m, v: (m, v),
     keras.activations.relu: _of_relu,
     ops.relu: _of_relu,
     keras.activations.leaky_relu: functools.partial(_of_slopes, slope=0.2),
-    keras.activations.softmax: functools.partial(_of_softmax, ops.softmax),
-    ops.softmax: functools.partial(_of_softmax, ops.softmax),
+    **dict.fromkeys(_SOFTMAX, functools.partial(_of_softmax, ops.softmax)),
 }
 
 

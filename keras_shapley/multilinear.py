@@ -13,7 +13,7 @@ from keras import ops
 
 from keras_shapley import moments
 from keras_shapley._backend import compiled, inference, vjp
-from keras_shapley._graph import ancestors, trace
+from keras_shapley._graph import ancestors, output_sizes, trace
 from keras_shapley._validation import finite, integer, one_of, targets
 from keras_shapley.coalitions import evaluated
 from keras_shapley.linear import LINEAR_TYPES
@@ -23,8 +23,9 @@ from keras_shapley.players import Players
 # gradients, where no number is asked for
 _N = {"moments": 4, "masks": 64}
 
-# inputs that the network sees at once, and elements of these, at most, where what one image takes allows it
-_BATCH, _ELEMENTS = 512, 2**21
+# elements of the largest tensor, at most, where what one image takes allows it; and inputs that a network sees at once
+# whose largest tensor is not known
+_ELEMENTS, _BATCH = 2**22, 512
 
 
 @dataclasses.dataclass
@@ -99,26 +100,33 @@ def fast_shapley_values(
     x, baseline = _checked(model, x, baseline)
     if method == "moments":
         estimate = _Moments(model, Players(players, x.shape[1:]), n, n_samples, seed)
-        of_image = max(n * moments.evaluations(estimate.calls), n * n_samples, len(estimate.alone))
+        size = _ELEMENTS // estimate.elements(x.shape[1:], x.dtype)
     else:
         estimate = Masks(model, x.shape[1:], n, seed)
-        of_image = estimate.block
-    size = max(1, min(_BATCH, _ELEMENTS // baseline.size) // of_image)
-    forward = inference(model)
-    batches = [x[i : i + size] for i in range(0, len(x), size)]
-    outputs = np.concatenate([evaluated(forward, batch, "model") for batch in batches])
+        size = min(_BATCH, _ELEMENTS // baseline.size) // estimate.block
+    batches, forward = _batches(len(x), max(size, 1)), inference(model)
+    outputs = np.concatenate([evaluated(forward, x[rows], "model") for rows in batches])[: len(x)]
     without = evaluated(forward, baseline[None], "model")
     target = targets(target, outputs)
     total = (outputs - without)[np.arange(len(x)), target]
 
-    chosen = np.split(np.eye(outputs.shape[1], dtype=x.dtype)[target], range(size, len(x), size))
-    found = [estimate(batch, baseline, rows) for batch, rows in zip(batches, chosen)]
-    values, stderr = (None if parts[0] is None else np.concatenate(parts) for parts in zip(*found))
+    chosen = np.eye(outputs.shape[1], dtype=x.dtype)[target]
+    found = [estimate(x[rows], baseline, chosen[rows]) for rows in batches]
+    values, stderr = (None if parts[0] is None else np.concatenate(parts)[: len(x)] for parts in zip(*found))
     axes = tuple(range(1, values.ndim))
     residual = total - values.sum(axis=axes)
     if normalize:
         values = values + _shares(values) * residual.reshape(-1, *(1 for _ in axes))
     return FastShapleyValues(values, stderr, target, total, residual)
+
+
+def _batches(n, largest):
+    """Numbers of images, `(batches, images)`, in batches of one size, for another would compile anew.
+
+    The last image comes as often as that takes.
+    """
+    count = math.ceil(n / largest)
+    return np.minimum(np.arange(count * math.ceil(n / count)), n - 1).reshape(count, -1)
 
 
 def _shares(values):
@@ -165,6 +173,13 @@ class _Moments:
         arrays = p.reshape(-1, *self.players.shape), *flat, baseline, cotangent
         gradient = self.gradient(*(ops.convert_to_tensor(array, x.dtype) for array in arrays))
         return ops.convert_to_numpy(gradient).astype("float64").reshape(p.shape).sum(axis=1), None
+
+    def elements(self, shape, dtype):
+        """Of the largest tensor that an image of a shape takes."""
+        sizes, n = output_sizes(self.graph, shape, dtype), len(self.t)
+        others = max(len(self.present) * n, len(self.alone))
+        by_call = (sizes[call] * max(n * moments.evaluations(call), others) for call in self.calls)
+        return max([math.prod(shape) * max(n, others), *by_call])
 
     def _at_nodes(self, shape):
         return self.t.reshape(-1, *(1 for _ in shape))

@@ -344,7 +344,7 @@ def flat(model):
 
 
 @pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("limit, least", [("_BATCH", 1), ("_BATCH", 65), ("_ELEMENTS", 1)])
+@pytest.mark.parametrize("limit, least", [("_BATCH", 1), ("_BATCH", 65), ("_ELEMENTS", 1), ("_ELEMENTS", 2000)])
 def test_how_many_images_the_network_sees_at_once_changes_nothing(method, limit, least, rng, monkeypatch):
     model, x = network(rng), rng.normal(size=(5, 10)).astype("float32")
     expected = ks.fast_shapley_values(model, x, method=method)
@@ -353,6 +353,32 @@ def test_how_many_images_the_network_sees_at_once_changes_nothing(method, limit,
     np.testing.assert_allclose(found.values, expected.values, atol=1e-6)
     if method == "masks":
         np.testing.assert_allclose(found.stderr, expected.stderr, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "hidden, n_samples, elements",
+    [
+        (layers.Dense(6, "relu"), 3, 10 * 2 * 3),
+        (layers.Dense(40, "relu"), 3, 40 * 2 * 3),
+        (layers.Dense(40, "relu"), 0, 40 * 2),
+        (ks.SADense(40), 3, 40 * 2 * 24),
+        (layers.Dense(40, "softmax"), 3, 40 * 2 * 128),
+    ],
+    ids=["the input", "a layer", "no samples", "quadrature", "softmax"],
+)
+def test_images_come_in_batches_by_their_largest_tensor(hidden, n_samples, elements, rng, monkeypatch):
+    model = keras.Sequential([keras.Input((10,)), hidden, layers.Dense(2)])
+    explained, call = [], multilinear._Moments.__call__
+
+    def counted(self, x, *others):
+        explained.append(len(x))
+        return call(self, x, *others)
+
+    monkeypatch.setattr(multilinear._Moments, "__call__", counted)
+    monkeypatch.setattr(multilinear, "_ELEMENTS", 4 * elements - 1)
+    ks.fast_shapley_values(model, rng.normal(size=(7, 10)), n=2, n_samples=n_samples)
+    # of one size, so that one is compiled
+    assert explained == [3, 3, 3]
 
 
 class Gated(keras.Model):
