@@ -18,18 +18,19 @@ from neurons import neurons
 from sensitivity import sensitivities
 
 NAMES = "integrated gradients", "moments", "masks 64"
-# images of the smaller call, and what the larger one has more: whole batches, be they of 5 (moments with SA), 8 or 32
-FEW, MORE = 160, {"mlp": 960, "conv": 160}
-# images of the plain gradient
-AT_ONCE = 2048
+# images of the smaller call, and what the larger one has more
+FEW, MORE = 128, {"mlp": 1024, "conv": 128}
+# images of the plain gradient, about as many as take the least time each
+AT_ONCE = {"mlp": 2048, "conv": 256}
 REPEATS = 5
 TITLE = f"""\
 # How long fast Shapley values take
 
 Made by `python reproduce/explanation_times.py`: the networks of the study on MNIST, one thread. *Counted*: gradients of
 an image as the study counts them. *Measured*: time of a further image over that of its plain gradient, of which
-{AT_ONCE:,} are taken at once by what was compiled before, with a 95 % interval over {REPEATS} rounds in which all had
-their turn. *Of a call*: what a call takes besides, mostly to compile, in further images.
+{AT_ONCE["mlp"]:,} (MLP) or {AT_ONCE["conv"]} (conv) are taken at once by what was compiled before, with a 95 % interval
+over {REPEATS} rounds in which all had their turn. *Of a call*: what a call takes besides, mostly to compile, in further
+images.
 """
 
 
@@ -43,10 +44,10 @@ def of_network(name, activation, seed):
     keras.utils.set_random_seed(seed)
     model = faithfulness.STUDY.networks[name](*(neurons(activation, parent) for parent in ("Dense", "Conv2D")))
     rng = np.random.default_rng(seed)
-    sizes = FEW, FEW + MORE[name]
-    x = rng.uniform(0.1, 1, size=(max(*sizes, AT_ONCE), 28, 28)).astype("float32")
+    sizes, at_once = (FEW, FEW + MORE[name]), AT_ONCE[name]
+    x = rng.uniform(0.1, 1, size=(max(*sizes, at_once), 28, 28)).astype("float32")
     target = rng.integers(10, size=len(x))
-    calls = {"gradient": functools.partial(sensitivities(model), x[:AT_ONCE], target[:AT_ONCE])}
+    calls = {"gradient": functools.partial(sensitivities(model), x[:at_once], target[:at_once])}
     calls["gradient"]()
     for method in NAMES:
         for size in sizes:
@@ -56,7 +57,10 @@ def of_network(name, activation, seed):
     for method in NAMES:
         few, many = (seconds[f"{method}, {size} images"] for size in sizes)
         of_image = (many - few) / MORE[name]
-        ratio = timing.ratio(of_image, seconds["gradient"] / AT_ONCE, rng)
+        if np.median(of_image) <= 0:
+            what = f"{method} of {name} with {activation}"
+            raise ValueError(f"{what} took no longer for {MORE[name]} more images: run this while nothing else runs")
+        ratio = timing.ratio(of_image, seconds["gradient"] / at_once, rng)
         of_call = float(np.median(few) / np.median(of_image)) - FEW
         row = {"network": name, "activation": activation, "method": method, "counted": METHODS[method][0]}
         rows.append(row | ratio | {"of_call": of_call})

@@ -5,7 +5,6 @@ import pathlib
 import sys
 
 import keras
-import numpy as np
 import pytest
 
 REPRODUCE = pathlib.Path(__file__).resolve().parents[1] / "reproduce"
@@ -14,10 +13,37 @@ sys.path.insert(0, str(REPRODUCE))
 import explanation_times as script
 
 
+class Clock:
+    """Time that passes only where it is said to: in calls, and for each image that is explained."""
+
+    def __init__(self, monkeypatch, methods, of_call, of_image):
+        self.now, self.of_call, self.of_image = 0.0, of_call, of_image
+        monkeypatch.setattr(script.timing.time, "perf_counter", lambda: self.now)
+        monkeypatch.setattr(script, "sensitivities", lambda model: self.gradient)
+        timed = {name: (gradients, self.timed(explain)) for name, (gradients, explain) in methods.items()}
+        monkeypatch.setattr(script, "METHODS", timed)
+
+    def gradient(self, x, target):
+        self.now += 0.001 * len(x)
+
+    def timed(self, explain):
+        def explained(model, x, target):
+            self.now += self.of_call + self.of_image * len(x)
+            return explain(model, x, target)
+
+        return explained
+
+
+# which explain nothing
+NONE = dict.fromkeys(script.NAMES, (30, lambda model, x, target: None))
+
+
 @pytest.mark.skipif(keras.backend.backend() != "torch", reason="once, where nothing is compiled")
 def test_every_method_is_measured_and_the_table_is_made_again(tmp_path, monkeypatch, capsys):
-    for name, value in {"FEW": 1, "MORE": {"mlp": 2, "conv": 1}, "AT_ONCE": 2, "REPEATS": 2}.items():
+    small = {"FEW": 1, "MORE": {"mlp": 2, "conv": 1}, "AT_ONCE": {"mlp": 2, "conv": 2}, "REPEATS": 2}
+    for name, value in small.items():
         monkeypatch.setattr(script, name, value)
+    Clock(monkeypatch, script.METHODS, of_call=3, of_image=1)
     # threads are fixed once in a process
     monkeypatch.setattr(script.benchmark.timing, "fix_threads", lambda n: None)
     assert script.main(["--activations", "relu", "--out", str(tmp_path)]) == 0
@@ -32,14 +58,15 @@ def test_every_method_is_measured_and_the_table_is_made_again(tmp_path, monkeypa
 
 def test_what_a_call_takes_is_told_from_what_an_image_takes(monkeypatch):
     """Calls of 3 s and 0.02 s an image, beside a gradient of 0.001 s."""
-
-    def in_turns(calls, repeats, rng):
-        sizes = {name: int(name.split()[-2]) for name in calls if name.endswith("images")}
-        return {name: np.full(repeats, 3 + 0.02 * sizes[name]) for name in sizes} | {
-            "gradient": np.full(repeats, 0.001 * script.AT_ONCE)
-        }
-
-    monkeypatch.setattr(script.timing, "in_turns", in_turns)
-    for row in script.of_network("mlp", "relu", 0):
+    Clock(monkeypatch, NONE, of_call=3, of_image=0.02)
+    rows = [row for network in script.MORE for row in script.of_network(network, "relu", 0)]
+    assert len(rows) == 2 * len(script.NAMES)
+    for row in rows:
         assert row["ratio"] == pytest.approx(20) and row["interval"] == pytest.approx([20, 20])
         assert row["of_call"] == pytest.approx(150)
+
+
+def test_what_the_noise_hides_is_no_result(monkeypatch):
+    Clock(monkeypatch, NONE, of_call=3, of_image=0)
+    with pytest.raises(ValueError, match="integrated gradients of mlp with relu .* 1024 more"):
+        script.of_network("mlp", "relu", 0)
