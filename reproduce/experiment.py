@@ -206,11 +206,15 @@ def spread(values):
     return f"{np.mean(values):.4f} ± {np.std(values, ddof=1):.4f} ({len(values)})"
 
 
-def in_words(mean, half, sign=""):
-    """A mean and half the width of its interval; "constant" for the correlation with a constant map, which is none."""
+def in_words(mean, half, sign="", back=float):
+    """A mean and half the width of its interval; "constant" for the correlation with a constant map, which is none.
+
+    `back` is the inverse of the scale that both are of.
+    """
     if np.isnan(mean):
         return "constant"
-    return f"{mean:{sign}.3f} ({mean - half:{sign}.3f} to {mean + half:{sign}.3f})"
+    middle, low, high = (f"{back(value):{sign}.3f}" for value in (mean, mean - half, mean + half))
+    return f"{middle} ({low} to {high})"
 
 
 def difference(paired):

@@ -16,12 +16,12 @@ TITLE = """\
 
 Made by `python reproduce/faithfulness_cifar10.py`. *Correlation*, *rank correlation* and *relative RMSE* against the
 Shapley values of 64 patches by random orders, with 95 % intervals over training seeds (Student's t) and images
-(resampled); attributions are summed over the patches. Deletion (lower is better), insertion (higher is better) and
-infidelity (lower is better) are of pixels: means over seeds. *Gradients*: the cost, counted in passes through the
-network of which a gradient has three, without the paths of LRP's softmax and without what is elementwise. The gradient
-of a network with ShapLU, plain or integrated, is the one that it trains with. LRP merges BatchNormalization into the
-layer behind. Moments and masks estimate what pixels add that come one by one, and *moments of patches* what patches
-add, as the truth does.
+(resampled), those of errors in their logarithms; attributions are summed over the patches. Deletion (lower is better),
+insertion (higher is better) and infidelity (lower is better) are of pixels: means over seeds. *Gradients*: the cost,
+counted in passes through the network of which a gradient has three, without the paths of LRP's softmax and without what
+is elementwise. The gradient of a network with ShapLU, plain or integrated, is the one that it trains with. LRP merges
+BatchNormalization into the layer behind. Moments and masks estimate what pixels add that come one by one, and *moments
+of patches* what patches add, as the truth does.
 """
 EXAMPLES = """\
 examples:

@@ -27,12 +27,20 @@ STEPS, COALITIONS = 28, 32
 # pictures of these test images are kept, of the runs of seed 0
 SHOWN = 5
 DRAWS = 1000
-# of each measure against the truth its title, the measure, and what is said of the images of a seed
+
+
+def log_median(values, axis):
+    """Of positive numbers."""
+    return np.log(np.median(values, axis=axis))
+
+
+# of each measure against the truth its title, the measure, what is said of the images of a seed, and that back from the
+# scale of its interval
 NEARNESS = {
-    "correlation": ("correlation", ks.metrics.correlation, np.mean),
-    "rank": ("rank correlation", ks.metrics.rank_correlation, np.mean),
+    "correlation": ("correlation", ks.metrics.correlation, np.mean, float),
+    "rank": ("rank correlation", ks.metrics.rank_correlation, np.mean, float),
     # an image whose denominators come near zero can have any error: it is one image
-    "error": ("relative RMSE, median", ks.metrics.relative_rmse, np.median),
+    "error": ("relative RMSE, median", ks.metrics.relative_rmse, log_median, np.exp),
 }
 CHEAP = ("deletion", "insertion", "infidelity")
 EQ2, EQ2_WITHOUT = "eq. (2)", "eq. (2) without b/n"
@@ -154,7 +162,7 @@ def nearness(attributions, values, present):
     """Measures against the truth, image by image, over the players that are present."""
     found = {name: [] for name in NEARNESS}
     for attribution, value, chosen in zip(attributions, values, present):
-        for name, (_, measure, _) in NEARNESS.items():
+        for name, (_, measure, *_) in NEARNESS.items():
             found[name] += _rounded(measure(attribution[None, chosen], value[None, chosen]))
     return found
 
@@ -222,8 +230,8 @@ def write(study, found, out):
         lines += ["", *experiment.markdown("", "gradients", *(title for title, *_ in NEARNESS.values()), *CHEAP)]
         for name in methods_of(rows):
             cells = [name, f"{np.mean(of(rows, name, 'gradients')):.3g}"]
-            for measure, (*_, statistic) in NEARNESS.items():
-                cells.append(experiment.in_words(*interval(of(rows, name, measure), rng, statistic)))
+            for measure, (*_, statistic, back) in NEARNESS.items():
+                cells.append(experiment.in_words(*interval(of(rows, name, measure), rng, statistic), back=back))
             has_all = CHEAP[0] in rows[0]["result"]["methods"][name]
             cells += [f"{np.mean(of(rows, name, measure)):.4g}" if has_all else "" for measure in CHEAP]
             lines.append(f"| {' | '.join(cells)} |")
