@@ -109,10 +109,13 @@ def check(calls):
 
 
 def evaluations(call):
-    """How many values of an element a call takes at once."""
+    """How many values of an element of its output a call takes at once."""
     carrier = _carrier(call)
     if carrier is _softmax:
         return 2 * _PAIRS
+    if carrier in (_average, _maximum):
+        # a global one takes its input, once
+        return math.prod(getattr(call.op, "pool_size", ()))
     if carrier not in (_linear, _elementwise):
         return 1
     function = _function(call)

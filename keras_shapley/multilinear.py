@@ -23,9 +23,12 @@ from keras_shapley.players import Players
 # gradients, where no number is asked for
 _N = {"moments": 4, "masks": 64}
 
-# elements of the largest tensor, at most, where what one image takes allows it; and inputs that a network sees at once
-# whose largest tensor is not known
-_ELEMENTS, _BATCH = 2**22, 512
+# Values of a network that a batch takes by moments, at most, unless one image takes more. A few numbers are held of
+# each: its mean, its variance, and what their gradients need.
+_VALUES = 2**22
+
+# Inputs with masks that a network sees at once, and elements of these, at most: more is not known of any model.
+_MASKED, _ELEMENTS = 512, 2**21
 
 
 @dataclasses.dataclass
@@ -100,10 +103,10 @@ def fast_shapley_values(
     x, baseline = _checked(model, x, baseline)
     if method == "moments":
         estimate = _Moments(model, Players(players, x.shape[1:]), n, n_samples, seed)
-        size = _ELEMENTS // estimate.elements(x.shape[1:], x.dtype)
+        size = _VALUES // estimate.values_of_image(x.shape[1:], x.dtype)
     else:
         estimate = Masks(model, x.shape[1:], n, seed)
-        size = min(_BATCH, _ELEMENTS // baseline.size) // estimate.block
+        size = min(_MASKED, _ELEMENTS // baseline.size) // estimate.block
     batches, forward = _batches(len(x), max(size, 1)), inference(model)
     outputs = np.concatenate([evaluated(forward, x[rows], "model") for rows in batches])[: len(x)]
     without = evaluated(forward, baseline[None], "model")
@@ -174,12 +177,15 @@ class _Moments:
         gradient = self.gradient(*(ops.convert_to_tensor(array, x.dtype) for array in arrays))
         return ops.convert_to_numpy(gradient).astype("float64").reshape(p.shape).sum(axis=1), None
 
-    def elements(self, shape, dtype):
-        """Of the largest tensor that an image of a shape takes."""
-        sizes, n = output_sizes(self.graph, shape, dtype), len(self.t)
-        others = max(len(self.present) * n, len(self.alone))
-        by_call = (sizes[call] * max(n * moments.evaluations(call), others) for call in self.calls)
-        return max([math.prod(shape) * max(n, others), *by_call])
+    def values_of_image(self, shape, dtype):
+        """How many one takes at once: all that have a gradient, and of the samples the largest layer's.
+
+        Groups go together only as far as the first kink; that they are counted behind it makes batches smaller.
+        """
+        sizes, n, of_input = output_sizes(self.graph, shape, dtype), len(self.t), math.prod(shape)
+        differentiated = n * (of_input + sum(sizes[call] * moments.evaluations(call) for call in self.calls))
+        largest = max([of_input, *(sizes[call] for call in self.calls)])
+        return differentiated + largest * max(len(self.present) * n, len(self.alone))
 
     def _at_nodes(self, shape):
         return self.t.reshape(-1, *(1 for _ in shape))

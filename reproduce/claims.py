@@ -86,7 +86,8 @@ def crude_approximation(results):
     for name, dataset in (("faithfulness", "MNIST"), ("faithfulness_cifar10", "CIFAR-10")):
         for model, activation, rows in study.groups(grid.rows(results / f"{name}.jsonl")):
             correlation = study.of(rows, study.EQ2, "correlation").mean()
-            error = np.exp(study.log_median(study.of(rows, study.EQ2, "error"), axis=1).mean())
+            measure = study.NEARNESS["error"]
+            error = measure.back(measure.statistic(study.of(rows, study.EQ2, "error"), axis=1).mean())
             # of the same players as the truth
             of_players = "moments of patches" if "moments of patches" in study.methods_of(rows) else "moments"
             fast = study.of(rows, of_players, "correlation").mean()

@@ -18,8 +18,8 @@ from neurons import neurons
 from sensitivity import sensitivities
 
 NAMES = "integrated gradients", "moments", "masks 64"
-# images of the smaller call, and what the larger one has more
-FEW, MORE = 128, {"mlp": 1024, "conv": 128}
+# images of the smaller call, and what the larger one has more; that batches are filled up adds 1 % to these
+FEW, MORE = 120, {"mlp": 1080, "conv": 120}
 # images of the plain gradient, about as many as take the least time each
 AT_ONCE = {"mlp": 2048, "conv": 256}
 REPEATS = 5
@@ -57,11 +57,9 @@ def of_network(name, activation, seed):
     for method in NAMES:
         few, many = (seconds[f"{method}, {size} images"] for size in sizes)
         of_image = (many - few) / MORE[name]
-        if np.median(of_image) <= 0:
-            what = f"{method} of {name} with {activation}"
-            raise ValueError(f"{what} took no longer for {MORE[name]} more images: run this while nothing else runs")
         ratio = timing.ratio(of_image, seconds["gradient"] / at_once, rng)
-        of_call = float(np.median(few) / np.median(of_image)) - FEW
+        seen = ratio["interval"][0] > 0
+        of_call = float(np.median(few) / np.median(of_image)) - FEW if seen else None
         row = {"network": name, "activation": activation, "method": method, "counted": METHODS[method][0]}
         rows.append(row | ratio | {"of_call": of_call})
     return rows
@@ -69,7 +67,9 @@ def of_network(name, activation, seed):
 
 def cells(row):
     """Of a line of the table."""
-    words = row["network"], row["activation"], row["method"], f"{row['counted']:.3g}"
+    words = [row["network"], row["activation"], row["method"], f"{row['counted']:.3g}"]
+    if row["of_call"] is None:
+        return [*words, "hidden by noise", ""]
     return [*words, benchmark.in_words(row), f"{row['of_call']:.3g}"]
 
 

@@ -14,8 +14,8 @@ TITLE = """\
 # How near explanations come to Shapley values
 
 Made by `python reproduce/faithfulness.py`. *Correlation*, *rank correlation* and *relative RMSE* against Shapley values
-by random orders, over the pixels that are not black, with 95 % intervals over training seeds (Student's t) and images
-(resampled), those of errors in their logarithms; deletion (lower is better), insertion (higher is better) and
+by random orders, over the pixels that are not black: means over training seeds, geometric ones of errors, with 95 %
+intervals over seeds (Student's t) and images (resampled). Deletion (lower is better), insertion (higher is better) and
 infidelity (lower is better): means over seeds. *Gradients*: the cost, counted in passes through the network of which a
 gradient has three, without the paths of LRP's softmax and without what is elementwise: on small networks the times are
 others.

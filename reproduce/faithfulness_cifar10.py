@@ -15,8 +15,8 @@ TITLE = """\
 # How near explanations come to Shapley values, on CIFAR-10
 
 Made by `python reproduce/faithfulness_cifar10.py`. *Correlation*, *rank correlation* and *relative RMSE* against the
-Shapley values of 64 patches by random orders, with 95 % intervals over training seeds (Student's t) and images
-(resampled), those of errors in their logarithms; attributions are summed over the patches. Deletion (lower is better),
+Shapley values of 64 patches by random orders: means over training seeds, geometric ones of errors, with 95 % intervals
+over seeds (Student's t) and images (resampled); attributions are summed over the patches. Deletion (lower is better),
 insertion (higher is better) and infidelity (lower is better) are of pixels: means over seeds. *Gradients*: the cost,
 counted in passes through the network of which a gradient has three, without the paths of LRP's softmax and without what
 is elementwise. The gradient of a network with ShapLU, plain or integrated, is the one that it trains with. LRP merges

@@ -34,13 +34,28 @@ def log_median(values, axis):
     return np.log(np.median(values, axis=axis))
 
 
-# of each measure against the truth its title, the measure, what is said of the images of a seed, and that back from the
-# scale of its interval
+@dataclasses.dataclass(frozen=True)
+class Measure:
+    """Of attributions against the truth.
+
+    Attributes:
+        title: of its column.
+        of: function of two arrays `(batch, players)`.
+        statistic: what is said of the images of a seed, a function of `(values, axis)`, on the scale of its interval.
+        back: from that scale.
+    """
+
+    title: str
+    of: object
+    statistic: object = np.mean
+    back: object = float
+
+
 NEARNESS = {
-    "correlation": ("correlation", ks.metrics.correlation, np.mean, float),
-    "rank": ("rank correlation", ks.metrics.rank_correlation, np.mean, float),
+    "correlation": Measure("correlation", ks.metrics.correlation),
+    "rank": Measure("rank correlation", ks.metrics.rank_correlation),
     # an image whose denominators come near zero can have any error: it is one image
-    "error": ("relative RMSE, median", ks.metrics.relative_rmse, log_median, np.exp),
+    "error": Measure("relative RMSE, median", ks.metrics.relative_rmse, log_median, np.exp),
 }
 CHEAP = ("deletion", "insertion", "infidelity")
 EQ2, EQ2_WITHOUT = "eq. (2)", "eq. (2) without b/n"
@@ -162,8 +177,8 @@ def nearness(attributions, values, present):
     """Measures against the truth, image by image, over the players that are present."""
     found = {name: [] for name in NEARNESS}
     for attribution, value, chosen in zip(attributions, values, present):
-        for name, (_, measure, *_) in NEARNESS.items():
-            found[name] += _rounded(measure(attribution[None, chosen], value[None, chosen]))
+        for name, measure in NEARNESS.items():
+            found[name] += _rounded(measure.of(attribution[None, chosen], value[None, chosen]))
     return found
 
 
@@ -227,11 +242,12 @@ def write(study, found, out):
         seeds = f"{len(rows)} seeds" if len(rows) > 1 else "1 seed, whose intervals are over images alone"
         lines += [f"{seeds}; {noise.shape[1]} images for the truth, whose own relative error is {noise.mean():.3f} (a"]
         lines[-1] += f" perfect map has a correlation of {ceiling:.3f} with it at most); test accuracy {accuracy}."
-        lines += ["", *experiment.markdown("", "gradients", *(title for title, *_ in NEARNESS.values()), *CHEAP)]
+        lines += ["", *experiment.markdown("", "gradients", *(measure.title for measure in NEARNESS.values()), *CHEAP)]
         for name in methods_of(rows):
             cells = [name, f"{np.mean(of(rows, name, 'gradients')):.3g}"]
-            for measure, (*_, statistic, back) in NEARNESS.items():
-                cells.append(experiment.in_words(*interval(of(rows, name, measure), rng, statistic), back=back))
+            for key, measure in NEARNESS.items():
+                mean, half = interval(of(rows, name, key), rng, measure.statistic)
+                cells.append(experiment.in_words(mean, half, back=measure.back))
             has_all = CHEAP[0] in rows[0]["result"]["methods"][name]
             cells += [f"{np.mean(of(rows, name, measure)):.4g}" if has_all else "" for measure in CHEAP]
             lines.append(f"| {' | '.join(cells)} |")

@@ -93,8 +93,8 @@ def test_the_interval_of_an_error_is_of_its_logarithm(rng):
     """A factor of two either way; seeds of 1 and 4 have the mean 2."""
     assert experiment.in_words(np.log(2), np.log(2), back=np.exp) == "2.000 (1.000 to 4.000)"
     values = np.array([[1.0, 1.0, 9.0], [4.0, 3.0, 4.0]])
-    *_, statistic, back = study.NEARNESS["error"]
-    assert back(study.interval(values, rng, statistic)[0]) == pytest.approx(2)
+    measure = study.NEARNESS["error"]
+    assert measure.back(study.interval(values, rng, measure.statistic)[0]) == pytest.approx(2)
 
 
 def test_the_convolutional_network_is_described():

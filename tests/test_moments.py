@@ -84,7 +84,10 @@ def test_an_activation_has_the_moments_of_its_integral(layer):
     [
         (layers.Dense(2), 1),
         (layers.Dense(2, "relu"), 1),
-        (layers.MaxPooling1D(), 1),
+        (layers.MaxPooling1D(3), 3),
+        (layers.AveragePooling1D(2, 1), 2),
+        (layers.GlobalMaxPooling1D(), 1),
+        (layers.Activation("softmax"), 128),
         (layers.Dense(2, "softmax"), 128),
         (layers.Softmax(), 128),
         (layers.LeakyReLU(), 1),

@@ -343,40 +343,60 @@ def flat(model):
     return np.concatenate([weight.ravel() for weight in model.get_weights()])
 
 
-@pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("limit, least", [("_BATCH", 1), ("_BATCH", 65), ("_ELEMENTS", 1), ("_ELEMENTS", 2000)])
-def test_how_many_images_the_network_sees_at_once_changes_nothing(method, limit, least, rng, monkeypatch):
+def batches_of(monkeypatch, method):
+    """A list that gets the number of images of each batch that the method explains."""
+    cls = {"moments": multilinear._Moments, "masks": multilinear.Masks}[method]
+    sizes, call = [], cls.__call__
+
+    def counted(self, x, *others):
+        sizes.append(len(x))
+        return call(self, x, *others)
+
+    monkeypatch.setattr(cls, "__call__", counted)
+    return sizes
+
+
+# masks: 16 of an image at once, of 10 elements; a batch that is not whole is filled up
+@pytest.mark.parametrize(
+    "method, limit, least, sizes",
+    [
+        ("moments", "_VALUES", 1, [1] * 5),
+        ("moments", "_VALUES", 5000, [2, 2, 2]),
+        ("masks", "_MASKED", 1, [1] * 5),
+        ("masks", "_MASKED", 4 * 16 - 1, [3, 3]),
+        ("masks", "_ELEMENTS", 3 * 16 * 10 - 1, [2, 2, 2]),
+    ],
+)
+def test_how_many_images_the_network_sees_at_once_changes_nothing(method, limit, least, sizes, rng, monkeypatch):
     model, x = network(rng), rng.normal(size=(5, 10)).astype("float32")
     expected = ks.fast_shapley_values(model, x, method=method)
     monkeypatch.setattr(multilinear, limit, least)
+    explained = batches_of(monkeypatch, method)
     found = ks.fast_shapley_values(model, x, method=method)
+    assert explained == sizes
     np.testing.assert_allclose(found.values, expected.values, atol=1e-6)
     if method == "masks":
         np.testing.assert_allclose(found.stderr, expected.stderr, atol=1e-6)
 
 
 @pytest.mark.parametrize(
-    "hidden, n_samples, elements",
+    "hidden, options, values",
     [
-        (layers.Dense(6, "relu"), 3, 10 * 2 * 3),
-        (layers.Dense(40, "relu"), 3, 40 * 2 * 3),
-        (layers.Dense(40, "relu"), 0, 40 * 2),
-        (ks.SADense(40), 3, 40 * 2 * 24),
-        (layers.Dense(40, "softmax"), 3, 40 * 2 * 128),
+        (layers.Dense(6, "relu"), {"n_samples": 3}, 2 * (10 + 4 + 6 + 2) + 2 * 3 * 10),
+        (layers.Dense(40, "relu"), {"n_samples": 3}, 2 * (10 + 4 + 40 + 2) + 2 * 3 * 40),
+        (layers.Dense(40, "relu"), {"n_samples": 0}, 2 * (10 + 4 + 40 + 2)),
+        (ks.SADense(40), {"n_samples": 3}, 2 * (10 + 4 + 24 * 40 + 2) + 2 * 3 * 40),
+        (layers.Dense(40, "softmax"), {"n_samples": 0}, 2 * (10 + 4 + 128 * 40 + 2)),
+        # nobody and five groups
+        (layers.Dense(40), {"n_samples": 2, "players": np.repeat(range(5), 2)}, 2 * (10 + 4 + 40 + 2) + 6 * 40),
     ],
-    ids=["the input", "a layer", "no samples", "quadrature", "softmax"],
+    ids=["the input", "a layer", "no samples", "quadrature", "softmax", "groups"],
 )
-def test_images_come_in_batches_by_their_largest_tensor(hidden, n_samples, elements, rng, monkeypatch):
-    model = keras.Sequential([keras.Input((10,)), hidden, layers.Dense(2)])
-    explained, call = [], multilinear._Moments.__call__
-
-    def counted(self, x, *others):
-        explained.append(len(x))
-        return call(self, x, *others)
-
-    monkeypatch.setattr(multilinear._Moments, "__call__", counted)
-    monkeypatch.setattr(multilinear, "_ELEMENTS", 4 * elements - 1)
-    ks.fast_shapley_values(model, rng.normal(size=(7, 10)), n=2, n_samples=n_samples)
+def test_images_come_in_batches_by_the_values_that_they_take(hidden, options, values, rng, monkeypatch):
+    model = keras.Sequential([keras.Input((10,)), layers.Dense(4, "relu"), hidden, layers.Dense(2)])
+    monkeypatch.setattr(multilinear, "_VALUES", 4 * values - 1)
+    explained = batches_of(monkeypatch, "moments")
+    ks.fast_shapley_values(model, rng.normal(size=(7, 10)), n=2, **options)
     # of one size, so that one is compiled
     assert explained == [3, 3, 3]
 
