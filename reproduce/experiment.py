@@ -238,4 +238,4 @@ def origins(found):
         versions = ", ".join(f"{package} {version}" for package, version in row["versions"].items())
         key = f"{datasets.described(row['data'])}; {row['device']}; {versions}; commit {row['commit']}"
         runs[key] = runs.get(key, 0) + 1
-    return [f"- {n} runs: {key}." for key, n in runs.items()]
+    return [f"- {n} {'run' if n == 1 else 'runs'}: {key}." for key, n in runs.items()]
