@@ -253,10 +253,11 @@ def trace(model):
 
 
 def output_sizes(graph, shape, dtype):
-    """By call, the elements of its largest output for an image of a shape; nothing is computed."""
+    """By call of a graph with one input, the elements of its largest output for an image; nothing is computed."""
+    (image,) = graph.inputs
 
     def outputs(x):
-        found = dict(zip(graph.inputs, [x]))
+        found = {image: x}
         for call in graph.calls:
             found.update(zip(call.outputs, tree.flatten(call(*(found[value] for value in call.inputs)))))
         return [[found[value] for value in call.outputs] for call in graph.calls]

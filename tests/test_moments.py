@@ -101,7 +101,7 @@ def test_an_activation_has_the_moments_of_its_integral(layer):
     ],
     ids=lambda part: getattr(part, "name", str(part)),
 )
-def test_what_has_no_closed_form_takes_many_values_of_each_element(layer, expected):
+def test_some_calls_take_many_values_of_each_element(layer, expected):
     """Memory follows them: images of a network with SA come in smaller batches."""
     call, _ = trace(keras.Sequential([keras.Input((4, 3)), layer, layers.Dense(2)])).calls
     assert moments.evaluations(call) == expected
