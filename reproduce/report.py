@@ -17,6 +17,7 @@ import claims
 import datasets
 import evaluation_rates
 import experiment
+import explanation_times
 import faithfulness
 import faithfulness_cifar10
 import figure1_attention
@@ -62,8 +63,10 @@ CONTROL = "gelu"  # run where all controls are
 LARGE, BETWEEN, SMALL = (0.5, 0.2), (0.1,), (0.05, 0.01)
 TABLES = (
     *("table1", "table2", "figure3", "figure5", "figure6", "shapley_gradient", "large_bias", "initialisation"),
-    *("neuron_accuracy", "sampling_errors", "evaluation_rates", "faithfulness", "faithfulness_cifar10"),
+    *("neuron_accuracy", "sampling_errors", "evaluation_rates", "explanation_times"),
+    *("faithfulness", "faithfulness_cifar10"),
 )
+MEASURED = shapley_gradient, neuron_accuracy, sampling_errors, evaluation_rates, explanation_times
 PICTURES = {
     "figure1": "Fig. 1: a gate opens where one signal is out of line; what the pooled second moment leaves of it",
     "figure2": "Fig. 2: SA against the sum that ReLU sees",
@@ -336,7 +339,7 @@ def main(argv=None):
         for script in (table1_example, figure1_attention, figure2_scatter):
             script.main(["--out", str(args.results)])
         large_bias.main(["--out", str(args.results)])
-        for script in (shapley_gradient, neuron_accuracy, sampling_errors, evaluation_rates):
+        for script in MEASURED:
             if (args.results / f"{script.__name__}.json").exists():
                 script.main(["--table", "--out", str(args.results)])
         studies = faithfulness.FAITHFULNESS, faithfulness_cifar10.FAITHFULNESS_CIFAR10

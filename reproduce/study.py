@@ -377,7 +377,7 @@ def maps(study, found, out):
                 for axes, values in zip(column, np.float32(file[name])):
                     scale = np.abs(values).max()
                     colours = {"cmap": "gray"} if name == "image" else {"cmap": "bwr", "vmin": -scale, "vmax": scale}
-                    axes.imshow(values, **colours)
+                    axes.imshow(values, interpolation="nearest", **colours)
                     axes.set(xticks=[], yticks=[])
                 column[0].set_title(name.replace(" ", "\n", 1), fontsize="x-small")
     with files.replaced(out / f"{study.name}_maps.png") as file:

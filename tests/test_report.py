@@ -25,8 +25,7 @@ torch_only = pytest.mark.skipif(keras.backend.backend() != "torch", reason="the 
 def test_report_and_tables_in_the_repository_are_made_from_their_results(tmp_path, capsys):
     results = tmp_path / "results"
     results.mkdir()
-    scripts = "shapley_gradient", "neuron_accuracy", "sampling_errors", "evaluation_rates"
-    measured = {f"{name}.json" for name in scripts}
+    measured = {f"{each.__name__}.json" for each in script.MEASURED}
     for path in REPRODUCE.glob("results/*"):
         if path.suffix in (".jsonl", ".npz") or path.name in measured:
             shutil.copy(path, results)
