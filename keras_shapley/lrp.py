@@ -37,7 +37,7 @@ class LRP:
         head_players: who shares a probability by Shapley values: `"features"`, the inputs of the last linear layer, or
             `"logits"`. The logits also where that layer is no Dense on vectors and no 1x1 convolution of 1x1.
         head_method: of these Shapley values. `"exact"`: all coalitions, of up to 16 players. `"sampled"`: random paths.
-            `"quadrature"`: the logits of those present are taken to be normal, with nothing random; for the largest
+            `"quadrature"`: the logits of those present are taken to be normal, without any orders; for the largest
             heads; good to a few percent, and the conservation gap of the last layer says what its sum misses. `"auto"`:
             exact where that can be, else sampled.
         merge_batch_norm: whether a BatchNormalization right behind or before a linear layer is merged into it, so that
@@ -45,7 +45,7 @@ class LRP:
             layer is beside it.
         n_paths: even number of random paths, half of them the reverse of the other half; the same ones at every call.
             For very large heads an upper bound (see `head_paths` of the `Explanation`).
-        seed: of the paths, an int.
+        seed: of the paths, and of the quadrature's normal draws, an int.
 
     Attributes:
         n_classes: number of classes that a target can name.

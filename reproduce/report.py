@@ -43,7 +43,7 @@ README = pathlib.Path(__file__).resolve().parent / "README.md"
 INTRODUCTION = """\
 # The paper's figures and tables
 
-Made by `python reproduce/report.py` from `results/`, and so are the tables and pictures there. Every script has
+Made by `python reproduce/report.py` from `results/`, and so are most tables and pictures there. Every script has
 `--help`, and `--quick` for a first look in minutes; what is killed goes on where it was. Commands are for the root of
 the repository, after `pip install '.[reproduce,jax]'`; `TFDS_DATA_DIR` is where the data are looked for, or put. Times
 are sums over the runs, a rough guide. Differences are between runs that share settings and seed, with a 95 % interval
@@ -66,6 +66,7 @@ TABLES = (
     *("neuron_accuracy", "sampling_errors", "evaluation_rates", "explanation_times"),
     *("faithfulness", "faithfulness_cifar10"),
 )
+OTHERS = "training_cost", "lrp_cost", "lrp_zoo", "lrp_presets"  # tables that their own scripts write
 MEASURED = shapley_gradient, neuron_accuracy, sampling_errors, evaluation_rates, explanation_times
 PICTURES = {
     "figure1": "Fig. 1: a gate opens where one signal is out of line; what the pooled second moment leaves of it",
@@ -319,8 +320,9 @@ def report(results):
         time = "" if row.seconds is None else f"{row.seconds / 60:.0f} min"
         command = f"`{row.command}`" if ".py" in row.command else row.command
         lines.append(f"| {' | '.join([row.name, command, time, row.paper, row.ours, row.verdict])} |")
-    tables = [f"[{name}](results/{name}.md)" for name in TABLES if (results / f"{name}.md").exists()]
-    lines += ["", f"Tables: {', '.join(tables)}."]
+    for words, names in (("Tables", TABLES), ("Tables of other scripts, written by these", OTHERS)):
+        tables = [f"[{name}](results/{name}.md)" for name in names if (results / f"{name}.md").exists()]
+        lines += ["", f"{words}: {', '.join(tables)}."]
     lines += ["", *claims.lines(results), "", *controls(results)]
     for name, words in PICTURES.items():
         if (results / f"{name}.png").exists():

@@ -25,14 +25,13 @@ torch_only = pytest.mark.skipif(keras.backend.backend() != "torch", reason="the 
 def test_report_and_tables_in_the_repository_are_made_from_their_results(tmp_path, capsys):
     results = tmp_path / "results"
     results.mkdir()
-    measured = {f"{each.__name__}.json" for each in script.MEASURED}
     for path in REPRODUCE.glob("results/*"):
-        if path.suffix in (".jsonl", ".npz") or path.name in measured:
+        if path.suffix in (".json", ".jsonl", ".npz") or path.stem in script.OTHERS:
             shutil.copy(path, results)
     assert script.main(["--results", str(results), "--out", str(tmp_path / "README.md")]) == 0
     made = {path.name: path.read_text() for path in results.glob("*.md")}
     assert (tmp_path / "README.md").read_text() == (REPRODUCE / "README.md").read_text()
-    assert set(made) <= {f"{name}.md" for name in script.TABLES} and "table1.md" in made
+    assert set(made) <= {f"{name}.md" for name in (*script.TABLES, *script.OTHERS)} and "table1.md" in made
     for name, text in made.items():
         assert text == (REPRODUCE / "results" / name).read_text(), name
     for picture in results.glob("*.png"):
@@ -141,7 +140,10 @@ def test_epochs_are_compared_with_those_that_relu_itself_took(tmp_path):
         row["result"]["val_accuracy"] = [0.1, 0.1, 0.1, 0.4] if sa else [0.1, 0.5, 0.4, 0.5]
     _, ours, verdict = claims.fewer_epochs(written(tmp_path, found))
     assert "training -1.0000, -1.0000 to -1.0000, never in 0 of 36 runs" in ours
-    assert ours.endswith("validation +3.0000, +3.0000 to +3.0000, never in 36 of 36 runs")
+    # never is the epoch behind the last, or three times as many as there were
+    assert "never counts as 5 or 12" in ours
+    both = "+3.0000, +3.0000 to +3.0000, or +10.0000, +10.0000 to +10.0000"
+    assert ours.endswith(f"validation {both}, never in 36 of 36 runs")
     assert verdict == "partly; not: in validation"
     # a third of the settings never gets there: whether the others make up for it hangs on how never is counted
     for row in found:
@@ -150,6 +152,27 @@ def test_epochs_are_compared_with_those_that_relu_itself_took(tmp_path):
             row["result"] = dict.fromkeys(row["result"], [0.6 if sooner else 0.1] * 4)
     _, ours, verdict = claims.fewer_epochs(written(tmp_path, found))
     assert "never in 12 of 36 runs" in ours and verdict == "not: in validation; not shown: in training"
+
+
+def test_time_of_training_by_the_intervals_of_all_measurements(tmp_path):
+    def of(backend, exact, pooled, key="mlp 128"):
+        rows = [{"name": "SA, exact", **exact}, {"name": "SA, pooled", **pooled}]
+        measured = {"run": {"model": "mlp", "backend": backend, "device": "cpu"}, "rows": rows}
+        files.write(tmp_path / f"training_cost_{backend}.json", json.dumps({key: measured}))
+
+    slow, fast = {"ratio": 1.5, "interval": [1.3, 1.7]}, {"ratio": 1.1, "interval": [1.0, 1.15]}
+    assert claims.training_time(tmp_path)[1:] == ("", "not run")
+    of("jax", slow, fast)
+    of("torch", slow, fast)
+    _, ours, verdict = claims.training_time(tmp_path)
+    assert verdict == "partly; not: with the exact second moment" and "second moment 1.10 to 1.10" in ours
+    # one measurement that may be either
+    of("jax", {"ratio": 1.25, "interval": [1.1, 1.4]}, slow)
+    _, ours, verdict = claims.training_time(tmp_path)
+    assert verdict == "not shown: with the exact second moment, with the pooled second moment"
+    assert "mlp on jax, torch, cpu: with the exact second moment 1.25 to 1.50" in ours
+    of("jax", slow, slow, key="mlp 128 floor")
+    assert claims.training_time(tmp_path)[2].startswith("partly")
 
 
 def test_what_was_not_run_has_no_verdict(tmp_path):
