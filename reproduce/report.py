@@ -322,7 +322,7 @@ def report(results):
         lines.append(f"| {' | '.join([row.name, command, time, row.paper, row.ours, row.verdict])} |")
     for words, names in (("Tables", TABLES), ("Tables of other scripts, written by these", OTHERS)):
         tables = [f"[{name}](results/{name}.md)" for name in names if (results / f"{name}.md").exists()]
-        lines += ["", f"{words}: {', '.join(tables)}."]
+        lines += ["", f"{words}: {', '.join(tables)}."] if tables else []
     lines += ["", *claims.lines(results), "", *controls(results)]
     for name, words in PICTURES.items():
         if (results / f"{name}.png").exists():
