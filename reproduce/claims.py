@@ -170,11 +170,11 @@ def training_time(results):
         ratios, (lows, highs) = [row["ratio"] for row in rows], zip(*(row["interval"] for row in rows))
         held[f"with the {moment} second moment"] = True if max(highs) <= 1.2 else False if max(lows) > 1.2 else None
         listed.append(f"with the {moment} second moment {min(ratios):.2f} to {max(ratios):.2f}")
-    kinds = (", ".join(dict.fromkeys(m["run"][key] for m in found)) for key in ("model", "backend", "device"))
-    ours = "time of a training step over ReLU's, the networks {} on {}, {} (the paper names no machine): ".format(
-        *kinds
-    )
-    return words, ours + "; ".join(listed), verdict(held)
+    keys = "model", "backend", "device"
+    models, backends, devices = (", ".join(dict.fromkeys(m["run"][key] for m in found)) for key in keys)
+    ours = f"time of a training step over ReLU's, the networks {models} on {backends}, {devices} "
+    ours += f"(the paper names no machine): {'; '.join(listed)}"
+    return words, ours, verdict(held)
 
 
 def large_biases(results):
