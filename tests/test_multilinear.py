@@ -132,8 +132,9 @@ def test_masks_are_a_weighted_mean_of_gains(n, pilots, rng):
         ranks = draws.permuted(np.repeat(np.arange(n)[:, None], 10, axis=1), axis=0)
         return (ranks + draws.uniform(size=(n, 10))) / n
 
-    def gains(image, masks):
-        at = (masks * image)[:, None] + step * np.eye(10)[None], (masks * image)[:, None] - step * np.eye(10)[None]
+    def gains(image, masks, t):
+        at = ((masks + 0.4 / n**0.25 * (t - masks)) * image)[:, None]
+        at = at + step * np.eye(10), at - step * np.eye(10)
         up, down = (ops.convert_to_numpy(model(a.reshape(-1, 10).astype("float32")))[:, 1] for a in at)
         return ((up - down) / (2 * step)).reshape(len(masks), 10) * image
 
@@ -142,7 +143,7 @@ def test_masks_are_a_weighted_mean_of_gains(n, pilots, rng):
     numbers += [hypercube(len(quantiles[i::blocks])) for i in range(blocks)]
     grid = (np.arange(200) + 0.5) / 200
     for values, image in zip(found.values, x):
-        sizes = np.square(gains(image, numbers[0] < of_pilots[:, None])).sum(axis=1)
+        sizes = np.square(gains(image, numbers[0] < of_pilots[:, None], of_pilots[:, None])).sum(axis=1)
         kernel = np.exp(-np.square((grid[:, None] - of_pilots) / max(0.08, 1 / pilots)) / 2)
         size = np.sqrt(kernel @ sizes / kernel.sum(axis=1))
         rest = np.maximum(n * (size / size.mean() + 0.2) / 1.2 - pilots, 0)
@@ -155,7 +156,7 @@ def test_masks_are_a_weighted_mean_of_gains(n, pilots, rng):
         heaviest = max(2, np.sqrt(n) / 4)
         weights = np.minimum(0.5 / np.where(masks, t, 1 - t), heaviest) / density
         weights /= t * np.minimum(0.5 / t, heaviest) + (1 - t) * np.minimum(0.5 / (1 - t), heaviest)
-        np.testing.assert_allclose(values, np.average(gains(image, masks), axis=0, weights=weights), atol=2e-4)
+        np.testing.assert_allclose(values, np.average(gains(image, masks, t), axis=0, weights=weights), atol=2e-4)
 
 
 def test_masks_of_a_quadratic_game_are_right_on_average(rng):
@@ -216,9 +217,19 @@ def test_standard_errors_of_masks_are_the_spread_over_seeds(rng):
     assert np.isfinite(single.values).all() and np.isnan(single.stderr).all() and np.isfinite(pair.stderr).all()
 
 
+def test_masks_see_behind_a_kink_where_all_is_absent(rng):
+    """Units of one input, closed by a bias of nearly nothing: each player adds what its own unit does."""
+    model = keras.Sequential([keras.Input((8,)), layers.Lambda(lambda x: ops.relu(x - 1e-3)), layers.Dense(1)])
+    x = rng.uniform(0.5, 1, size=(3, 8))
+    found = ks.fast_shapley_values(model, x, method="masks", n=16)
+    expected = (x - 1e-3) * ops.convert_to_numpy(model.layers[-1].kernel)[:, 0]
+    np.testing.assert_allclose(found.values, expected, rtol=3e-3)
+
+
 def test_a_gradient_that_is_not_finite_is_that_element_s(rng):
-    """The root of what is absent has an infinite slope."""
-    model = keras.Sequential([keras.Input((2,)), layers.Lambda(lambda x: ops.sqrt(x[:, :1]) * x[:, 1:] + x[:, 1:])])
+    """A root that is a number where the element is absent, and where it is present, alone."""
+    root = layers.Lambda(lambda x: ops.sqrt(x[:, :1] * (x[:, :1] - 1)) + x[:, 1:])
+    model = keras.Sequential([keras.Input((2,)), root])
     with np.errstate(invalid="ignore"):
         found = ks.fast_shapley_values(model, [[1.0, 1.0]], method="masks")
     assert not np.isfinite(found.values[0, 0]) and np.isfinite(found.values[0, 1])
