@@ -14,6 +14,8 @@ sys.path.insert(0, str(REPRODUCE))
 
 import claims
 import files
+import lrp_cost
+import lrp_zoo
 import report as script
 import table2_cifar10_mlp
 import training_cost
@@ -30,8 +32,16 @@ def test_report_and_tables_in_the_repository_are_made_from_their_results(tmp_pat
         if path.suffix in (".json", ".jsonl", ".npz") or path.stem in script.OTHERS:
             shutil.copy(path, results)
     assert script.main(["--results", str(results), "--out", str(tmp_path / "README.md")]) == 0
-    costs = [json.loads(path.read_text()) for path in sorted(results.glob("training_cost_*.json"))]
-    assert (results / "training_cost.md").read_text() == training_cost.table(costs)
+    for costs in (training_cost, lrp_cost):
+        found = [json.loads(path.read_text()) for path in sorted(results.glob(f"{costs.__name__}_*.json"))]
+        assert (results / f"{costs.__name__}.md").read_text() == costs.table(found)
+    zoo = json.loads((results / "lrp_zoo.json").read_text())
+    # below an introduction of its own
+    assert (
+        (results / "lrp_zoo.md")
+        .read_text()
+        .endswith("\n\n" + lrp_zoo.tables([zoo[family] for family in lrp_zoo.FAMILIES]) + "\n")
+    )
     made = {path.name: path.read_text() for path in results.glob("*.md") if path.stem not in script.OTHERS}
     assert (tmp_path / "README.md").read_text() == (REPRODUCE / "README.md").read_text()
     assert set(made) <= {f"{name}.md" for name in script.TABLES} and "table1.md" in made

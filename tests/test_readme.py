@@ -1,0 +1,52 @@
+"""The code in `README.md`, block after block as a reader would run it, with narrow layers and little data."""
+
+import functools
+import pathlib
+import re
+
+import keras
+import numpy as np
+import pytest
+
+import keras_shapley as ks
+
+README = (pathlib.Path(__file__).resolve().parents[1] / "README.md").read_text()
+BLOCKS = re.findall(r"^```python\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+
+
+class MyLayer(keras.layers.Layer):
+    def call(self, x):
+        return x
+
+
+class Batches(keras.utils.PyDataset):
+    def __init__(self, x, y):
+        super().__init__()
+        self.x, self.y = x, y
+
+    def __len__(self):
+        return len(self.x)
+
+    def __getitem__(self, i):
+        return self.x[i : i + 1], self.y[i : i + 1]
+
+
+@pytest.mark.skipif(keras.backend.backend() != "torch", reason="once, where nothing is compiled")
+def test_the_code_runs_as_it_stands(tmp_path, monkeypatch, rng):
+    # names of layers are counted from here, and weights for images would come from a network
+    keras.utils.clear_session()
+    small = functools.partial(keras.applications.ResNet50V2, weights=None, input_shape=(32, 32, 3), classes=10)
+    monkeypatch.setattr(keras.applications, "ResNet50V2", small)
+    monkeypatch.chdir(tmp_path)
+    x, y = rng.uniform(size=(2, 32, 32, 3)).astype("float32"), np.array([1, 3])
+    names = {"x": x, "y": y, "dataset": Batches(x, y), "MyLayer": MyLayer, "my_rule": ks.rules.Epsilon(0.1)}
+    names |= {f"{axis}_{part}": value for axis, value in (("x", x), ("y", y)) for part in ("train", "test")}
+    for block in BLOCKS:
+        block = re.sub(r"SAConv2D\(\d+,", "SAConv2D(2,", block).replace("epochs=10", "epochs=2")
+        exec(compile(block, "README.md", "exec"), names)
+
+    assert sorted(path.name for path in tmp_path.glob("lrp_heatmaps/*.png"))
+    assert (tmp_path / "heatmaps.png").exists() and "sa_conv2d" in (tmp_path / "log.csv").read_text()
+    assert names["relevance"].shape == x.shape and names["values"].shape == x.shape
+    # those of the last way that it shows, masks
+    assert names["found"].stderr.shape == x.shape
