@@ -31,7 +31,7 @@ def integer(name, value, low):
     """Returns the int `value` if it is `low` or more, else raises a `ValueError`."""
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < low:
         raise ValueError(f"`{name}` must be an int, {low} or more. Received: {name}={value!r}")
-    return value
+    return int(value)
 
 
 def classes(name, y, n):

@@ -13,10 +13,10 @@ _BLOCK = 64
 # the number of masks, or at 2 where there are few: so the error that this makes falls as the random one.
 _HEAVIEST, _OF_FEW = 0.25, 2.0
 
-# How much of the mean of a mask is mixed into it, times the fourth root of the number of masks. Where all inputs of a
-# unit are absent it has nothing but its bias, near the kink of ReLU, and a gradient just there tells nothing of the
-# rest of a player's way.
-_MIXED = 0.4
+# How much of the chance t is mixed into a mask: the first number over the fourth root of the number of masks, or the
+# second where that is more. Where all inputs of a unit are absent it has nothing but its bias, near the kink of ReLU,
+# and a gradient just there tells nothing of the rest of a player's way. Few masks take more, to be more alike.
+_MIXED, _MIXED_ALWAYS = 0.4, 0.1
 
 # The density of t: parts of [0, 1] in which it is constant, the width of the kernel that smooths it, and what it has
 # everywhere, in units of its mean.
@@ -26,10 +26,10 @@ _PARTS, _WIDTH, _FLOOR = 200, 0.08, 0.2
 class Masks:
     """`(values, stderr)` of a batch, by `(x - baseline) * gradient` where each player is present with probability t.
 
-    A player's gain is its gradient's mean between where it is absent and where it is present; both are mixed with a
-    little of the mask's mean, t, which leaves that as it is. Drawn by t, it is present in a part t of all masks; so a
-    gradient has the weight `1/(2t)` where its player is present and `1/(2(1 - t))` where it is absent, cut where it is
-    large, and for all t the same on average.
+    A player's gain is its gradient's mean between where it is absent and where it is present; masks are mixed with a
+    little of t, which on average leaves the values of a quadratic function as they are. Drawn by t, a player is present
+    in a part t of all masks; so a gradient has the weight `1/(2t)` where its player is present and `1/(2(1 - t))` where
+    it is absent, cut where it is large, and for all t the same on average.
 
     The pilots, a quarter of the masks but `_BLOCK` at most, have t spread evenly over [0, 1]. From the size of their
     gains each image gets a density of t for the rest (Neyman allocation), since a classifier that is sure has no
@@ -42,7 +42,7 @@ class Masks:
         # two at least, for an error
         self.block = min(max(n // 4, 2), n, _BLOCK)
         self.heaviest = max(_OF_FEW, _HEAVIEST * np.sqrt(n))
-        self.mixed = _MIXED / n**0.25
+        self.mixed = max(_MIXED / n**0.25, _MIXED_ALWAYS)
         self.model, self.gradient = model, compiled(self._gradient, model.variables)
 
     def __call__(self, x, baseline, chosen):

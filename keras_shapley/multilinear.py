@@ -75,8 +75,8 @@ def fast_shapley_values(
         method: `"moments"` carries mean and variance of what is present through the network, layer by layer, and takes
             one gradient of both at each of `n` Gauss-Legendre nodes in t: with 4 of them and 16 samples about thirty
             gradients of the model by their passes, and two to six times that by the clock. `"masks"` is a mean of
-            `(x - baseline) * gradient` over `n` random masks, a quarter of them evenly over t, the rest where these
-            found large gradients; for any differentiable model.
+            `(x - baseline) * gradient` over `n` random masks, mixed with a little of t, a quarter of them evenly
+            over t, the rest where these found large gradients; for any differentiable model.
         n: number of nodes, or of masks; by default 4 for `"moments"` and 64 for `"masks"`.
         n_samples: of `"moments"`, the random coalitions at each node whose variance in the network corrects that of
             independent neighbours, a factor for each channel; 2 or more, or 0 for none. They are not differentiated.

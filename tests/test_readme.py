@@ -33,7 +33,7 @@ class Batches(keras.utils.PyDataset):
 
 @pytest.mark.skipif(keras.backend.backend() != "torch", reason="once, where nothing is compiled")
 def test_the_code_runs_as_it_stands(tmp_path, monkeypatch, rng):
-    # names of layers are counted from here, and weights for images would come from a network
+    # names of layers are counted from here, and weights would be downloaded
     keras.utils.clear_session()
     small = functools.partial(keras.applications.ResNet50V2, weights=None, input_shape=(32, 32, 3), classes=10)
     monkeypatch.setattr(keras.applications, "ResNet50V2", small)
@@ -45,7 +45,7 @@ def test_the_code_runs_as_it_stands(tmp_path, monkeypatch, rng):
         block = re.sub(r"SAConv2D\(\d+,", "SAConv2D(2,", block).replace("epochs=10", "epochs=2")
         exec(compile(block, "README.md", "exec"), names)
 
-    assert sorted(path.name for path in tmp_path.glob("lrp_heatmaps/*.png"))
+    assert len(list(tmp_path.glob("lrp_heatmaps/*.png"))) == 2
     assert (tmp_path / "heatmaps.png").exists() and "sa_conv2d" in (tmp_path / "log.csv").read_text()
     assert names["relevance"].shape == x.shape and names["values"].shape == x.shape
     # those of the last way that it shows, masks
