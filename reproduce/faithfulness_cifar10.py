@@ -21,7 +21,8 @@ insertion (higher is better) and infidelity (lower is better) are of pixels: mea
 counted in passes through the network of which a gradient has three, without the paths of LRP's softmax and without what
 is elementwise. The gradient of a network with ShapLU, plain or integrated, is the one that it trains with. LRP merges
 BatchNormalization into the layer behind. Moments and masks estimate what pixels add that come one by one, and *moments
-of patches* what patches add, as the truth does.
+of patches* what patches add, as the truth does. Rows of masks before commit 0a92bb2, which mixes masks with a little of
+their expected value, are of unmixed ones; on MNIST conv nets had 0.001 to 0.012 less by these, of 32 and 64.
 """
 EXAMPLES = """\
 examples:
