@@ -14,11 +14,6 @@ README = (pathlib.Path(__file__).resolve().parents[1] / "README.md").read_text()
 BLOCKS = re.findall(r"^```python\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
 
 
-class MyLayer(keras.layers.Layer):
-    def call(self, x):
-        return x
-
-
 class Batches(keras.utils.PyDataset):
     def __init__(self, x, y):
         super().__init__()
@@ -39,8 +34,8 @@ def test_the_code_runs_as_it_stands(tmp_path, monkeypatch, rng):
     monkeypatch.setattr(keras.applications, "ResNet50V2", small)
     monkeypatch.chdir(tmp_path)
     x, y = rng.uniform(size=(2, 32, 32, 3)).astype("float32"), np.array([1, 3])
-    names = {"x": x, "y": y, "dataset": Batches(x, y), "MyLayer": MyLayer, "my_rule": ks.rules.Epsilon(0.1)}
-    names |= {f"{axis}_{part}": value for axis, value in (("x", x), ("y", y)) for part in ("train", "test")}
+    names = {"x": x, "x_train": x, "x_test": x, "y": y, "y_train": y, "y_test": y, "dataset": Batches(x, y)}
+    names |= {"MyLayer": keras.layers.Identity, "my_rule": ks.rules.Epsilon(0.1)}
     for block in BLOCKS:
         block = re.sub(r"SAConv2D\(\d+,", "SAConv2D(2,", block).replace("epochs=10", "epochs=2")
         exec(compile(block, "README.md", "exec"), names)
