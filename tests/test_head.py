@@ -126,8 +126,8 @@ def test_a_model_of_logits_is_explained_as_logits_unless_asked(rng):
     x = rng.normal(size=(1, 5))
     logits = x[0] @ kernel + bias
     found = ks.LRP(model).explain(x, 0)
-    np.testing.assert_allclose(found.head_total, logits[:1], rtol=1e-5)
-    np.testing.assert_allclose(found.head[0], [logits[0], 0, 0], rtol=1e-5)
+    np.testing.assert_allclose(found.head_total, logits[:1], rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(found.head[0], [logits[0], 0, 0], rtol=1e-5, atol=1e-6)
     assert found.head_paths == 0 and found.head_baseline[0] == 0 and not found.head_stderr.any()
     check_game(
         lambda **options: ks.LRP(model, head="softmax", **options).explain(x, 0),
@@ -150,7 +150,7 @@ def test_the_logit_below_a_softmax(end, rng):
     kernel, bias = model.get_weights()[1:]
     x = rng.normal(size=(2, 5))
     found = ks.LRP(model, head="linear").explain(x, 1)
-    np.testing.assert_allclose(found.head_total, (x @ kernel + bias)[:, 1], rtol=1e-5)
+    np.testing.assert_allclose(found.head_total, (x @ kernel + bias)[:, 1], rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(total(found.input), found.head_total, atol=1e-4)
     features = x * kernel[:, 1] + bias[1] / 5  # eq. (2) from r = logit
     np.testing.assert_allclose(found.layers["features"], features, rtol=1e-4, atol=1e-5)
@@ -272,7 +272,7 @@ def test_a_softmax_of_one_output_is_explained_as_its_logit(rng):
         ks.LRP(model)(x)
     found = ks.LRP(model, head="linear").explain(x)
     kernel, bias = (ops.convert_to_numpy(weight) for weight in model.layers[-1].weights)
-    np.testing.assert_allclose(found.head_total, (x @ kernel + bias)[:, 0], rtol=1e-5)
+    np.testing.assert_allclose(found.head_total, (x @ kernel + bias)[:, 0], rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize(
