@@ -22,7 +22,7 @@ NAMES = "integrated gradients", "moments", "masks 64"
 FEW, MORE = 120, {"mlp": 1080, "conv": 120}
 # images of the plain gradient, about as many as take the least time each
 AT_ONCE = {"mlp": 2048, "conv": 256}
-REPEATS = 5
+REPEATS = 10
 TITLE = f"""\
 # How long fast Shapley values take
 
@@ -30,7 +30,7 @@ Made by `python reproduce/explanation_times.py`: the networks of the study on MN
 an image as the study counts them. *Measured*: time of a further image over that of its plain gradient, of which
 {AT_ONCE["mlp"]:,} (MLP) or {AT_ONCE["conv"]} (conv) are taken at once by what was compiled before, with a 95 % interval
 over {REPEATS} rounds in which all had their turn. *Of a call*: what a call takes besides, mostly to compile, in further
-images.
+images, with its interval.
 """
 
 
@@ -57,11 +57,11 @@ def of_network(name, activation, seed):
     for method in NAMES:
         few, many = (seconds[f"{method}, {size} images"] for size in sizes)
         of_image = (many - few) / MORE[name]
-        ratio = timing.ratio(of_image, seconds["gradient"] / at_once, rng)
-        seen = ratio["interval"][0] > 0
-        of_call = float(np.median(few) / np.median(of_image)) - FEW if seen else None
+        measured = timing.ratio(of_image, seconds["gradient"] / at_once, rng)
+        seen = measured["interval"][0] > 0
+        of_call = timing.ratio(few - FEW * of_image, of_image, rng) if seen else None
         row = {"network": name, "activation": activation, "method": method, "counted": METHODS[method][0]}
-        rows.append(row | ratio | {"of_call": of_call})
+        rows.append(row | measured | {"of_call": of_call})
     return rows
 
 
@@ -70,7 +70,9 @@ def cells(row):
     words = [row["network"], row["activation"], row["method"], f"{row['counted']:.3g}"]
     if row["of_call"] is None:
         return [*words, "hidden by noise", ""]
-    return [*words, benchmark.in_words(row), f"{row['of_call']:.3g}"]
+    low, high = row["of_call"]["interval"]
+    of_call = f"{row['of_call']['ratio']:.3g} ({low:.3g} to {high:.3g})" if low > 0 else "hidden by noise"
+    return [*words, benchmark.in_words(row), of_call]
 
 
 TIMES = benchmark.Benchmark(

@@ -62,10 +62,14 @@ def test_what_a_call_takes_is_told_from_what_an_image_takes(monkeypatch):
     assert len(rows) == 2 * len(script.NAMES)
     for row in rows:
         assert row["ratio"] == pytest.approx(20) and row["interval"] == pytest.approx([20, 20])
-        assert row["of_call"] == pytest.approx(150)
+        assert row["of_call"]["ratio"] == pytest.approx(150)
+        assert row["of_call"]["interval"] == pytest.approx([150, 150])
 
 
 def test_what_the_noise_hides_is_no_result(monkeypatch):
     Clock(monkeypatch, NONE, of_call=3, of_image=0)
     row, *_ = script.of_network("mlp", "relu", 0)
     assert script.cells(row) == ["mlp", "relu", "integrated gradients", "30", "hidden by noise", ""]
+    Clock(monkeypatch, NONE, of_call=-0.001, of_image=0.02)
+    row, *_ = script.of_network("mlp", "relu", 0)
+    assert script.cells(row)[-2:] == ["20.00 (20.00 to 20.00)", "hidden by noise"]
