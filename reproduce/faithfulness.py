@@ -23,9 +23,10 @@ The gradient of a network with ShapLU, plain or integrated, is the one that it t
 """
 EXAMPLES = """\
 examples:
-  python faithfulness.py                          24 networks: hours
-  python faithfulness.py --only 'mlp/*/seed0'     a network of each kind
-  python faithfulness.py --quick                  a first look, without much to learn from
+  python faithfulness.py                              24 networks: hours
+  python faithfulness.py --only 'mlp/*/seed0'         a network of each kind
+  python faithfulness.py --only 'conv/*' --epochs 1   networks trained for less, for a table beside the others
+  python faithfulness.py --quick                      a first look, without much to learn from
 
 The directory --out gets faithfulness.jsonl, a line for each network, faithfulness.md, faithfulness.png (nearness
 against cost) and faithfulness_maps.png. What is killed goes on where it was by the same command. Environment:

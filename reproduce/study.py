@@ -59,6 +59,8 @@ NEARNESS = {
 }
 CHEAP = ("deletion", "insertion", "infidelity")
 EQ2, EQ2_WITHOUT = "eq. (2)", "eq. (2) without b/n"
+# what is told of networks that were trained for less
+OF_TRAINING = ("gradient x input", EQ2, EQ2_WITHOUT, "integrated gradients", "moments", "masks 32", "masks 64")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -138,7 +140,7 @@ def one(study, file, out, run):
         measured[name] |= nearness(by_player(players, part[:n_truth]), values, present)
 
     if run["seed"] == 0:
-        with files.replaced(out / _maps(study, run["model"], run["activation"])) as opened:
+        with files.replaced(out / _maps(study, run)) as opened:
             maps = {name: np.float16(_grey(part[:SHOWN])) for name, part in found.items()}
             side = x.shape[1] // study.patch
             maps["Shapley values"] = values[:SHOWN].reshape(-1, side, side)
@@ -198,8 +200,8 @@ def _grey(values):
     return values.reshape(*values.shape[:3], -1).sum(axis=-1)
 
 
-def _maps(study, model, activation):
-    return f"{study.name}_{model}_{activation}.npz"
+def _maps(study, run):
+    return f"{study.name}_{run['model']}_{run['activation']}_{run['epochs']}.npz"
 
 
 def _rounded(values):
@@ -252,26 +254,31 @@ def write(study, found, out):
             cells += [f"{np.mean(of(rows, name, measure)):.4g}" if has_all else "" for measure in CHEAP]
             lines.append(f"| {' | '.join(cells)} |")
         lines.append("")
-    text = "\n".join([*lines, *questions(found, rng), "", *experiment.origins(found)]) + "\n"
+    lines += [*questions(found, rng), "", *of_training(found, rng), *experiment.origins(found)]
+    text = "\n".join(lines) + "\n"
     files.write(out / f"{study.name}.md", text)
     costs(study, found, out)
     maps(study, found, out)
     return text
 
 
-def groups(found):
-    """`(model, activation, rows)`, activations in the order of `KINDS`, rows by seed.
+def comparable(found):
+    """`(model, activation, several)`, activations in the order of `KINDS`; several lists of rows by their epochs.
 
-    Of rows that cannot be compared, those with the most images for the truth, then with the most epochs.
+    Those of a list can be compared, and are by seed. Of all rows those with the most images for the truth count.
     """
     models = list(dict.fromkeys(row["run"]["model"] for row in found))
     keys = {(row["run"]["model"], row["run"]["activation"]) for row in found}
     for model, activation in sorted(keys, key=lambda key: (models.index(key[0]), list(KINDS).index(key[1]))):
         own = [row for row in found if (row["run"]["model"], row["run"]["activation"]) == (model, activation)]
         most = max(map(_images, own))
-        kinds = experiment.by_kind([row for row in own if _images(row) == most])
-        # in the order of their epochs
-        yield model, activation, sorted(list(kinds.values())[-1], key=_seed)
+        by_kind = experiment.by_kind([row for row in own if _images(row) == most])
+        yield model, activation, [sorted(rows, key=_seed) for rows in by_kind.values()]
+
+
+def groups(found):
+    """`(model, activation, rows)`, of what is comparable the rows with the most epochs."""
+    return [(model, activation, several[-1]) for model, activation, several in comparable(found)]
 
 
 def _images(row):
@@ -325,6 +332,24 @@ def _gain_without(rows):
     return of(rows, EQ2_WITHOUT, "correlation") - of(rows, EQ2, "correlation")
 
 
+def of_training(found, rng):
+    """Lines of a table on networks that were trained for less, too; none where there are no such rows."""
+    lines = []
+    for model, activation, several in comparable(found):
+        epochs = [rows[0]["run"]["epochs"] for rows in several]
+        fewer = [rows for rows, n in zip(several, epochs) if n < epochs[-1]]
+        for rows in [*fewer, several[-1]] if fewer else []:
+            accuracy = experiment.spread([row["result"]["accuracy"] for row in rows])
+            cells = [model, activation, str(rows[0]["run"]["epochs"]), accuracy]
+            cells += [experiment.in_words(*interval(of(rows, name, "correlation"), rng)) for name in OF_TRAINING]
+            lines.append(f"| {' | '.join(cells)} |")
+    if not lines:
+        return []
+    head = experiment.markdown("", "", "epochs", "test accuracy", *OF_TRAINING)
+    words = "Correlation of what was trained for fewer epochs, by `--epochs`, beside that of the tables above."
+    return ["## What does training do?", "", words, "", *head, *lines, ""]
+
+
 def costs(study, found, out):
     """Draws the correlation of each method against its cost, a panel for each network."""
     models = list(dict.fromkeys(model for model, _, _ in groups(found)))
@@ -362,14 +387,18 @@ def _annotate(axes, points):
 
 def maps(study, found, out):
     """Draws some images with the attributions of every method, for the networks with ReLU and those with SA."""
-    kinds = [(model, activation) for model, activation, _ in groups(found) if activation in ("relu", "sa")]
-    paths = {kind: out / _maps(study, *kind) for kind in kinds if (out / _maps(study, *kind)).exists()}
+    files_of = {
+        f"{model}, {activation}": out / _maps(study, rows[0]["run"])
+        for model, activation, rows in groups(found)
+        if activation in ("relu", "sa")
+    }
+    paths = {kind: path for kind, path in files_of.items() if path.exists()}
     if not paths:
         return
     figure = Figure(figsize=(1.15 * len(METHODS) + 4.5, 6.0 * len(paths)), layout="constrained")
     FigureCanvasAgg(figure)
     for part, (kind, path) in zip(np.atleast_1d(figure.subfigures(len(paths), 1)), paths.items()):
-        part.suptitle(", ".join(kind))
+        part.suptitle(kind)
         with np.load(path) as file:
             names = ["image", "Shapley values", *(name for name in file if name not in ("image", "Shapley values"))]
             places = part.subplots(len(file["image"]), len(names), squeeze=False)

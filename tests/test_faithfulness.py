@@ -70,6 +70,24 @@ def test_runs_are_compared_by_seed_and_with_their_like(monkeypatch):
     assert lines[-1] == "" and not any("mean over these" in line for line in lines)
 
 
+def test_networks_trained_for_less_have_a_table_of_their_own(tmp_path, monkeypatch):
+    """Beside the same ones trained for longer, and they change nothing in the other tables."""
+    monkeypatch.setattr(study, "DRAWS", 20)
+    found = [row(activation, seed, [0.6] * 3, [0.7] * 3) for activation in ("relu", "sa") for seed in range(2)]
+    before = study.write(faithfulness.STUDY, found, tmp_path)
+    assert "epochs" not in before
+    short = [row("relu", seed, [0.8] * 3, [0.9] * 3, epochs=1) for seed in range(2)]
+    # neither of fewer images nor of other backends
+    others = [row("sa", 0, [0.1], [0.1], epochs=1), {**row("sa", 0, [0.1] * 3, [0.1] * 3), "backend": "jax"}]
+    text = study.write(faithfulness.STUDY, [*short, *others[:1], *found], tmp_path)
+    start, end = text.index("## What does training do?"), text.index("- 7 runs")
+    assert text[:start] == before[: before.index("- 4 runs")]
+    one, five = text[start:end].strip().splitlines()[-2:]
+    assert one.startswith("| mlp | relu | 1 | 0.9700 ± 0.0000 (2) | 0.800 (0.800 to 0.800) |") and "| 0.900 (" in one
+    assert five.startswith("| mlp | relu | 5 | 0.9700 ± 0.0000 (2) | 0.600 (0.600 to 0.600) |") and "| 0.700 (" in five
+    assert study.of_training([*found, others[1]], np.random.default_rng(0)) == []
+
+
 @pytest.mark.parametrize("statistic", [np.mean, np.median])
 @pytest.mark.parametrize("between_seeds", [0.0, 0.3, 1.0])
 def test_the_interval_covers_where_all_seeds_share_their_images(between_seeds, statistic, rng, monkeypatch):
