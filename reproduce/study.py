@@ -237,7 +237,7 @@ def write(study, found, out):
     """Writes the table and the pictures; returns the text."""
     rng, lines = np.random.default_rng(0), [study.title]
     for model, activation, rows in groups(found):
-        accuracy = experiment.spread([row["result"]["accuracy"] for row in rows])
+        accuracy = _accuracy(rows)
         noise = np.array([row["result"]["noise"] for row in rows])
         ceiling = np.sqrt(np.maximum(1 - np.square(noise), 0)).mean()
         lines += [f"## {model}, {activation}", ""]
@@ -289,6 +289,15 @@ def _seed(row):
     return row["run"]["seed"]
 
 
+def _epochs(rows):
+    """Of rows that can be compared."""
+    return rows[0]["run"]["epochs"]
+
+
+def _accuracy(rows):
+    return experiment.spread([row["result"]["accuracy"] for row in rows])
+
+
 def of_shared_seeds(*several):
     """Of each of several lists of rows those whose seed is in all lists; empty where their images are not the same."""
     shared = set.intersection(*(set(map(_seed, rows)) for rows in several))
@@ -336,12 +345,11 @@ def of_training(found, rng):
     """Lines of a table on networks that were trained for less, too; none where there are no such rows."""
     lines = []
     for model, activation, several in comparable(found):
-        epochs = [rows[0]["run"]["epochs"] for rows in several]
-        fewer = [rows for rows, n in zip(several, epochs) if n < epochs[-1]]
-        for rows in [*fewer, several[-1]] if fewer else []:
-            accuracy = experiment.spread([row["result"]["accuracy"] for row in rows])
-            cells = [model, activation, str(rows[0]["run"]["epochs"]), accuracy]
-            cells += [experiment.in_words(*interval(of(rows, name, "correlation"), rng)) for name in OF_TRAINING]
+        longest = several[-1]
+        fewer = [rows for rows in several if _epochs(rows) < _epochs(longest)]
+        for rows in [*fewer, longest] if fewer else []:
+            means = (interval(of(rows, name, "correlation"), rng) for name in OF_TRAINING)
+            cells = [model, activation, str(_epochs(rows)), _accuracy(rows), *(experiment.in_words(*m) for m in means)]
             lines.append(f"| {' | '.join(cells)} |")
     if not lines:
         return []
