@@ -10,22 +10,8 @@ from keras import layers, ops
 from test_linear_rules import BIAS, call_of, propagate
 
 import keras_shapley as ks
+from keras_shapley import rules
 from keras_shapley._graph import trace
-from keras_shapley.rules import (
-    AbsoluteSum,
-    Airport,
-    CentredScale,
-    EqualSplit,
-    LargerOperand,
-    Lookup,
-    Move,
-    OneOperand,
-    Pass,
-    Proportional,
-    Resize,
-    Sum,
-    WinnerTakesAll,
-)
 
 
 def airport_by_enumeration(x):
@@ -45,7 +31,7 @@ def airport_by_enumeration(x):
 )
 def test_max_pooling_deals_by_the_airport_game(x):
     call = call_of(layers.MaxPooling2D(2), (2, 2, 1))
-    (found,) = propagate(Airport(), call, [np.reshape(x, (1, 2, 2, 1))], np.full((1, 1, 1, 1), 7.0))
+    (found,) = propagate(rules.Airport(), call, [np.reshape(x, (1, 2, 2, 1))], np.full((1, 1, 1, 1), 7.0))
     top = max(x)
     expected = airport_by_enumeration(x) / top * 7 if top > 0 else np.full(4, 7 / 4)
     np.testing.assert_allclose(found.ravel(), expected, rtol=1e-5)
@@ -57,7 +43,7 @@ def test_large_windows_are_dealt_as_small_ones_are(m, rng):
     call = call_of(layers.GlobalMaxPooling1D(), (m, 2))
     x = np.round(rng.normal(size=(3, m, 2)), 1)
     x[:, 0] = 0.7
-    (found,) = propagate(Airport(), call, [x], np.ones((3, 2)))
+    (found,) = propagate(rules.Airport(), call, [x], np.ones((3, 2)))
     for i, j in np.ndindex(3, 2):
         values = np.sort(np.maximum(x[i, :, j], 0))
         steps = np.diff(values, prepend=0) / np.arange(m, 0, -1)
@@ -77,7 +63,7 @@ def test_large_windows_are_dealt_as_small_ones_are(m, rng):
         (layers.GlobalMaxPooling3D(), (2, 2, 2, 2)),
     ],
 )
-@pytest.mark.parametrize("rule", [Airport(), WinnerTakesAll()])
+@pytest.mark.parametrize("rule", [rules.Airport(), rules.WinnerTakesAll()])
 def test_max_pooling_conserves_in_every_geometry(layer, shape, rule, rng):
     call = call_of(layer, shape)
     x = rng.normal(size=(3, *shape))
@@ -92,7 +78,7 @@ def test_padding_of_max_pooling_is_no_player():
     call = call_of(layers.MaxPooling2D(3, strides=3, padding="same"), (4, 4, 1))
     relevance = np.zeros((1, 2, 2, 1))
     relevance[0, 0, 0] = 1
-    (found,) = propagate(Airport(), call, [-np.ones((1, 4, 4, 1))], relevance)
+    (found,) = propagate(rules.Airport(), call, [-np.ones((1, 4, 4, 1))], relevance)
     # TensorFlow's convention pads 1 before and 1 after: the first window holds rows and columns 0 and 1
     expected = np.zeros((4, 4))
     expected[:2, :2] = 1 / 4
@@ -103,7 +89,7 @@ def test_zero_padding_in_front_of_max_pooling_is_no_player():
     inputs = keras.Input((2, 2, 1))
     model = keras.Model(inputs, layers.MaxPooling2D(2)(layers.ZeroPadding2D(1)(inputs)))
     padded = np.pad(-np.ones((1, 2, 2, 1)), [(0, 0), (1, 1), (1, 1), (0, 0)])
-    (found,) = propagate(Airport(), trace(model).calls[-1], [padded], np.ones((1, 2, 2, 1)))
+    (found,) = propagate(rules.Airport(), trace(model).calls[-1], [padded], np.ones((1, 2, 2, 1)))
     np.testing.assert_allclose(found[0, 1:3, 1:3, 0], 1)
     np.testing.assert_allclose(found.sum(), 4)
 
@@ -112,7 +98,7 @@ def test_zero_padding_in_front_of_max_pooling_is_no_player():
 def test_average_pooling_shares_in_proportion(layer, rng):
     x = rng.uniform(1, 2, size=(2, 5, 5, 3))
     relevance = rng.normal(size=layer.compute_output_shape((2, 5, 5, 3)))
-    (found,) = propagate(Proportional(), call_of(layer, (5, 5, 3)), [x], relevance)
+    (found,) = propagate(rules.Proportional(), call_of(layer, (5, 5, 3)), [x], relevance)
     if isinstance(layer, layers.GlobalAveragePooling2D):
         np.testing.assert_allclose(found, x / x.sum(axis=(1, 2), keepdims=True) * relevance[:, None, None], rtol=1e-4)
     np.testing.assert_allclose(found.sum(axis=(1, 2)), relevance.reshape(2, -1, 3).sum(axis=1), rtol=1e-4, atol=1e-5)
@@ -121,7 +107,7 @@ def test_average_pooling_shares_in_proportion(layer, rng):
 def test_addends_share_in_proportion_also_when_they_broadcast(rng):
     one, other = rng.normal(size=(2, 3, 4)), rng.normal(size=(2, 1, 4))
     relevance = rng.normal(size=(2, 3, 4))
-    a, b = propagate(Sum(), call_of(layers.Add(), (3, 4), (1, 4)), [one, other], relevance)
+    a, b = propagate(rules.Sum(), call_of(layers.Add(), (3, 4), (1, 4)), [one, other], relevance)
     np.testing.assert_allclose(a, one / (one + other) * relevance, rtol=1e-3)
     np.testing.assert_allclose(b, (other / (one + other) * relevance).sum(axis=1, keepdims=True), rtol=1e-3)
 
@@ -131,7 +117,7 @@ def test_addends_can_share_by_their_absolute_values(layer, rng):
     one, other = rng.normal(size=(2, 3, 4)), rng.normal(size=(2, 1, 4))
     one[0, 0, 0] = other[0, 0, 0] = 0
     relevance = rng.normal(size=(2, 3, 4))
-    a, b = propagate(AbsoluteSum(), call_of(layer, (3, 4), (1, 4)), [one, other], relevance)
+    a, b = propagate(rules.AbsoluteSum(), call_of(layer, (3, 4), (1, 4)), [one, other], relevance)
     size = np.abs(one) + np.abs(other)
     share = np.where(size > 0, np.abs(one) / np.where(size > 0, size, 1), 1 / 2)
     np.testing.assert_allclose(a, share * relevance, rtol=1e-5, atol=1e-6)
@@ -142,11 +128,11 @@ def test_a_constant_addend_is_no_player(rng):
     inputs = keras.Input((4,))
     (call,) = trace(keras.Model(inputs, inputs + 5.0)).calls
     relevance = rng.normal(size=(2, 4))
-    (found,) = propagate(Sum(), call, [rng.normal(size=(2, 4))], relevance)
+    (found,) = propagate(rules.Sum(), call, [rng.normal(size=(2, 4))], relevance)
     np.testing.assert_allclose(found, relevance, rtol=1e-6)
 
 
-@pytest.mark.parametrize("rule", [Sum(), AbsoluteSum()])
+@pytest.mark.parametrize("rule", [rules.Sum(), rules.AbsoluteSum()])
 def test_of_several_addends_a_constant_one_is_no_player(rule, rng):
     inputs, constant = keras.Input((4,)), rng.normal(size=(1, 4)).astype("float32")
     model = keras.Model(inputs, layers.Add()([inputs, 2.0 * inputs, constant]))
@@ -160,7 +146,7 @@ def test_of_several_factors_a_constant_one_is_no_player(rng):
     inputs, constant = keras.Input((4,)), rng.normal(size=(1, 4)).astype("float32")
     model = keras.Model(inputs, layers.Multiply()([inputs, inputs, constant]))
     relevance, x = rng.normal(size=(2, 4)), rng.normal(size=(2, 4))
-    found = propagate(EqualSplit(), trace(model).calls[-1], [x, x], relevance)
+    found = propagate(rules.EqualSplit(), trace(model).calls[-1], [x, x], relevance)
     np.testing.assert_allclose(found, [relevance / 2] * 2, rtol=1e-6)
 
 
@@ -168,7 +154,7 @@ def test_a_tensor_added_to_itself_gets_all(rng):
     inputs = keras.Input((4,))
     (call,) = trace(keras.Model(inputs, inputs + inputs)).calls
     x, relevance = rng.normal(size=(2, 4)), rng.normal(size=(2, 4))
-    found = propagate(Sum(), call, [x, x], relevance)
+    found = propagate(rules.Sum(), call, [x, x], relevance)
     np.testing.assert_allclose(sum(found), relevance, rtol=1e-5)
 
 
@@ -176,7 +162,7 @@ def test_factors_share_equally_as_shapley_values_do(rng):
     """The product of two factors is there when both are: each order gives it to the one that comes last."""
     one, gate = rng.normal(size=(2, 3, 3, 4)), rng.normal(size=(2, 1, 1, 4))
     relevance = rng.normal(size=(2, 3, 3, 4))
-    a, b = propagate(EqualSplit(), call_of(layers.Multiply(), (3, 3, 4), (1, 1, 4)), [one, gate], relevance)
+    a, b = propagate(rules.EqualSplit(), call_of(layers.Multiply(), (3, 3, 4), (1, 1, 4)), [one, gate], relevance)
     np.testing.assert_allclose(a, relevance / 2, rtol=1e-6)
     np.testing.assert_allclose(b, relevance.sum(axis=(1, 2), keepdims=True) / 2, rtol=1e-5, atol=1e-6)
 
@@ -185,7 +171,7 @@ def test_a_constant_factor_is_no_player(rng):
     inputs = keras.Input((4,))
     (call,) = trace(keras.Model(inputs, inputs * 3.0)).calls
     relevance = rng.normal(size=(2, 4))
-    (found,) = propagate(EqualSplit(), call, [rng.normal(size=(2, 4))], relevance)
+    (found,) = propagate(rules.EqualSplit(), call, [rng.normal(size=(2, 4))], relevance)
     np.testing.assert_allclose(found, relevance, rtol=1e-6)
 
 
@@ -193,7 +179,7 @@ def test_a_constant_factor_is_no_player(rng):
 def test_upsampling_conserves(interpolation, rng):
     x, relevance = rng.uniform(1, 2, size=(2, 3, 4, 2)), rng.normal(size=(2, 6, 8, 2))
     call = call_of(layers.UpSampling2D(2, interpolation=interpolation), (3, 4, 2))
-    (found,) = propagate(Resize(), call, [x], relevance)
+    (found,) = propagate(rules.Resize(), call, [x], relevance)
     np.testing.assert_allclose(found.sum(axis=(1, 2)), relevance.sum(axis=(1, 2)), rtol=1e-4, atol=1e-4)
     if interpolation == "nearest":
         np.testing.assert_allclose(found, relevance.reshape(2, 3, 2, 4, 2, 2).sum(axis=(2, 4)), rtol=1e-4, atol=1e-5)
@@ -209,7 +195,7 @@ def test_layer_normalization_with_constant_deviation_is_its_dense_matrix(rng):
     y = gamma / deviation * (x @ matrix.T)
     relevance = y * rng.normal(size=y.shape)
     messages = x[..., None, :] * (gamma[:, None] * matrix) / deviation[..., None] / y[..., None] * relevance[..., None]
-    (found,) = propagate(CentredScale(), call, [x], relevance)
+    (found,) = propagate(rules.CentredScale(), call, [x], relevance)
     np.testing.assert_allclose(found, messages.sum(axis=-2), rtol=1e-3, atol=1e-4)
 
 
@@ -220,7 +206,7 @@ def test_group_normalization_with_constant_deviation_is_its_dense_matrix(groups,
     x = rng.normal(size=(2, *shape))
     gamma = keras.ops.convert_to_numpy(layer.gamma).astype("float64")
     relevance = rng.normal(size=x.shape)
-    (found,) = propagate(CentredScale(), call, [x], relevance)
+    (found,) = propagate(rules.CentredScale(), call, [x], relevance)
 
     n = int(np.prod(shape))
     channel = (np.indices(shape)[axis % len(x.shape) - 1]).ravel()
@@ -242,14 +228,14 @@ def test_group_normalization_with_constant_deviation_is_its_dense_matrix(groups,
 @pytest.mark.parametrize("layer", [layers.UnitNormalization(), layers.RMSNormalization()])
 def test_a_norm_without_a_centre_is_a_constant(layer, rng):
     relevance = rng.normal(size=(2, 4))
-    (found,) = propagate(CentredScale(), call_of(layer, (4,)), [rng.normal(size=(2, 4))], relevance)
+    (found,) = propagate(rules.CentredScale(), call_of(layer, (4,)), [rng.normal(size=(2, 4))], relevance)
     np.testing.assert_allclose(found, relevance, rtol=1e-6)
 
 
 def test_a_token_takes_the_relevance_of_its_vector(rng):
     model = keras.Sequential([keras.Input((3,), dtype="int32"), layers.Embedding(7, 4)])
     relevance = rng.normal(size=(2, 3, 4))
-    (found,) = propagate(Lookup(), trace(model).calls[-1], [rng.integers(7, size=(2, 3))], relevance)
+    (found,) = propagate(rules.Lookup(), trace(model).calls[-1], [rng.integers(7, size=(2, 3))], relevance)
     np.testing.assert_allclose(found, relevance.sum(axis=2), rtol=1e-5)
 
 
@@ -271,10 +257,10 @@ def test_each_step_is_explained_as_it_is_alone(rng):
 @pytest.mark.parametrize(
     "make, rule",
     [
-        (lambda x: x / 255.0, OneOperand()),
-        (lambda x: x**2, OneOperand()),
-        (lambda x: 1.0 / x, OneOperand()),
-        (lambda x: ops.maximum(x, 1.5), LargerOperand()),
+        (lambda x: x / 255.0, rules.OneOperand()),
+        (lambda x: x**2, rules.OneOperand()),
+        (lambda x: 1.0 / x, rules.OneOperand()),
+        (lambda x: ops.maximum(x, 1.5), rules.LargerOperand()),
     ],
 )
 def test_one_tensor_beside_constants_is_n_equal_to_1(make, rule, rng):
@@ -289,7 +275,7 @@ def test_a_quotient_of_tensors_has_no_rule(rng):
     one, other = keras.Input((4,)), keras.Input((4,))
     (call,) = trace(keras.Model([one, other], one / other)).calls
     with pytest.raises(ValueError, match=r"OneOperand.*(Divide|TrueDivide)\) of 2 tensors"):
-        propagate(OneOperand(), call, [rng.normal(size=(2, 4))] * 2, rng.normal(size=(2, 4)))
+        propagate(rules.OneOperand(), call, [rng.normal(size=(2, 4))] * 2, rng.normal(size=(2, 4)))
 
 
 @pytest.mark.parametrize("make", [layers.Maximum(), lambda pair: ops.maximum(*pair)])
@@ -297,7 +283,7 @@ def test_the_larger_of_two_tensors_takes_all(make, rng):
     one, other = keras.Input((4,)), keras.Input((4,))
     (call,) = trace(keras.Model([one, other], make([one, other]))).calls
     a, b, relevance = (rng.normal(size=(2, 4)) for _ in range(3))
-    found = propagate(LargerOperand(), call, [a, b], relevance)
+    found = propagate(rules.LargerOperand(), call, [a, b], relevance)
     np.testing.assert_allclose(found[0], np.where(a > b, relevance, 0))
     np.testing.assert_allclose(found[1], np.where(a > b, 0, relevance))
 
@@ -384,13 +370,13 @@ def test_augmentation_does_nothing_in_inference(cls, rng):
 def test_elements_that_move_take_their_relevance_along(rng):
     one, other = rng.normal(size=(2, 3, 2)), rng.normal(size=(2, 3, 5))
     relevance = rng.normal(size=(2, 3, 7))
-    a, b = propagate(Move(), call_of(layers.Concatenate(), (3, 2), (3, 5)), [one, other], relevance)
+    a, b = propagate(rules.Move(), call_of(layers.Concatenate(), (3, 2), (3, 5)), [one, other], relevance)
     np.testing.assert_allclose(np.concatenate([a, b], axis=2), relevance, rtol=1e-6)
-    (back,) = propagate(Move(), call_of(layers.Reshape((6,)), (3, 2)), [one], rng.normal(size=(2, 6)))
+    (back,) = propagate(rules.Move(), call_of(layers.Reshape((6,)), (3, 2)), [one], rng.normal(size=(2, 6)))
     assert back.shape == one.shape
 
 
 def test_pass_refuses_what_mixes_elements(rng):
     call = call_of(layers.GlobalAveragePooling1D(), (3, 4))
     with pytest.raises(ValueError, match=r"Pass.*'global_average_pooling1d.*\(GlobalAveragePooling1D\)"):
-        propagate(Pass(), call, [rng.normal(size=(2, 3, 4))], rng.normal(size=(2, 4)))
+        propagate(rules.Pass(), call, [rng.normal(size=(2, 3, 4))], rng.normal(size=(2, 4)))
