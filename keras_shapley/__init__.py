@@ -1,11 +1,8 @@
 """Shapley activations and relevance propagation for Keras 3 (Li & Cui, arXiv 1909.06143)."""
 
-from keras_shapley import metrics, presets, rules
-from keras_shapley.callbacks import LRPHeatmaps
-from keras_shapley.convert import Conversion, to_relu, to_shapley
-from keras_shapley.explanation import Explanation
-from keras_shapley.games import ShapleyValues, exact_shapley_values, sampled_shapley_values
-from keras_shapley.initializers import SANormal
+from keras_shapley import metrics
+from keras_shapley.callbacks.gates import GateMonitor
+from keras_shapley.callbacks.heatmaps import LRPHeatmaps
 from keras_shapley.layers import (
     SAConv1D,
     SAConv2D,
@@ -13,6 +10,7 @@ from keras_shapley.layers import (
     SADense,
     SADepthwiseConv2D,
     SAEinsumDense,
+    SANormal,
     ShapLUConv1D,
     ShapLUConv2D,
     ShapLUConv3D,
@@ -20,11 +18,16 @@ from keras_shapley.layers import (
     ShapLUDepthwiseConv2D,
     ShapLUEinsumDense,
 )
-from keras_shapley.lrp import LRP
-from keras_shapley.monitor import GateMonitor
-from keras_shapley.multilinear import FastShapleyValues, fast_shapley_values
-from keras_shapley.plotting import plot_heatmaps
-from keras_shapley.shapley import neuron_shapley_values
+from keras_shapley.lrp import presets, rules
+from keras_shapley.lrp.explainer import LRP
+from keras_shapley.lrp.explanation import Explanation
+from keras_shapley.models.convert import Conversion, to_relu, to_shapley
+from keras_shapley.plotting.heatmaps import plot_heatmaps
+from keras_shapley.shapley.exact import exact_shapley_values
+from keras_shapley.shapley.fast import fast_shapley_values
+from keras_shapley.shapley.neuron import neuron_shapley_values
+from keras_shapley.shapley.result import FastShapleyValues, ShapleyValues
+from keras_shapley.shapley.sampled import sampled_shapley_values
 
 __version__ = "0.1.0"
 

@@ -12,9 +12,8 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_shapley._backend import inference
-from keras_shapley._validation import finite, integer, of_dtype, one_of, targets
-from keras_shapley.coalitions import evaluated
+from keras_shapley.models.evaluation import evaluated, inference
+from keras_shapley.utils.validation import finite, integer, of_dtype, one_of, targets
 
 
 def perturbation_curve(

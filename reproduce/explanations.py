@@ -14,7 +14,7 @@ from sensitivity import sensitivities, sensitivity
 
 import keras_shapley as ks
 from keras_shapley import rules
-from keras_shapley.linear import LINEAR_TYPES
+from keras_shapley.layers.linear_maps import LINEAR_TYPES
 
 # images at once
 BLOCK = 250

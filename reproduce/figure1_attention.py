@@ -19,7 +19,7 @@ from keras import ops
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from keras_shapley.activations import gate
+from keras_shapley.layers.activations import gate
 
 N = 10  # signals
 SUMS = (-4.0, -1.0, 4.0)  # of the signals that stay

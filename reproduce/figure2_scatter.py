@@ -15,7 +15,8 @@ from keras import ops
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from keras_shapley.activations import normal_cdf, shapley_activation
+from keras_shapley.layers.activations import shapley_activation
+from keras_shapley.layers.normal import normal_cdf
 
 SAMPLES, N = 1000, 5
 

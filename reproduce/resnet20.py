@@ -20,7 +20,7 @@ from keras import layers, ops
 from neurons import KINDS, neurons
 
 import keras_shapley as ks
-from keras_shapley import activations
+from keras_shapley.layers import activations
 
 LAYOUTS = ("paper", "units", "joint", "original")
 # Settings of the example, and so of the paper

@@ -3,7 +3,7 @@
 import numpy as np
 from keras import ops
 
-from keras_shapley._backend import compiled, vjp
+from keras_shapley.backend import compiled, vjp
 
 
 def sensitivities(model):

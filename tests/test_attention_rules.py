@@ -8,9 +8,9 @@ import pytest
 from keras import layers, ops
 
 import keras_shapley as ks
-from keras_shapley._backend import compiled
-from keras_shapley._graph import trace
-from keras_shapley.rules import Attention, Bilinear, Epsilon, SoftmaxTaylor
+from keras_shapley.backend import compiled
+from keras_shapley.lrp.rules import Attention, Bilinear, Epsilon, SoftmaxTaylor
+from keras_shapley.models.tracing import trace
 
 BIAS = keras.initializers.RandomNormal(stddev=0.3, seed=1)
 

@@ -9,7 +9,7 @@ import pytest
 from keras import layers, ops
 
 import keras_shapley as ks
-from keras_shapley.__main__ import main
+from keras_shapley.cli import main
 
 
 def save(model, path):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from keras import Variable, ops
 
-from keras_shapley.derivatives import elementwise, sum_of_squares
+from keras_shapley.backend.derivatives import elementwise, sum_of_squares
 
 
 def product(x, y):

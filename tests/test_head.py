@@ -234,8 +234,8 @@ def test_none_explains_the_predicted_class(rng):
 
 
 def test_a_very_large_head_stops_at_the_tolerance_and_says_so(rng, monkeypatch):
-    monkeypatch.setattr("keras_shapley.head.MAX_SAMPLES", 1000)
-    monkeypatch.setattr("keras_shapley.softmax._block_length", lambda pairs, size: 5)
+    monkeypatch.setattr("keras_shapley.lrp.head.MAX_SAMPLES", 1000)
+    monkeypatch.setattr("keras_shapley.shapley.softmax._block_length", lambda pairs, size: 5)
     model = head_model(layers.Dense(4, "softmax"))
     found = ks.LRP(model, head_method="sampled").explain(rng.normal(size=(1, 5)))
     assert 10 <= found.head_paths < 1000

@@ -8,7 +8,7 @@ import pytest
 from keras import layers
 
 import keras_shapley as ks
-from keras_shapley.incremental import first_dense
+from keras_shapley.shapley.first_dense import first_dense
 
 BIAS = keras.initializers.RandomNormal(stddev=0.5, seed=1)
 NORMALIZATION = {"mean": 0.3, "variance": 2.0}

@@ -7,7 +7,7 @@ import reference
 from keras import layers, ops
 
 import keras_shapley
-from keras_shapley.linear import LINEAR_TYPES, ConvMap, linear_map
+from keras_shapley.layers.linear_maps import LINEAR_TYPES, ConvMap, linear_map
 
 CASES = {
     "dense": (layers.Dense, dict(units=3), (2, 4)),

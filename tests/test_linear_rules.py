@@ -10,8 +10,8 @@ from keras import layers, ops
 
 import keras_shapley as ks
 from keras_shapley import rules
-from keras_shapley._backend import compiled
-from keras_shapley._graph import trace
+from keras_shapley.backend import compiled
+from keras_shapley.models.tracing import trace
 
 BIAS = keras.initializers.RandomNormal(stddev=0.3, seed=1)
 EPSILON = 1e-6
@@ -254,7 +254,7 @@ def test_rules_that_look_past_the_input_leave_the_margin_of_zero_padding_alone(r
 
 
 def call_in(model):
-    from keras_shapley._graph import trace
+    from keras_shapley.models.tracing import trace
 
     return trace(model).calls[-1]
 

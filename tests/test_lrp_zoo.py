@@ -9,7 +9,7 @@ import pytest
 from keras import ops, tree
 
 import keras_shapley as ks
-from keras_shapley._graph import trace
+from keras_shapley.models.tracing import trace
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / "reproduce"))
 

@@ -6,9 +6,9 @@ import pytest
 from keras import layers, ops
 
 import keras_shapley as ks
-from keras_shapley._graph import trace
-from keras_shapley.linear import linear_map
-from keras_shapley.merging import merges
+from keras_shapley.layers.linear_maps import linear_map
+from keras_shapley.models.batch_norm import merges
+from keras_shapley.models.tracing import trace
 
 BIAS = keras.initializers.RandomNormal(stddev=0.3, seed=1)
 

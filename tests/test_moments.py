@@ -9,8 +9,8 @@ from keras import layers, ops
 from scipy import stats
 
 import keras_shapley as ks
-from keras_shapley import moments
-from keras_shapley._graph import trace
+from keras_shapley.models.tracing import trace
+from keras_shapley.shapley import moment_rules as moments
 
 GRID = np.linspace(-9, 9, 40001)
 WEIGHTS = stats.norm.pdf(GRID) * (GRID[1] - GRID[0])

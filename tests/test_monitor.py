@@ -8,7 +8,8 @@ import pytest
 from keras import layers, ops
 
 import keras_shapley as ks
-from keras_shapley import activations
+from keras_shapley.layers import activations
+from keras_shapley.layers.normal import normal_cdf
 
 JIT = "auto" if keras.backend.backend() != "tensorflow" else False
 BIAS = keras.initializers.RandomNormal(stddev=0.5, seed=1)
@@ -59,7 +60,7 @@ def test_shares_and_norms_are_those_of_the_weights_of_the_epoch(data, gradients,
             "shaplu": numpy(activations.gate(*model.get_layer("shaplu").moments(parts["frozen"]))),
         }
         gelu = model.get_layer("gelu")
-        found["gelu"] = numpy(activations.normal_cdf(ops.matmul(parts["alone"], gelu.kernel) + gelu.bias))
+        found["gelu"] = numpy(normal_cdf(ops.matmul(parts["alone"], gelu.kernel) + gelu.bias))
         for name, gates in found.items():
             np.testing.assert_allclose(history[f"{name}/closed"][epoch], np.mean(gates < 0.2), atol=1e-6)
             np.testing.assert_allclose(history[f"{name}/open"][epoch], np.mean(gates > 0.8), atol=1e-6)

@@ -7,7 +7,7 @@ from keras import layers, ops
 from scipy import stats
 
 import keras_shapley as ks
-from keras_shapley import multilinear
+from keras_shapley.shapley import fast as multilinear
 
 METHODS = ("moments", "masks")
 
@@ -221,7 +221,7 @@ def flat(model):
 
 def batches_of(monkeypatch, method):
     """A list that gets the number of images of each batch that the method explains."""
-    cls = {"moments": multilinear._Moments, "masks": multilinear.Masks}[method]
+    cls = {"moments": multilinear.MomentPropagation, "masks": multilinear.Masks}[method]
     sizes, call = [], cls.__call__
 
     def counted(self, x, *others):

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from keras_shapley import orders
+from keras_shapley.shapley import orders
 
 
 def groups_of(*args):

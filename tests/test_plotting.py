@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import keras_shapley as ks
-from keras_shapley.plotting import display_images, relevance_maps
+from keras_shapley.plotting.arrays import display_images, relevance_maps
 
 
 def drawn_images(figure):

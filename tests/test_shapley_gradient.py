@@ -17,7 +17,7 @@ sys.path.insert(0, str(REPRODUCE))
 import shapley_gradient as script
 from neurons import neurons
 
-from keras_shapley._backend import vjp
+from keras_shapley.backend import vjp
 
 torch_only = pytest.mark.skipif(keras.backend.backend() != "torch", reason="once, where nothing is compiled")
 

@@ -8,8 +8,8 @@ import pytest
 from keras import ops
 from test_shapley import by_permutations
 
-from keras_shapley import orders, softmax
-from keras_shapley._backend import compiled
+from keras_shapley.backend import compiled
+from keras_shapley.shapley import orders, softmax
 
 
 def softmax_game(rng, batch=3, players=5, classes=4):
@@ -68,7 +68,7 @@ def test_blocks_of_orders_give_the_same_as_one_at_a_time(rng, monkeypatch):
     a, b = softmax_game(rng, players=6)
     chosen = random_orders(6, 12, seed=1)
     whole = walk(a, b, chosen, softmax.sampled)
-    monkeypatch.setattr("keras_shapley.softmax._block_length", lambda pairs, size: 3)
+    monkeypatch.setattr("keras_shapley.shapley.softmax._block_length", lambda pairs, size: 3)
     for one, other in zip(whole, walk(a, b, chosen, softmax.sampled)):
         np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-6)
 
@@ -88,7 +88,7 @@ def test_the_standard_error_covers_the_truth(rng):
 
 def test_sampling_stops_at_the_tolerance(rng, monkeypatch):
     a, b = softmax_game(rng, players=8)
-    monkeypatch.setattr("keras_shapley.softmax._block_length", lambda pairs, size: 10)
+    monkeypatch.setattr("keras_shapley.shapley.softmax._block_length", lambda pairs, size: 10)
     chosen = random_orders(8, 500, seed=0)
     values, stderr, pairs = walk(a, b, chosen, partial(softmax.sampled, tolerance=0.1))
     share = np.sqrt((stderr**2).sum(axis=1) / (values**2).sum(axis=1))
@@ -100,7 +100,7 @@ def test_sampling_stops_at_the_tolerance(rng, monkeypatch):
 
 @pytest.mark.parametrize("block", [32, 8])
 def test_all_coalitions_give_the_exact_values(rng, monkeypatch, block):
-    monkeypatch.setattr("keras_shapley.softmax._block_length", lambda n, size: block)
+    monkeypatch.setattr("keras_shapley.shapley.softmax._block_length", lambda n, size: block)
     a, b = softmax_game(rng)
     (values,) = walk(a, b, np.zeros(1), lambda a, b, _: [softmax.enumerated(a, b)])
     for image in range(3):

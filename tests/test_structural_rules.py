@@ -11,7 +11,7 @@ from test_linear_rules import BIAS, call_of, propagate
 
 import keras_shapley as ks
 from keras_shapley import rules
-from keras_shapley._graph import trace
+from keras_shapley.models.tracing import trace
 
 
 def airport_by_enumeration(x):

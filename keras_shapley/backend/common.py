@@ -1,0 +1,33 @@
+"""What the backends share, written in Keras alone."""
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import keras
+
+
+def as_tensors(operands: Sequence[Any]) -> tuple[Any, ...]:
+    """The operands as tensors; numbers get the dtype of the first operand."""
+    first, *others = operands
+    first = keras.ops.convert_to_tensor(first)
+    return first, *(keras.ops.convert_to_tensor(x, None if hasattr(x, "dtype") else first.dtype) for x in others)
+
+
+def without_side_effects(fn: Callable[..., Any]) -> Callable[..., Any]:
+    """`fn` in a scope that swallows what it does to variables (seeds, statistics) and the losses that it adds."""
+
+    # it keeps the name of `fn`, by which TensorFlow counts how often it has to compile, and warns
+    @functools.wraps(fn)
+    def stateless(*args: Any) -> Any:
+        with keras.StatelessScope():
+            return fn(*args)
+
+    return stateless
+
+
+def signed(magnitude: float, x: Any) -> Any:
+    """The number `magnitude` with the sign of each element of `x`, positive at 0."""
+    negative = keras.ops.cast(-magnitude, x.dtype)
+    positive = keras.ops.cast(magnitude, x.dtype)
+    return keras.ops.where(x < 0, negative, positive)

@@ -1,0 +1,76 @@
+"""Derivatives and compiled functions on JAX."""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import jax
+import keras
+from jax.custom_derivatives import SymbolicZero
+
+from keras_shapley.backend.common import as_tensors, signed
+
+__all__ = ["COMPILES_EACH_SIZE", "EAGER", "compiled", "signed", "vjp", "with_derivative"]
+
+EAGER = False
+COMPILES_EACH_SIZE = True
+
+
+def vjp(fn: Callable[..., Any], *primals: Any) -> tuple[Any, Callable[[Any], tuple[Any, ...]]]:
+    """The value of `fn` and its vector-Jacobian product.
+
+    Args:
+        fn: function of tensors that returns one tensor.
+        primals: float tensors.
+
+    Returns:
+        `(output, pullback)`. `pullback(cotangent)` is a tuple of tensors with the shapes of the primals, and may be
+        called more than once.
+    """
+    return jax.vjp(fn, *primals)
+
+
+def with_derivative(
+    function: Callable[..., Any], pushforward: Callable[..., Any], pullback: Callable[..., Any]
+) -> Callable[..., Any]:
+    """`function(*operands)` with a derivative of its own, in forward and reverse mode and of any order.
+
+    Args:
+        function: of tensors; returns a tensor.
+        pushforward: `(operands, tangents)` to the tangent of the output; a tangent that is zero is None.
+        pullback: `(operands, cotangent)` to the operands' cotangents, None where it is zero: the transpose of
+            `pushforward`. The derivatives of both are the backend's.
+    """
+    function = jax.custom_jvp(function)
+
+    def jvp(primals: Any, tangents: Any) -> Any:
+        tangents = [None if isinstance(tangent, SymbolicZero) else tangent for tangent in tangents]
+        return function(*primals), pushforward(primals, tangents)
+
+    function.defjvp(jvp, symbolic_zeros=True)
+    # without it JAX keeps the factors of the transpose from the forward pass on, not the operands
+    function = jax.checkpoint(function)
+    return lambda *operands: function(*as_tensors(operands))
+
+
+def compiled(
+    fn: Callable[..., Any], variables: Iterable[keras.Variable], *, any_batch: bool = False
+) -> Callable[..., Any]:
+    """`fn` compiled as the backend does it, reading the present values of `variables` at every call.
+
+    It is traced again for a new shape or dtype of an argument, never for new values of the variables. Nothing that
+    `fn` does to a variable remains.
+
+    Args:
+        fn: function of structures of tensors (None where an argument is absent) that returns a structure of tensors.
+        variables: the Keras variables that it reads.
+        any_batch: whether TensorFlow may compile it once for batches of every size, which is unknown while it does.
+    """
+    variables = list(variables)
+
+    # the weights are arguments: a closure would keep those that it saw first
+    @jax.jit
+    def stateless(values: Any, *args: Any) -> Any:
+        with keras.StatelessScope(state_mapping=list(zip(variables, values))):
+            return fn(*args)
+
+    return lambda *args: stateless([variable.value for variable in variables], *args)

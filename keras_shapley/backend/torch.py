@@ -1,0 +1,77 @@
+"""Derivatives and compiled functions on PyTorch. `jax.py` documents the functions."""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import keras
+import torch
+
+from keras_shapley.backend.common import as_tensors, without_side_effects
+
+EAGER = True
+COMPILES_EACH_SIZE = False
+
+
+def vjp(fn: Callable[..., Any], *primals: Any) -> tuple[Any, Callable[[Any], tuple[Any, ...]]]:
+    """As on JAX."""
+    with torch.enable_grad():
+        primals = tuple(primal.detach().requires_grad_() for primal in primals)
+        output = fn(*primals)
+
+    def pullback(cotangent: Any) -> tuple[Any, ...]:
+        gradients = torch.autograd.grad(output, primals, cotangent, retain_graph=True, allow_unused=True)
+        return tuple(
+            torch.zeros_like(primal) if gradient is None else gradient for primal, gradient in zip(primals, gradients)
+        )
+
+    return output.detach(), pullback
+
+
+class _WithDerivative(torch.autograd.Function):
+    @staticmethod
+    def forward(functions: Any, *operands: Any) -> Any:
+        return functions[0](*operands)
+
+    @staticmethod
+    def setup_context(context: Any, inputs: Any, output: Any) -> None:
+        (_, context.pushforward, context.pullback), *operands = inputs
+        context.save_for_backward(*operands)
+        context.save_for_forward(*operands)
+
+    @staticmethod
+    def backward(context: Any, cotangent: Any) -> Any:
+        return None, *context.pullback(context.saved_tensors, cotangent)
+
+
+class _WithBothDerivatives(_WithDerivative):
+    generate_vmap_rule = True
+
+    @staticmethod
+    def jvp(context: Any, _: Any, *tangents: Any) -> Any:
+        return context.pushforward(context.saved_tensors, tangents)
+
+
+def with_derivative(
+    function: Callable[..., Any], pushforward: Callable[..., Any], pullback: Callable[..., Any]
+) -> Callable[..., Any]:
+    """As on JAX; without forward mode under `torch.compile`, which cannot trace it."""
+    functions = function, pushforward, pullback
+
+    def differentiable(*operands: Any) -> Any:
+        cls = _WithDerivative if torch.compiler.is_compiling() else _WithBothDerivatives
+        return cls.apply(functions, *as_tensors(operands))
+
+    return differentiable
+
+
+def compiled(
+    fn: Callable[..., Any], variables: Iterable[keras.Variable], *, any_batch: bool = False
+) -> Callable[..., Any]:
+    """As on JAX, without compilation: PyTorch runs `fn` eagerly."""
+    return torch.no_grad()(without_side_effects(fn))
+
+
+def signed(magnitude: float, x: Any) -> Any:
+    """The number `magnitude` with the sign of each element of `x`, positive at 0."""
+    # three times as fast as a choice between two numbers
+    return torch.copysign(torch.tensor(magnitude, dtype=x.dtype, device=x.device), x)

@@ -1,0 +1,369 @@
+"""The linear map `L(x; W)` of a layer, by layer type.
+
+Everything here that is Shapley needs a layer only through this map, so a new layer type is one class below.
+"""
+
+import functools
+import math
+import re
+
+import keras
+from keras import layers, ops
+
+from keras_shapley.backend import vjp
+from keras_shapley.backend.derivatives import sum_of_squares
+
+
+class LinearMap:
+    """The sums `u = sum of w_i x_i` of a layer, without its bias and activation.
+
+    `map(x, kernel)` is linear in `x` and in `kernel`, and takes any kernel of the layer's geometry: its weights, their
+    squares, or `unit_kernel`.
+    """
+
+    def __init__(self, layer):
+        self.layer = layer
+
+    @property
+    def kernel(self):
+        return self.layer.kernel
+
+    @property
+    def bias(self):
+        """Bias, in a shape that broadcasts against the output, or None."""
+        return None if self.layer.bias is None else self.along_channels(self.layer.bias)
+
+    channel_axis = -1
+
+    def along_channels(self, vector):
+        """A vector of one number a channel, in a shape that broadcasts against input or output."""
+        return vector
+
+    def __call__(self, x, kernel):
+        raise TypeError(f"{type(self).__name__} does not say how to apply itself.")
+
+    def sums(self, x):
+        """`L(x; W)` with the layer's own weights."""
+        return self(x, ops.cast(self.kernel, x.dtype))
+
+    def preactivation(self, x):
+        """`u + b` with the layer's own weights: its output before the activation."""
+        u = self.sums(x)
+        return u if self.bias is None else u + ops.cast(self.bias, u.dtype)
+
+    def unit_kernel(self, dtype):
+        """Kernel of ones that has one output for all the units that share their inputs."""
+        return ops.ones(self._unit_shape(), dtype)
+
+    def merge(self, y, weights):
+        """Sums `y * weights` over the units that share their inputs: the output's shape under `unit_kernel`."""
+        if len(weights.shape) == 1:
+            return _matmul(y, weights[:, None])
+        return ops.sum(y * weights, axis=-1, keepdims=True)
+
+    def spread(self, share, x):
+        """What an input like `x` gets if each unit gives `share` to every one of its inputs.
+
+        The transpose of `unit_kernel`'s map, in a shape that broadcasts against `x`.
+        """
+        _, transpose = vjp(lambda x: self(x, self.unit_kernel(x.dtype)), x)
+        return transpose(share)[0]
+
+    def fan_in(self, players):
+        """Number of inputs `n` behind each output, eq. (2): `L(1; 1)`, so taps on padding do not count.
+
+        Args:
+            players: ones of the input's shape, zero where an element is padding.
+
+        Returns:
+            The counts, in a shape that broadcasts against the output; 1 where an output sees padding alone.
+        """
+        return ops.maximum(self(players, self.unit_kernel(players.dtype)), 1)
+
+    def times_inputs(self, kernel, factors):
+        """The kernel times one factor for each channel of the input."""
+        raise TypeError(f"{type(self).__name__} does not say where its kernel has the channels of the input.")
+
+    def times_outputs(self, kernel, factors):
+        """The kernel times one factor for each channel of the output: its last axis, if nothing else is said."""
+        return kernel * factors
+
+    def second_moment(self, x, kernel):
+        """`q`, the sum of `(w_i x_i)**2`."""
+        return self(ops.square(x), ops.square(kernel))
+
+    def pooled_second_moment(self, x, kernel):
+        """Mean field of `q` over the input channels, tap by tap and within each group.
+
+        The map of the mean of `x**2` and the sum of `kernel**2`, as one input channel a group.
+        """
+        return self(sum_of_squares(x, -1) / x.shape[-1], sum_of_squares(kernel, -2))
+
+
+@functools.singledispatch
+def linear_map(layer):
+    """The `LinearMap` of a layer.
+
+    Raises:
+        ValueError: if no map is registered for the layer's type.
+    """
+    raise ValueError(
+        f"Layer '{layer.name}' ({type(layer).__name__}) has no linear map. Types with one: "
+        f"{', '.join(cls.__name__ for cls in LINEAR_TYPES)}."
+    )
+
+
+@linear_map.register(layers.Dense)
+class DenseMap(LinearMap):
+    def __call__(self, x, kernel):
+        return _matmul(x, kernel)
+
+    def spread(self, share, x):
+        return share
+
+    def times_inputs(self, kernel, factors):
+        return kernel * ops.reshape(factors, (-1, 1))
+
+    def _unit_shape(self):
+        return (self.kernel.shape[0], 1)
+
+
+@linear_map.register(layers.EinsumDense)
+class EinsumDenseMap(LinearMap):
+    def __init__(self, layer):
+        super().__init__(layer)
+        x, kernel, y = re.split(",|->", layer.equation.replace(" ", ""))
+        contracted = [label for label in kernel if label in x and label not in y]
+        new = [label for label in kernel if label not in x]
+        self.channels = [_axis(kernel, term[-1]) for term in (x, y)]
+        self.x_axes = _axes(x, contracted)
+        self.kernel_axes = _axes(kernel, contracted)
+        self.unit_axes = _axes(kernel, new)
+        self.y_axes = _axes(y, new)
+
+    def __call__(self, x, kernel):
+        return ops.einsum(self.layer.equation, x, kernel)
+
+    def times_inputs(self, kernel, factors):
+        return self._times(kernel, factors, self.channels[0])
+
+    def times_outputs(self, kernel, factors):
+        return self._times(kernel, factors, self.channels[1])
+
+    def _times(self, kernel, factors, axis):
+        if axis is None:
+            raise ValueError(
+                f"BatchNormalization cannot be merged into layer '{self.layer.name}' (EinsumDense): its kernel has "
+                f"nothing for the last axis, in {self.layer.equation!r}. Use merge_batch_norm=False."
+            )
+        return kernel * ops.reshape(factors, [-1 if i == axis else 1 for i in range(len(kernel.shape))])
+
+    def _unit_shape(self):
+        return tuple(1 if axis in self.unit_axes else size for axis, size in enumerate(self.kernel.shape))
+
+    def merge(self, y, weights):
+        return ops.sum(y * weights, axis=self.y_axes, keepdims=True)
+
+    def pooled_second_moment(self, x, kernel):
+        n = math.prod(kernel.shape[axis] for axis in self.kernel_axes)
+        return self(sum_of_squares(x, self.x_axes) / n, sum_of_squares(kernel, self.kernel_axes))
+
+
+def _matmul(x, kernel):
+    if kernel.shape[0] == 1:
+        # an outer product is elementwise work
+        return x * kernel[0]
+    # on PyTorch Keras's matmul makes float32 of float64
+    if keras.backend.standardize_dtype(x.dtype) == "float64":
+        return ops.einsum("...i,ij->...j", x, kernel)
+    return ops.matmul(x, kernel)
+
+
+def _axis(kernel, label):
+    return kernel.index(label) if label in kernel else None
+
+
+def _axes(spec, labels):
+    """Positions of `labels` in one term of an einsum equation, from the end where the term begins with `...`."""
+    letters = spec.replace("...", "")
+    shift = len(letters) if spec.startswith("...") else 0
+    return tuple(letters.index(label) - shift for label in labels)
+
+
+class _ConvMap(LinearMap):
+    """What Conv and DepthwiseConv share: a channel axis, and groups of channels that do not meet."""
+
+    def along_channels(self, vector):
+        if self.layer.data_format == "channels_last":
+            return vector
+        return ops.reshape(vector, (-1,) + (1,) * self.layer.rank)
+
+    @property
+    def channel_axis(self):
+        return self.layer.rank + 1 if self.layer.data_format == "channels_last" else 1
+
+    def merge(self, y, weights):
+        if self.groups == 1 and self.layer.data_format == "channels_last":
+            return super().merge(y, weights)
+        return ops.sum(self._by_group(y * weights), axis=self.channel_axis + 1)
+
+    def spread(self, share, x):
+        if self.groups > 1:
+            return super().spread(share, x)
+        if all(size == 1 for size in (*self.layer.kernel_size, *self.layer.strides)):
+            return share
+        # all channels of the input get the same
+        ones = ops.ones((*self.layer.kernel_size, 1, 1), x.dtype)
+        _, transpose = vjp(lambda x: self(x, ones), ops.take(x, [0], axis=self.channel_axis))
+        return transpose(share)[0]
+
+    def fan_in(self, players):
+        # the same for every group: one channel of it broadcasts
+        counts = super().fan_in(players)
+        return ops.take(counts, [0], axis=self.channel_axis)
+
+    def _by_group(self, x):
+        """Splits the channels: axes `(..., groups, channels of a group, ...)`."""
+        shape, axis = list(ops.shape(x)), self.channel_axis
+        return ops.reshape(x, shape[:axis] + [self.groups, shape[axis] // self.groups] + shape[axis + 1 :])
+
+
+@linear_map.register(layers.Conv1D)
+@linear_map.register(layers.Conv2D)
+@linear_map.register(layers.Conv3D)
+class ConvMap(_ConvMap):
+    @property
+    def groups(self):
+        return self.layer.groups
+
+    def __call__(self, x, kernel):
+        layer, padding = self.layer, self.layer.padding
+        if padding == "causal":
+            margins = [[0, 0]] * (layer.rank + 2)
+            margins[2 if self.channel_axis == 1 else 1] = [layer.dilation_rate[0] * (layer.kernel_size[0] - 1), 0]
+            x, padding = ops.pad(x, margins), "valid"
+        return ops.conv(
+            x,
+            kernel,
+            strides=list(layer.strides),
+            padding=padding,
+            dilation_rate=layer.dilation_rate,
+            data_format=layer.data_format,
+        )
+
+    def times_inputs(self, kernel, factors):
+        by_group = ops.transpose(ops.reshape(factors, (self.groups, -1)))
+        return kernel * ops.repeat(by_group, self.layer.filters // self.groups, axis=1)
+
+    def _unit_shape(self):
+        return (*self.kernel.shape[:-1], self.groups)
+
+    def pooled_second_moment(self, x, kernel):
+        n, sums = kernel.shape[-2], sum_of_squares(kernel, -2)
+        if self.groups > 1:
+            x = ops.squeeze(sum_of_squares(self._by_group(x), self.channel_axis + 1), self.channel_axis + 1)
+            return self(x / n, sums)
+        if any(size > 1 for size in self.layer.kernel_size):
+            return self(sum_of_squares(x, self.channel_axis) / n, sums)
+        # an outer product; as a convolution, its gradient has hung in oneDNN (PyTorch 2.13 on a CPU)
+        steps = [slice(None)] + [slice(None, None, stride) for stride in self.layer.strides]
+        steps.insert(self.channel_axis, slice(None))
+        x = x[tuple(steps)]
+        return sum_of_squares(x, self.channel_axis) * self.along_channels(ops.reshape(sums, (-1,)) / n)
+
+
+@linear_map.register(layers.DepthwiseConv1D)
+@linear_map.register(layers.DepthwiseConv2D)
+class DepthwiseConvMap(_ConvMap):
+    @property
+    def groups(self):
+        return self.kernel.shape[-2]
+
+    def __call__(self, x, kernel):
+        layer = self.layer
+        return ops.depthwise_conv(
+            x,
+            kernel,
+            strides=layer.strides,
+            padding=layer.padding,
+            dilation_rate=layer.dilation_rate,
+            data_format=layer.data_format,
+        )
+
+    def times_inputs(self, kernel, factors):
+        return kernel * ops.reshape(factors, (-1, 1))
+
+    def times_outputs(self, kernel, factors):
+        return kernel * ops.reshape(factors, (-1, self.layer.depth_multiplier))
+
+    def _unit_shape(self):
+        return (*self.kernel.shape[:-1], 1)
+
+    def pooled_second_moment(self, x, kernel):
+        # one input channel a group: its mean is itself
+        return self.second_moment(x, kernel)
+
+
+@linear_map.register(layers.Conv1DTranspose)
+@linear_map.register(layers.Conv2DTranspose)
+@linear_map.register(layers.Conv3DTranspose)
+class ConvTransposeMap(_ConvMap):
+    groups = 1
+
+    def __call__(self, x, kernel):
+        layer = self.layer
+        return ops.conv_transpose(
+            x,
+            kernel,
+            strides=list(layer.strides),
+            padding=layer.padding,
+            output_padding=layer.output_padding,
+            data_format=layer.data_format,
+            dilation_rate=layer.dilation_rate,
+        )
+
+    def times_inputs(self, kernel, factors):
+        return kernel * factors
+
+    def times_outputs(self, kernel, factors):
+        return kernel * ops.reshape(factors, (-1, 1))
+
+    def _unit_shape(self):
+        return (*self.kernel.shape[:-2], 1, self.kernel.shape[-1])
+
+    def pooled_second_moment(self, x, kernel):
+        return self(sum_of_squares(x, self.channel_axis) / kernel.shape[-1], sum_of_squares(kernel, -1))
+
+
+@linear_map.register(layers.SeparableConv1D)
+@linear_map.register(layers.SeparableConv2D)
+class SeparableConvMap(ConvMap):
+    """A depthwise and a pointwise kernel with nothing between are one kernel: their product."""
+
+    groups = 1
+
+    @property
+    def kernel(self):
+        depthwise, pointwise = self.layer.depthwise_kernel, self.layer.pointwise_kernel
+        *_, channels, multiplier = depthwise.shape
+        mixing = ops.reshape(pointwise, (channels, multiplier, self.layer.filters))
+        return ops.einsum("...cm,cmf->...cf", depthwise, mixing)
+
+    def sums(self, x):
+        # one kernel after the other is cheaper than their product
+        layer = self.layer
+        return ops.separable_conv(
+            x,
+            ops.cast(layer.depthwise_kernel, x.dtype),
+            ops.cast(layer.pointwise_kernel, x.dtype),
+            strides=layer.strides,
+            padding=layer.padding,
+            dilation_rate=layer.dilation_rate,
+            data_format=layer.data_format,
+        )
+
+    def _unit_shape(self):
+        return (*self.layer.depthwise_kernel.shape[:-1], 1)
+
+
+LINEAR_TYPES = tuple(cls for cls in linear_map.registry if cls is not object)

@@ -1,0 +1,51 @@
+"""Data sets as batches: arrays, `tf.data`, `keras.utils.PyDataset`, and other iterables."""
+
+import keras
+import numpy as np
+from keras import ops, tree
+
+from keras_shapley.utils.validation import integer
+
+
+def batches(data, batch_size):
+    """A data set cut into batches.
+
+    Args:
+        data: arrays, or a dict, list or tuple of them, of one length; or a data set of batches, each `x`, `(x, y)` or
+            `(x, y, sample_weight)`.
+        batch_size: of arrays.
+
+    Returns:
+        `(length, iterator)`: the number of batches, None where it is not known, and an iterator of `(x, y, place)`: a
+        batch, its labels or None, and the slice of the arrays that it is, or None.
+
+    Raises:
+        ValueError: if `batch_size` is no positive int, arrays differ in length, or there is nothing.
+        TypeError: if `data` is neither.
+    """
+    integer("batch_size", batch_size, 1)
+    if isinstance(data, np.ndarray) or ops.is_tensor(data) or isinstance(data, (dict, list, tuple)):
+        return _of_arrays(data, batch_size)
+    if isinstance(data, keras.utils.PyDataset):
+        return len(data), (_unpacked(data[i]) for i in range(len(data)))
+    if not hasattr(data, "__iter__"):
+        raise TypeError(f"`data` must be arrays or a data set of batches. Received: {type(data).__name__}")
+    try:
+        length = len(data)
+    except TypeError:  # unknown, or infinite
+        length = None
+    return length, map(_unpacked, data)
+
+
+def _of_arrays(data, batch_size):
+    lengths = {len(array) for array in tree.flatten(data)}
+    if len(lengths) != 1 or lengths == {0}:
+        raise ValueError(f"`data` must be arrays of one length, 1 or more. Received lengths: {sorted(lengths)}")
+    (n,) = lengths
+    places = [slice(start, start + batch_size) for start in range(0, n, batch_size)]
+    return len(places), ((tree.map_structure(lambda a: a[place], data), None, place) for place in places)
+
+
+def _unpacked(batch):
+    x, y, _ = keras.utils.unpack_x_y_sample_weight(batch)
+    return x, y, None
