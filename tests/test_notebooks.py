@@ -7,11 +7,12 @@ import keras
 import nbformat
 import pytest
 from nbclient import NotebookClient
+from reference.paths import ROOT
 
 if keras.backend.backend() != "torch":
     pytest.skip("once, where nothing is compiled", allow_module_level=True)
 
-FOLDER = pathlib.Path(__file__).resolve().parents[1] / "notebooks"
+FOLDER = ROOT / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
 
 

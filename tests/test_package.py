@@ -1,16 +1,14 @@
 """What importing and installing the package does, and does not."""
 
 import os
-import pathlib
 import subprocess
 import sys
 
 import keras
 import pytest
+from reference.paths import ROOT
 
 import keras_shapley as ks
-
-ROOT = pathlib.Path(__file__).resolve().parent.parent
 
 BLOCK_TENSORFLOW = """
 import importlib.machinery

@@ -1,16 +1,16 @@
 """The code in `README.md`, block after block as a reader would run it, with narrow layers and little data."""
 
 import functools
-import pathlib
 import re
 
 import keras
 import numpy as np
 import pytest
+from reference.paths import ROOT
 
 import keras_shapley as ks
 
-README = (pathlib.Path(__file__).resolve().parents[1] / "README.md").read_text()
+README = (ROOT / "README.md").read_text()
 BLOCKS = re.findall(r"^```python\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
 
 

@@ -1,0 +1,162 @@
+"""Layers with a Shapley activation in every geometry, and the formulas that they are held against."""
+
+import numpy as np
+
+from reference import paper
+
+# parent, its arguments, input shape
+CASES = {
+    "Dense": ("Dense", dict(units=3), (4, 5)),
+    "Dense, n-D": ("Dense", dict(units=3), (2, 3, 4)),
+    "Dense, no bias": ("Dense", dict(units=3, use_bias=False), (4, 5)),
+    "Conv1D, strided": ("Conv1D", dict(filters=3, kernel_size=3, strides=2), (2, 7, 2)),
+    "Conv1D, same, even kernel": ("Conv1D", dict(filters=2, kernel_size=4, padding="same"), (2, 5, 3)),
+    "Conv1D, causal, dilated": (
+        "Conv1D",
+        dict(filters=3, kernel_size=3, padding="causal", dilation_rate=2),
+        (2, 6, 2),
+    ),
+    "Conv1D, causal, strided, channels_first": (
+        "Conv1D",
+        dict(filters=2, kernel_size=3, padding="causal", strides=2, data_format="channels_first"),
+        (2, 3, 7),
+    ),
+    "Conv1D, groups": ("Conv1D", dict(filters=4, kernel_size=3, groups=2), (2, 5, 4)),
+    "Conv2D": ("Conv2D", dict(filters=3, kernel_size=(2, 3)), (2, 4, 4, 2)),
+    "Conv2D, same, strided": ("Conv2D", dict(filters=3, kernel_size=3, padding="same", strides=(2, 1)), (1, 5, 4, 2)),
+    "Conv2D, same, dilated": (
+        "Conv2D",
+        dict(filters=2, kernel_size=(3, 2), padding="same", dilation_rate=(2, 1)),
+        (1, 5, 4, 2),
+    ),
+    "Conv2D, groups, no bias": (
+        "Conv2D",
+        dict(filters=4, kernel_size=3, padding="same", groups=2, use_bias=False),
+        (1, 3, 4, 6),
+    ),
+    "Conv2D, channels_first": (
+        "Conv2D",
+        dict(filters=3, kernel_size=3, padding="same", data_format="channels_first"),
+        (1, 2, 4, 5),
+    ),
+    "Conv2D, groups, strided, channels_first": (
+        "Conv2D",
+        dict(filters=4, kernel_size=2, strides=2, groups=2, data_format="channels_first"),
+        (2, 4, 5, 6),
+    ),
+    "Conv3D, same, strided": (
+        "Conv3D",
+        dict(filters=2, kernel_size=2, padding="same", strides=(1, 2, 1)),
+        (1, 3, 3, 2, 2),
+    ),
+    "Conv3D, dilated, channels_first": (
+        "Conv3D",
+        dict(filters=2, kernel_size=(1, 2, 2), dilation_rate=(1, 1, 2), data_format="channels_first"),
+        (1, 3, 2, 3, 4),
+    ),
+    "DepthwiseConv2D": ("DepthwiseConv2D", dict(kernel_size=(2, 3), depth_multiplier=2), (2, 4, 4, 2)),
+    "DepthwiseConv2D, same, strided": (
+        "DepthwiseConv2D",
+        dict(kernel_size=3, padding="same", strides=2),
+        (1, 5, 6, 3),
+    ),
+    "DepthwiseConv2D, same, dilated": (
+        "DepthwiseConv2D",
+        dict(kernel_size=2, padding="same", dilation_rate=2, depth_multiplier=2),
+        (1, 4, 5, 2),
+    ),
+    "DepthwiseConv2D, channels_first": (
+        "DepthwiseConv2D",
+        dict(kernel_size=3, padding="same", data_format="channels_first"),
+        (1, 3, 4, 5),
+    ),
+    "EinsumDense": ("EinsumDense", dict(equation="abc,cd->abd", output_shape=(None, 3), bias_axes="d"), (2, 3, 4)),
+    "EinsumDense, no bias": ("EinsumDense", dict(equation="ab,bc->ac", output_shape=(3,)), (2, 4)),
+    "EinsumDense, heads": (
+        "EinsumDense",
+        dict(equation="abc,cde->abde", output_shape=(None, 2, 3), bias_axes="de"),
+        (2, 2, 4),
+    ),
+    "EinsumDense, two axes contracted": (
+        "EinsumDense",
+        dict(equation="abcd,cde->abe", output_shape=(None, 3), bias_axes="e"),
+        (2, 2, 2, 3),
+    ),
+    "EinsumDense, ellipsis": (
+        "EinsumDense",
+        dict(equation="...x,xy->...y", output_shape=(3,), bias_axes="y"),
+        (2, 2, 4),
+    ),
+    "EinsumDense, kernel per position": (
+        "EinsumDense",
+        dict(equation="abc,bcd->abd", output_shape=(3, 4), bias_axes="bd"),
+        (2, 3, 5),
+    ),
+    "EinsumDense, one input each": (
+        "EinsumDense",
+        dict(equation="ab,b->ab", output_shape=(4,), bias_axes="b"),
+        (2, 4),
+    ),
+}
+
+
+# prefix, arguments, the reference's value and gradient, whether the second moment is pooled, options of the gradient
+MODES = {
+    "SA": ("SA", {}, paper.shapley_activation, paper.sa_gradient, False, {}),
+    "SA, moment_gradient=False": (
+        "SA",
+        dict(moment_gradient=False),
+        paper.shapley_activation,
+        paper.sa_gradient,
+        False,
+        dict(moment_gradient=False),
+    ),
+    "SA, pooled": (
+        "SA",
+        dict(second_moment="pooled"),
+        paper.shapley_activation,
+        paper.sa_gradient,
+        True,
+        {},
+    ),
+    "SA, pooled, moment_gradient=False": (
+        "SA",
+        dict(second_moment="pooled", moment_gradient=False),
+        paper.shapley_activation,
+        paper.sa_gradient,
+        True,
+        dict(moment_gradient=False),
+    ),
+    "ShapLU": ("ShapLU", {}, paper.relu, paper.shapley_gradient, False, dict(full=False)),
+    "ShapLU, pooled": (
+        "ShapLU",
+        dict(second_moment="pooled"),
+        paper.relu,
+        paper.shapley_gradient,
+        True,
+        dict(full=False),
+    ),
+    "ShapLU, full": ("ShapLU", dict(gradient="full"), paper.relu, paper.shapley_gradient, False, {}),
+}
+
+
+NAMES = ["Dense", "Conv1D", "Conv2D", "Conv3D", "DepthwiseConv2D", "EinsumDense"]
+
+
+def arguments_of(name):
+    """Arguments of the layer type `name`, and a shape that fits: those of its first case."""
+    return next((arguments, shape) for parent, arguments, shape in CASES.values() if parent == name)
+
+
+def build(cls, arguments, shape, rng=None, **more):
+    """A built layer; with `rng`, with weights of which about half the neurons are open."""
+    name = "depthwise_initializer" if "Depthwise" in cls.__name__ else "kernel_initializer"
+    layer = cls(**{name: "zeros", **arguments, **more})
+    layer.build(shape)
+    if rng is not None:
+        layer.set_weights([rng.normal(size=w.shape) for w in layer.weights])
+    return layer
+
+
+def close(actual, expected, rtol, message=""):
+    np.testing.assert_allclose(actual, expected, rtol=rtol, atol=rtol * np.abs(expected).max(), err_msg=message)
