@@ -63,3 +63,7 @@ __all__ = [
     "to_relu",
     "to_shapley",
 ]
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, "__version__"])

@@ -108,7 +108,7 @@ class JointSAConv2D(ks.SAConv2D):
 
     def call(self, inputs):
         x, skip = inputs
-        u, q, b = self.moments(x, gradient=self.moment_gradient)
+        u, q, b = self.gate_moments(x, gradient=self.moment_gradient)
         skip = ops.cast(skip, u.dtype)
         u, q = u + skip, q + ops.square(skip if self.moment_gradient else ops.stop_gradient(skip))
         y = activations.shapley_activation(u, q, b)

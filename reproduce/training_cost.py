@@ -95,7 +95,7 @@ class GELUAndMoment:
     """Mixin over SA: GELU, with a share of the second moment too small to be seen."""
 
     def call(self, x):
-        u, q, b = self.moments(x)
+        u, q, b = self.gate_moments(x)
         return ops.gelu(u + b + 1e-30 * q, approximate=False)
 
 

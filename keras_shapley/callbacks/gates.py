@@ -99,7 +99,7 @@ class GateMonitor(keras.callbacks.Callback):
 def _gates(call, inputs, outputs):
     """What the neurons of a call let through of a gradient, or None for a call without gates."""
     if isinstance(call.op, ShapleyLayer):
-        return gate(*call.op.moments(inputs[0]))
+        return gate(*call.op.gate_moments(inputs[0]))
     function = activation_name(call.op)
     if function == "relu":
         return ops.cast(outputs[0] > 0, "float32")

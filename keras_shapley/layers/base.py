@@ -1,21 +1,29 @@
-"""Layers with Shapley activations: the parent's linear map, then eq. (5) or ShapLU instead of an activation."""
+"""What the layers with a Shapley activation share: their options, and the moments that their gate is a function of."""
 
 import contextlib
 import contextvars
+from collections.abc import Iterator
+from typing import Any, NamedTuple
 
 import keras
 from keras import ops
 
 from keras_shapley.layers.linear_maps import linear_map
+from keras_shapley.utils.typing import Tensor
 from keras_shapley.utils.validation import one_of
 
 FLOAT16_MIN = -65504.0
+
+# A context variable, not an argument: Keras calls the layers of a model, and passes no argument of ours on to them.
 _EXACT = contextvars.ContextVar("exact_derivatives", default=False)
 
 
 @contextlib.contextmanager
-def exact_derivatives():
-    """Within it, layers have the derivative of what they compute: ShapLU that of ReLU, SA that of its moments too."""
+def exact_derivatives() -> Iterator[None]:
+    """Within it, a layer's derivative is that of the function it computes, whatever gradient it trains with.
+
+    ShapLU then has the derivative of ReLU, and SA that of eq. (5) also with `moment_gradient=False`.
+    """
     token = _EXACT.set(True)
     try:
         yield
@@ -23,21 +31,35 @@ def exact_derivatives():
         _EXACT.reset(token)
 
 
-class ShapleyLayer:
-    """Mixin over a Keras layer that has a `LinearMap`: its options, and the moments of its neurons.
+class GateMoments(NamedTuple):
+    """The operands of eq. (1), one number a neuron.
 
-    The layer takes every argument of its parent; of `activation` only `None` or `"linear"`. Inputs, outputs and weights
-    have the parent's shapes.
-
-    Args:
-        second_moment: `"exact"` for `q = sum of (w_i x_i)**2`, a second linear map. `"pooled"` for its mean field over
-            the input channels, tap by tap and within each group: a linear map with one input channel.
-
-    Raises:
-        ValueError: on another `activation`, an unknown option, or a quantized dtype policy.
+    Attributes:
+        u: sum of `w_i x_i`, shape of the layer's output.
+        q: sum of `(w_i x_i)**2`, same shape.
+        b: bias, in a shape that broadcasts to the same.
     """
 
-    def __init__(self, *args, second_moment="exact", **kwargs):
+    u: Tensor
+    q: Tensor
+    b: Tensor
+
+
+class ShapleyLayer(keras.layers.Layer):
+    """Mixin over a Keras layer that has a `LinearMap`: options, refusals, and the moments of eq. (1).
+
+    The layer takes every argument of its parent except an `activation`. Inputs, outputs and weights have the parent's
+    shapes.
+
+    Args:
+        second_moment: `"exact"`: `q` is the sum of `(w_i x_i)**2`, a second linear map. `"pooled"`: its mean field over
+            the input channels, tap by tap and within each group; a linear map with one input channel.
+
+    Raises:
+        ValueError: on an `activation` other than None or `"linear"`, an unknown option, or a quantized dtype policy.
+    """
+
+    def __init__(self, *args: Any, second_moment: str = "exact", **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         if self.activation is not keras.activations.linear:
             received = getattr(self.activation, "__name__", self.activation)
@@ -47,7 +69,7 @@ class ShapleyLayer:
             )
         self.second_moment = one_of("second_moment", second_moment, ("exact", "pooled"))
 
-    def build(self, input_shape):
+    def build(self, input_shape: Any) -> None:
         if self.quantization_mode is not None:
             raise ValueError(
                 f"Layer '{self.name}' ({type(self).__name__}) cannot be quantized: its dtype policy must be a float "
@@ -55,46 +77,55 @@ class ShapleyLayer:
             )
         super().build(input_shape)
 
-    def quantize(self, mode=None, **kwargs):
+    def quantize(self, mode: str | None = None, **kwargs: Any) -> None:
         # Keras's own exception: `Model.quantize` then warns and goes on with the other layers
         raise NotImplementedError(
             f"Layer '{self.name}' ({type(self).__name__}) cannot be quantized, its activation needs the float kernel. "
             f"Received: mode={mode!r}"
         )
 
-    def moments(self, x, *, gradient=True, cubes=False):
-        """`(u, q, b)` of every neuron, eq. (1), each in float32 at least.
+    def gate_moments(self, x: Tensor, *, gradient: bool = True) -> GateMoments:
+        """The moments of every neuron, eq. (1), in float32, or float64 if the layer computes in it.
 
         Args:
             x: the layer's input.
             gradient: whether the gradient flows into `q`.
-            cubes: whether to give `(u, q, c, b, n)` as well, with `c` the sum of `(w_i x_i)**3` and `n` the fan-in.
         """
-        linear, kernel = linear_map(self), self.kernel
-        # squares leave the range of float16 at 256, and sums of squares want more than the 8 bits of bfloat16
-        dtype = self.moment_dtype
-        u = ops.cast(linear(x, kernel), dtype)
+        linear = linear_map(self)
+        u = ops.cast(linear(x, self.kernel), self.moment_dtype)
         if self.compute_dtype == "float16":
-            # of a sum below its range, -inf, ReLU makes 0: here too it stays finite
+            # a sum below the range of float16 is -inf, of which ReLU makes 0: here too it stays finite
             u = ops.maximum(u, FLOAT16_MIN)
-        b = ops.zeros((), dtype) if linear.bias is None else ops.cast(linear.bias, dtype)
+        b = ops.zeros((), self.moment_dtype) if linear.bias is None else ops.cast(linear.bias, self.moment_dtype)
 
-        x, kernel = ops.cast(x, dtype), ops.cast(kernel, dtype)
+        x, kernel = self._in_moment_dtype(x)
         if not gradient:
             x, kernel = ops.stop_gradient(x), ops.stop_gradient(kernel)
-        if self.second_moment == "pooled":
-            return u, linear.pooled_second_moment(x, kernel), b
-        q = linear.second_moment(x, kernel)
-        if not cubes:
-            return u, q, b
-        c = linear(ops.square(x) * x, ops.square(kernel) * kernel)
-        return u, q, c, b, linear.fan_in(ops.ones_like(x[:1]))
+        moment = linear.second_moment if self.second_moment == "exact" else linear.pooled_second_moment
+        return GateMoments(u, moment(x, kernel), b)
+
+    def third_moment(self, x: Tensor) -> Tensor:
+        """`c`, the sum of `(w_i x_i)**3` of every neuron, in the dtype of `gate_moments`. Eq. (4) needs it."""
+        x, kernel = self._in_moment_dtype(x)
+        return linear_map(self)(ops.square(x) * x, ops.square(kernel) * kernel)
+
+    def fan_in(self, x: Tensor) -> Tensor:
+        """Number of inputs behind each output, taps on padding not counted; broadcasts to the layer's output."""
+        return linear_map(self).fan_in(ops.ones_like(x[:1], dtype=self.moment_dtype))
 
     @property
-    def moment_dtype(self):
+    def moment_dtype(self) -> str:
+        # squares leave the range of float16 at 256, and sums of squares want more than the 8 bits of bfloat16
         return "float64" if self.compute_dtype == "float64" else "float32"
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         config = super().get_config()
         del config["activation"]
         return {**config, "second_moment": self.second_moment}
+
+    def _in_moment_dtype(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return ops.cast(x, self.moment_dtype), ops.cast(self.kernel, self.moment_dtype)
+
+    @property
+    def _derivatives_are_exact(self) -> bool:
+        return _EXACT.get()

@@ -4,7 +4,7 @@ import keras
 from keras import ops
 
 from keras_shapley.layers.activations import shapley_activation
-from keras_shapley.layers.base import _EXACT, ShapleyLayer
+from keras_shapley.layers.base import ShapleyLayer
 from keras_shapley.utils.validation import one_of
 
 
@@ -21,7 +21,7 @@ class ShapleyActivation(ShapleyLayer):
         self.moment_gradient = one_of("moment_gradient", moment_gradient, (True, False))
 
     def call(self, inputs):
-        u, q, b = self.moments(inputs, gradient=self.moment_gradient or _EXACT.get())
+        u, q, b = self.gate_moments(inputs, gradient=self.moment_gradient or self._derivatives_are_exact)
         return ops.cast(shapley_activation(u, q, b), self.compute_dtype)
 
     def get_config(self):

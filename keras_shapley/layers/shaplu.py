@@ -4,7 +4,7 @@ import keras
 from keras import ops
 
 from keras_shapley.layers.activations import shaplu, shaplu_full
-from keras_shapley.layers.base import _EXACT, ShapleyLayer
+from keras_shapley.layers.base import ShapleyLayer
 from keras_shapley.utils.validation import one_of
 
 
@@ -27,13 +27,14 @@ class ShapleyLinearUnit(ShapleyLayer):
             )
 
     def call(self, inputs):
-        if _EXACT.get():
-            u, _, b = self.moments(inputs)
+        if self._derivatives_are_exact:
+            u, _, b = self.gate_moments(inputs)
             y = ops.relu(u + b)
         elif self.gradient == "full":
-            y = shaplu_full(*self.moments(inputs, cubes=True))
+            u, q, b = self.gate_moments(inputs)
+            y = shaplu_full(u, q, self.third_moment(inputs), b, self.fan_in(inputs))
         else:
-            y = shaplu(*self.moments(inputs, gradient=False))
+            y = shaplu(*self.gate_moments(inputs, gradient=False))
         return ops.cast(y, self.compute_dtype)
 
     def get_config(self):

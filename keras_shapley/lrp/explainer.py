@@ -89,7 +89,7 @@ class LRP:
         self._calls = [call for call in self._graph.calls if call in needed]
         dtype = _dtype(self._calls)
         head = Head(explained, head, head_players, head_method, n_paths, seed)
-        met = {call: table.rule(call) for call in self._calls if call in head.walked and call.players}
+        met = {call: table.rule(call) for call in self._calls if call in head.walked and call.data_inputs}
         if head.linear_call is not None:
             met[head.linear_call] = table.rule(head.linear_call, head=True)
         linear = {call for call, rule in met.items() if isinstance(rule, LinearRule)}

@@ -101,7 +101,7 @@ class Head:
     @property
     def walked(self):
         """The calls whose rules may be needed, as a set: those the logits depend on, without the head's own layer."""
-        return ancestors(self.linear_call.players if self.linear_call else [self.logits], players=True)
+        return ancestors(self.linear_call.data_inputs if self.linear_call else [self.logits], through_data=True)
 
     def n_targets(self, n_outputs):
         """Number of classes that a target can name: of a single unit, both."""

@@ -79,7 +79,7 @@ class RuleTable:
                 "kernel: explain the model as it was before."
             )
         if rule is None and call.is_a((layers.TimeDistributed,)):
-            step = Call(f"{call.name}/{call.op.layer.name}", call.op.layer, ((call.players[0],), {}))
+            step = Call(f"{call.name}/{call.op.layer.name}", call.op.layer, ((call.data_inputs[0],), {}))
             return rules.EachStep(step, self.rule(step))
         if rule is None:
             # layers beside layers, operations beside operations

@@ -104,7 +104,7 @@ class Walk:
     def _sources(self, call):
         """The `Value`s that a call's rule sees as its inputs."""
         merge = self.merges.get(call)
-        return merge.before.players if merge is not None and merge.before is not None else call.players
+        return merge.before.data_inputs if merge is not None and merge.before is not None else call.data_inputs
 
     def _start(self, values, target, versus):
         start = self.head.start(values, target, self.dtype)
@@ -125,7 +125,7 @@ class Walk:
             # a call of masks and indices alone keeps what it got
             parts = self.rules[call](use, inputs, outputs[0] if len(outputs) == 1 else outputs) if inputs else []
             _check_parts(call, inputs, parts)
-            for value, part in zip(call.players, parts):
+            for value, part in zip(call.data_inputs, parts):
                 relevance[value] = relevance[value] + part if value in relevance else part
             if note is not None:
                 note(call, outputs, parts)

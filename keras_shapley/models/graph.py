@@ -48,7 +48,7 @@ class Call:
     def __post_init__(self):
         self.inputs = [leaf for leaf in tree.flatten(self.arguments) if isinstance(leaf, Value)]
         roles = self._roles()
-        self.players = [value for value in self.inputs if not value.constant and id(value) not in roles]
+        self.data_inputs = [value for value in self.inputs if not value.constant and id(value) not in roles]
 
     def _roles(self):
         """Identities of those of `inputs` that say what is done with the others: masks and indices."""
@@ -62,7 +62,7 @@ class Call:
 
     def ancestors(self):
         """Set of the calls that relevance can reach from this one."""
-        return ancestors(self.players, players=True)
+        return ancestors(self.data_inputs, through_data=True)
 
     @property
     def description(self):
@@ -105,8 +105,8 @@ class Call:
 
         Masks that Keras attaches to `tensors` are among its arguments, as Keras itself would add them.
         """
-        players = self.players
-        args, kwargs = self.fill([v if v in players else tensor for v, tensor in zip(self.inputs, tensors)])
+        data = self.data_inputs
+        args, kwargs = self.fill([v if v in data else tensor for v, tensor in zip(self.inputs, tensors)])
         masks = [get_keras_mask(tensor) for tensor in tensors]
         if isinstance(self.op, keras.layers.Layer) and any(mask is not None for mask in masks):
             parameters = inspect.signature(self.op.call).parameters
@@ -147,14 +147,14 @@ def copy_mask(source, target):
         set_keras_mask(target, mask)
 
 
-def ancestors(values, players=False):
+def ancestors(values, through_data=False):
     """Set of the calls that `values` depend on; with `players`, of those that their relevance can reach."""
     todo, calls = [value.producer for value in values], set()
     while todo:
         call = todo.pop()
         if call is not None and call not in calls:
             calls.add(call)
-            todo.extend(value.producer for value in (call.players if players else call.inputs))
+            todo.extend(value.producer for value in (call.data_inputs if through_data else call.inputs))
     return calls
 
 

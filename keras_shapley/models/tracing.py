@@ -115,7 +115,7 @@ class _Tracer:
                     "Make the constant an Input, or part of the inner model."
                 )
             return self.open(op, parts, name + "/")
-        constant = isinstance(op, CONSTANT_OPERATIONS) or bool(call.inputs and not call.players)
+        constant = isinstance(op, CONSTANT_OPERATIONS) or bool(call.inputs and not call.data_inputs)
         call.outputs = [Value(call, constant) for _ in range(n_outputs)]
         self.calls.append(call)
         return call.outputs

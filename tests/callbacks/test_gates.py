@@ -54,10 +54,10 @@ def test_shares_and_norms_are_those_of_the_weights_of_the_epoch(data, gradients,
         for layer in model.layers:
             parts[layer.name] = h = numpy(layer(h))
         found = {
-            "sa": numpy(activations.gate(*model.get_layer("sa").moments(x))),
+            "sa": numpy(activations.gate(*model.get_layer("sa").gate_moments(x))),
             "relu": (parts["relu"] > 0).astype(float),
             "alone": (parts["before"] > 0).astype(float),
-            "shaplu": numpy(activations.gate(*model.get_layer("shaplu").moments(parts["frozen"]))),
+            "shaplu": numpy(activations.gate(*model.get_layer("shaplu").gate_moments(parts["frozen"]))),
         }
         gelu = model.get_layer("gelu")
         found["gelu"] = numpy(normal_cdf(ops.matmul(parts["alone"], gelu.kernel) + gelu.bias))
