@@ -1,5 +1,3 @@
-import sys
-
 from keras_shapley.cli import main
 
-sys.exit(main())
+raise SystemExit(main())

@@ -2,115 +2,85 @@
 
 Trains a small MLP and a small convolutional network with each activation, prints a table, and draws, in --out:
 
-    mlp_sa/epoch_0001.png, ...   relevance of ten test digits, as it forms from epoch to epoch, for each network
-    relevance.png                the trained SA network's relevance beside the plain gradient, for each digit
+    mlp_sa/epoch_0001.png, ...   relevance of ten test digits after each epoch of the training, for each network
+    relevance.png                relevance by the trained SA network beside the plain gradient, for each digit
     table.json                   the table, with seed and versions
 
-The digits are real and small: 8x8 pixels, 1,297 for training and 500 for testing. They show that things work; what SA
-gains is measured on larger data by the other scripts here.
+The digits are real and small: 8x8 pixels, 1,297 for training and 500 for testing. They show that everything works. The
+other scripts here measure the gain of SA, on larger data.
 """
 
-import json
 import pathlib
 import sys
-import time
+from collections.abc import Sequence
+from typing import Any
 
-import environment
 import keras
 import numpy as np
-from arguments import command_line
-from keras import layers
-from neurons import neurons
-from sensitivity import sensitivity
-from sklearn.datasets import load_digits
+from lab import environment, files, pictures
+from lab.arguments import add_seed, at_least, command_line
+from lab.data import TEST_DIGITS, Split, digits
+from lab.gradients import input_gradient
+from lab.measuring import EpochTimer
+from lab.networks import DIGITS
 
 import keras_shapley as ks
 
 EPOCHS = 8
 BATCH = 32
-N_TEST = 500
-
+RATE = 2e-3  # Adam's
 ACTIVATIONS = ("relu", "sa", "shaplu")
 
 
-def mlp(activation):
-    dense = neurons(activation, "Dense")
-    return [keras.Input((8, 8)), layers.Flatten(), dense(64), dense(32), layers.Dense(10, activation="softmax")]
+def train(
+    network: str,
+    activation: str,
+    data: Sequence[Split],
+    examples: list[int],
+    out: pathlib.Path,
+    epochs: int,
+    seed: int,
+) -> tuple[dict[str, Any], keras.Model]:
+    """A row of the table, and the trained model.
 
-
-def convnet(activation):
-    dense, conv = (neurons(activation, parent) for parent in ("Dense", "Conv2D"))
-    return [
-        keras.Input((8, 8)),
-        layers.Reshape((8, 8, 1)),
-        conv(16, 3, padding="same"),
-        layers.MaxPooling2D(2),
-        conv(32, 3, padding="same"),
-        layers.Flatten(),
-        dense(32),
-        layers.Dense(10, activation="softmax"),
-    ]
-
-
-NETWORKS = {"mlp": mlp, "convnet": convnet}
-
-
-def digits(seed):
-    """Training and test images in [0, 1], and the place of one test image of each digit."""
-    data = load_digits()
-    order = np.random.default_rng(seed).permutation(len(data.target))
-    x, y = (data.images[order] / 16).astype("float32"), data.target[order]
-    train, test = (x[N_TEST:], y[N_TEST:]), (x[:N_TEST], y[:N_TEST])
-    return train, test, [int(np.argmax(test[1] == digit)) for digit in range(10)]
-
-
-def train(name, activation, data, examples, out, epochs, seed):
-    """A row of the table, and the trained model."""
+    Args:
+        network: a name in `DIGITS`.
+        activation: of the hidden layers.
+        data: the training and the test digits.
+        examples: indices of the test digits to explain after each epoch.
+        out: directory of the pictures.
+        epochs: number of epochs.
+        seed: of weights and batches.
+    """
     keras.utils.set_random_seed(seed)
-    model = keras.Sequential(NETWORKS[name](activation), name=f"{name}_{activation}")
+    model = DIGITS[network](activation)
     model.compile(
-        keras.optimizers.Adam(2e-3),
+        keras.optimizers.Adam(RATE),
         "sparse_categorical_crossentropy",
         metrics=["accuracy"],
         # on a CPU, XLA is slower than TensorFlow without it
-        jit_compile="auto" if keras.backend.backend() != "tensorflow" else False,
+        jit_compile="auto" if environment.BACKEND != "tensorflow" else False,
     )
     (x, y), (x_test, y_test) = data
-    heatmaps = ks.LRPHeatmaps(x_test[examples], y_test[examples], directory=out / model.name)
+    heatmaps = ks.LRPHeatmaps(x_test[examples], y_test[examples], directory=out / f"{network}_{activation}")
     timer = EpochTimer()
-    print(f"\n{name}, {activation}")
+    print(f"\n{network}, {activation}")
     model.fit(x, y, batch_size=BATCH, epochs=epochs, verbose=1, callbacks=[timer, heatmaps])
     accuracy = np.mean(model.predict(x_test, verbose=0).argmax(axis=1) == y_test)
-    row = {"network": name, "activation": activation, "parameters": model.count_params(), "accuracy": float(accuracy)}
-    return row | {"seconds_per_epoch": float(np.median(timer.seconds))}, model
+    row = {"network": network, "activation": activation, "parameters": model.count_params()}
+    return row | {"accuracy": float(accuracy), "seconds_per_epoch": float(np.median(timer.seconds))}, model
 
 
-class EpochTimer(keras.callbacks.Callback):
-    """Seconds of each epoch but the first, which compiles; it stands before the drawing, which is not counted."""
-
-    def on_train_begin(self, logs=None):
-        self.seconds = []
-
-    def on_epoch_begin(self, epoch, logs=None):
-        self.start = time.perf_counter()
-
-    def on_epoch_end(self, epoch, logs=None):
-        self.seconds.append(time.perf_counter() - self.start)
-
-    def on_train_end(self, logs=None):
-        self.seconds = self.seconds[1:] or self.seconds
-
-
-def picture(model, x, y, path):
-    """Relevance beside the plain gradient, for each digit."""
-    found = ks.LRP(model).explain(x, y)
-    maps = {"relevance": found.input, "plain gradient": sensitivity(model, x, y)}
-    titles = [f"{digit} ({p[digit]:.0%})" for digit, p in zip(y, found.probability)]
+def draw(model: keras.Model, x: np.ndarray, y: np.ndarray, path: pathlib.Path) -> None:
+    """Draws relevance beside the plain gradient, for each digit."""
+    explanation = ks.LRP(model).explain(x, y)
+    maps = {"relevance": explanation.input, "plain gradient": input_gradient(model, x, y)}
+    titles = [f"{digit} ({p[digit]:.0%})" for digit, p in zip(y, explanation.probability)]
     title = "Why is it this digit? Conv net with SA: relevance of the pixels, and gradient of the probability"
-    ks.plot_heatmaps(maps, x, titles=titles, title=title, columns=2).savefig(path)
+    pictures.save(ks.plot_heatmaps(maps, x, titles=titles, title=title, columns=2), path)
 
 
-def table(rows):
+def table(rows: list[dict[str, Any]]) -> str:
     """The rows as text; times are of a training epoch, and as ratios to ReLU in the same network."""
     head = f"{'network':8} {'activation':10} {'parameters':>10} {'test accuracy':>13} "
     head += f"{'s / epoch':>10} {'time / ReLU':>11}"
@@ -125,44 +95,37 @@ def table(rows):
     return "\n".join(lines)
 
 
-def main(argv=None):
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the script; returns its exit code."""
     parser = command_line(__doc__)
-    parser.add_argument("--out", type=pathlib.Path, default="quickstart", metavar="DIR", help="(default: quickstart)")
-    parser.add_argument("--seed", type=int, default=0, help="of split, weights and batches (default: 0)")
-    parser.add_argument("--epochs", type=int, default=EPOCHS, help=f"(default: {EPOCHS})")
+    add = parser.add_argument
+    add("--out", type=pathlib.Path, default="quickstart", metavar="DIR", help="(default: quickstart)")
+    add_seed(parser, "of split, weights and batches")
+    add("--epochs", type=at_least(1), default=EPOCHS, metavar="N", help=f"(default: {EPOCHS})")
     args = parser.parse_args(argv)
-    if args.epochs < 1:
-        parser.error(f"--epochs must be 1 or more, and is {args.epochs}")
-    if args.seed < 0:
-        parser.error(f"--seed must be 0 or more, and is {args.seed}")
-
     try:
         args.out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         parser.error(f"--out {args.out} cannot be made: {error.strerror}")
+
     *data, examples = digits(args.seed)
     rows = []
-    for name in NETWORKS:
+    for network in DIGITS:
         for activation in ACTIVATIONS:
-            row, model = train(name, activation, data, examples, args.out, args.epochs, args.seed)
+            row, model = train(network, activation, data, examples, args.out, args.epochs, args.seed)
             rows.append(row)
-            if (name, activation) == ("convnet", "sa"):
+            if (network, activation) == ("convnet", "sa"):
                 x_test, y_test = data[1]
-                picture(model, x_test[examples], y_test[examples], args.out / "relevance.png")
+                draw(model, x_test[examples], y_test[examples], args.out / "relevance.png")
 
-    record = {
-        "seed": args.seed,
-        "epochs": args.epochs,
-        "backend": environment.BACKEND,
-        "versions": environment.versions(),
-    }
-    (args.out / "table.json").write_text(json.dumps(record | {"rows": rows}, indent=1) + "\n")
+    record = {"seed": args.seed, "epochs": args.epochs, "backend": environment.BACKEND}
+    files.write_json(args.out / "table.json", record | {"versions": environment.versions(), "rows": rows})
     print(f"\n{table(rows)}\n")
-    error = max((row["accuracy"] * (1 - row["accuracy"]) / N_TEST) ** 0.5 for row in rows)
-    print(f"{N_TEST} test digits, so a standard error of up to {error:.3f}, and one seed: no ranking.")
+    error = max((row["accuracy"] * (1 - row["accuracy"]) / TEST_DIGITS) ** 0.5 for row in rows)
+    print(f"The standard error is up to {error:.3f}, with {TEST_DIGITS} test digits and one seed: this is no ranking.")
     if args.epochs == 1:
-        print("Times of a single epoch are mostly compilation.")
-    print(f"Pictures: {args.out / 'relevance.png'}, and one an epoch in each directory beside it.")
+        print("The time of a single epoch is mostly compilation.")
+    print(f"Pictures: {args.out / 'relevance.png'}, and one for each epoch in the directories beside it.")
     return 0
 
 

@@ -1,4 +1,4 @@
-"""`python -m keras_shapley explain`: pictures of what LRP gives, and one line for whatever is wrong."""
+"""`python -m keras_shapley explain`: pictures of the relevance of LRP, and one line for an error."""
 
 import re
 
@@ -27,7 +27,7 @@ def grey(tmp_path):
 
 @pytest.fixture
 def colour(tmp_path):
-    """A model of coloured images of any size that scales its pixels itself."""
+    """A model of coloured images of any size that rescales their pixels itself."""
     keras.utils.set_random_seed(0)
     body = [layers.Rescaling(1 / 255), layers.Conv2D(4, 3, activation="relu"), layers.GlobalAveragePooling2D()]
     return save(keras.Sequential([keras.Input((None, None, 3)), *body, layers.Dense(1)]), tmp_path / "colour.keras")
@@ -35,7 +35,7 @@ def colour(tmp_path):
 
 @pytest.fixture
 def pictures(tmp_path, rng):
-    """Two files of one name, of the size of the grey model."""
+    """Two image files of the same name and of the grey model's size."""
     paths = [tmp_path / "cat.png", tmp_path / "more" / "cat.png"]
     paths[1].parent.mkdir()
     for path in paths:
@@ -43,7 +43,7 @@ def pictures(tmp_path, rng):
     return [str(path) for path in paths]
 
 
-def test_what_is_drawn_is_lrp_of_the_resized_grey_image(grey, pictures, tmp_path, capsys):
+def test_the_relevance_is_that_of_the_resized_grey_image(grey, pictures, tmp_path, capsys):
     out = tmp_path / "out"
     names = tmp_path / "names.txt"
     names.write_text("cat\ndog\nowl\n")
@@ -52,21 +52,21 @@ def test_what_is_drawn_is_lrp_of_the_resized_grey_image(grey, pictures, tmp_path
     assert sorted(path.name for path in out.iterdir()) == ["cat.npz", "cat.png", "cat_2.npz", "cat_2.png"]
     assert matplotlib.image.imread(out / "cat_2.png").shape[2] == 4
     printed = capsys.readouterr().out
-    assert "pixels are scaled to 0 ... 1" in printed and "cat_2.png" in printed and "dog (" in printed
+    assert "pixels are scaled to the range 0 to 1\n" in printed and "cat_2.png" in printed and "dog (" in printed
 
     red, green, blue = np.moveaxis(np.round(255 * matplotlib.image.imread(pictures[1])[..., :3]), -1, 0)
     x = (np.floor(0.299 * red + 0.587 * green + 0.114 * blue + 0.5) / 255).astype("float32")
     expected = ks.LRP(keras.models.load_model(grey)).explain(x[None], 1)
-    with np.load(out / "cat_2.npz") as found:
-        np.testing.assert_allclose(found["relevance"], expected.input[0], atol=1e-4)
-        np.testing.assert_allclose(found["probability"], expected.probability[0], atol=1e-3)
-        assert found["target"] == 1
+    with np.load(out / "cat_2.npz") as arrays:
+        np.testing.assert_allclose(arrays["relevance"], expected.input[0], atol=1e-4)
+        np.testing.assert_allclose(arrays["probability"], expected.probability[0], atol=1e-3)
+        assert arrays["target"] == 1
 
 
-def test_options_of_scale_size_rules_and_targets(colour, pictures, tmp_path, capsys):
+def test_options_of_range_size_rules_and_target(colour, pictures, tmp_path, capsys):
     out = tmp_path / "out"
     sized = ["explain", colour, pictures[0], "--out", str(out), "--arrays", "--size", "6", "9"]
-    found = {}
+    relevance = {}
     for name, options in {
         "own": [],
         "same": ["--range", "0", "255"],
@@ -78,14 +78,14 @@ def test_options_of_scale_size_rules_and_targets(colour, pictures, tmp_path, cap
     }.items():
         assert main([*sized, *options]) == 0
         with np.load(out / "cat.npz") as file:
-            found[name] = file["relevance"]
-    assert found["own"].shape == (6, 9, 3)
+            relevance[name] = file["relevance"]
+    assert relevance["own"].shape == (6, 9, 3)
     for name in ("same", "merged", "preprocess"):
-        np.testing.assert_allclose(found[name], found["own"], atol=1e-6)
-    np.testing.assert_allclose(found["other class"], -found["own"], atol=1e-6)
-    assert np.abs(found["small"] - found["own"]).max() > 1e-6
-    assert np.abs(found["rules"] - found["own"]).max() > 1e-6
-    assert "0 ... 255" in capsys.readouterr().out
+        np.testing.assert_allclose(relevance[name], relevance["own"], atol=1e-6)
+    np.testing.assert_allclose(relevance["other class"], -relevance["own"], atol=1e-6)
+    assert np.abs(relevance["small"] - relevance["own"]).max() > 1e-6
+    assert np.abs(relevance["rules"] - relevance["own"]).max() > 1e-6
+    assert "0 to 255" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -100,7 +100,7 @@ def test_options_of_scale_size_rules_and_targets(colour, pictures, tmp_path, cap
         (["{grey}", "{cat}", "--classes", "{tmp}/text.txt"], "text.txt has 1 names, and the model has 3 classes"),
         (["{grey}", "{cat}", "--classes", "{cat}"], "cat.png cannot be read as names of classes"),
         (["{grey}", "{cat}", "--size", "9", "9"], r"--size must fit the model's input of shape \(8, 8\)"),
-        (["{colour}", "{cat}"], "images of any size: say which by --size HEIGHT WIDTH"),
+        (["{colour}", "{cat}"], "images of any size: choose one by --size HEIGHT WIDTH"),
         (["{grey}", "{cat}", "--preprocess", "resnet99"], "--preprocess must be one of .*vgg16.*, and is resnet99"),
         (["{grey}", "{cat}", "--batch-size", "0"], "--batch-size must be 1 or more"),
         (["{vector}", "{cat}"], r"must take one batch of images, and takes inputs of shape \[\(8,\)\]"),
@@ -108,7 +108,7 @@ def test_options_of_scale_size_rules_and_targets(colour, pictures, tmp_path, cap
         (["{grey}", "{cat}", "--out", "{tmp}/text.txt"], "--out.* must be a directory that can be made"),
     ],
 )
-def test_what_is_wrong_is_one_line_and_nothing_is_written(options, message, grey, colour, pictures, tmp_path, capsys):
+def test_an_error_is_one_line_and_nothing_is_written(options, message, grey, colour, pictures, tmp_path, capsys):
     (tmp_path / "text.txt").write_text("just one line\n")
     places = {"grey": grey, "colour": colour, "cat": pictures[0], "tmp": tmp_path}
     for name, shape in (("vector", (8,)), ("five", (8, 8, 5))):
@@ -124,7 +124,7 @@ def test_what_is_wrong_is_one_line_and_nothing_is_written(options, message, grey
     assert sorted(tmp_path.rglob("*")) == before
 
 
-def test_relevance_that_left_the_numbers_is_said_and_not_drawn(pictures, tmp_path, capsys, monkeypatch):
+def test_relevance_that_overflows_is_an_error_and_is_not_drawn(pictures, tmp_path, capsys, monkeypatch):
     model = keras.Sequential([keras.Input((8, 8)), layers.Flatten(), layers.Dense(3, name="out")])
     model.get_layer("out").set_weights([np.full((64, 3), 1e38, "float32"), np.zeros(3, "float32")])
     path = save(model, tmp_path / "huge.keras")

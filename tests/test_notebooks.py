@@ -1,4 +1,4 @@
-"""Every notebook runs from top to bottom, and is saved with the pictures that it draws."""
+"""Every notebook runs from top to bottom and is saved with the pictures that it draws."""
 
 import os
 import pathlib
@@ -20,13 +20,13 @@ def read(path):
     return nbformat.read(path, nbformat.NO_CONVERT)
 
 
-def cells(path):
+def code_cells(path):
     return [cell for cell in read(path).cells if cell.cell_type == "code"]
 
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_it_runs_from_top_to_bottom(path, monkeypatch):
+def test_the_notebook_runs_from_top_to_bottom(path, monkeypatch):
     monkeypatch.setenv("QUICK", "1")
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(FOLDER.parent), os.environ.get("PYTHONPATH", "")]))
     notebook = read(path)
@@ -35,15 +35,17 @@ def test_it_runs_from_top_to_bottom(path, monkeypatch):
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_it_is_saved_with_its_outputs(path):
-    numbers = [cell.execution_count for cell in cells(path)]
+def test_the_notebook_is_saved_with_its_outputs(path):
+    numbers = [cell.execution_count for cell in code_cells(path)]
     assert numbers == list(range(1, len(numbers) + 1))
-    for cell in cells(path):
+    for cell in code_cells(path):
         kinds = [kind for output in cell.outputs for kind in output.get("data", {})]
         assert kinds.count("image/png") >= cell.source.count("plt.show()")
         assert not any(output.output_type == "error" or output.get("name") == "stderr" for output in cell.outputs)
-    written = path.read_text()
-    assert len(written) < 1_500_000 and str(pathlib.Path.home()) not in written and "/tmp/" not in written
+    text = path.read_text()
+    assert len(text) < 1_500_000
+    assert str(pathlib.Path.home()) not in text
+    assert "/tmp/" not in text
 
 
 def test_there_are_notebooks():

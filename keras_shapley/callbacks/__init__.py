@@ -1,1 +1,1 @@
-"""Callbacks for training."""
+"""Callbacks for `model.fit`: pictures of relevance, and how gates and gradients develop."""

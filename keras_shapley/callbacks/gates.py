@@ -1,4 +1,7 @@
-"""`GateMonitor`: how many gates are shut and how much gradient arrives, layer by layer, while a model learns."""
+"""`GateMonitor`: how many gates are closed and how large the gradients are, layer by layer, during training."""
+
+from collections.abc import Sequence
+from typing import Any
 
 import keras
 from keras import ops
@@ -8,102 +11,133 @@ from keras_shapley.layers.activations import gate
 from keras_shapley.layers.base import ShapleyLayer
 from keras_shapley.layers.linear_maps import LINEAR_TYPES, linear_map
 from keras_shapley.layers.normal import normal_cdf
+from keras_shapley.models.graph import Call, Graph
 from keras_shapley.models.layer_types import activation_name
 from keras_shapley.models.tracing import trace
+from keras_shapley.utils.typing import Tensor
 from keras_shapley.utils.validation import finite
 
 
 class GateMonitor(keras.callbacks.Callback):
-    """Adds to the logs of every epoch, for each layer, the shares of closed and of open gates and a gradient norm.
+    """Adds the shares of closed and open gates and the gradient norm of every layer to the logs of each epoch.
 
-    A gate is what a neuron lets through of a gradient: with ReLU 0 or 1, with SA and ShapLU the probability of eq. (1)
-    that the neuron is open, with GELU `Phi(s)`. It is counted as closed below `threshold` and as open above `1 -
-    threshold`. The norm is that of the loss's gradient by the layer's kernel. All are of the same images
-    in every epoch, with the model in inference mode; keys are `NAME/closed`, `NAME/open` and `NAME/gradient_norm`.
+    The gate of a neuron is the factor by which it passes a gradient on: 0 or 1 for ReLU, the probability of eq. (1)
+    that the neuron is open for SA and ShapLU, and `Phi(s)` for GELU. A gate is closed below `threshold` and open above
+    `1 - threshold`. The gradient norm is the norm of the gradient of the loss with respect to the layer's kernel. All
+    are measured on the same data in each epoch, with the model in inference mode.
 
-    History has them, and so have `CSVLogger` and `TensorBoard` where this callback stands in front of them.
+    The keys in the logs are `NAME/closed`, `NAME/open` and `NAME/gradient_norm`. They appear in `History`, and in
+    `CSVLogger` and `TensorBoard` if this callback comes before them in the list.
 
     Args:
-        x, y: images and their labels as the model takes them in `fit`; a batch of a few hundred.
-        threshold: of gates, above 0 and below 1/2.
+        x: inputs as the model takes them in `fit`, shape `(n, ...)`. A few hundred are enough.
+        y: their labels as the model takes them in `fit`, shape `(n, ...)`.
+        threshold: gates below it count as closed, above 0 and below 1/2.
 
     Raises:
-        ValueError: at once, on a bad threshold, NaN, infinity, or numbers of `x` and `y` that differ; when training
-            begins, if the model is neither Sequential nor Functional, or has several inputs.
+        ValueError: when it is made, if `threshold` is out of range, `x` holds NaN or infinity, or `x` and `y` differ
+            in length; when training begins, if the model is neither Sequential nor Functional or has several inputs.
+
+    Example:
+        >>> x = np.random.default_rng(0).normal(size=(32, 6)).astype("float32")
+        >>> y = np.arange(32) % 3
+        >>> hidden = ks.SADense(8, name="hidden")
+        >>> model = keras.Sequential([keras.Input((6,)), hidden, keras.layers.Dense(3, "softmax", name="classes")])
+        >>> model.compile("adam", "sparse_categorical_crossentropy")
+        >>> history = model.fit(x, y, verbose=0, callbacks=[ks.GateMonitor(x, y)]).history
+        >>> sorted(key for key in history if "/" in key)
+        ['classes/gradient_norm', 'hidden/closed', 'hidden/gradient_norm', 'hidden/open']
     """
 
-    def __init__(self, x, y, *, threshold=0.01):
+    _graph: Graph
+    _kernels: dict[str, list[int]]
+
+    def __init__(self, x: Tensor, y: Tensor, *, threshold: float = 0.01) -> None:
         super().__init__()
-        self.x, self.y = finite("x", ops.convert_to_numpy(x)), ops.convert_to_numpy(y)
+        self.x = finite("x", ops.convert_to_numpy(x))
+        self.y = ops.convert_to_numpy(y)
         if len(self.x) != len(self.y) or not len(self.x):
-            raise ValueError(f"`x` and `y` must be as many. Received: {len(self.x)} and {len(self.y)}")
+            raise ValueError(
+                f"`x` and `y` must have the same length, 1 or more. Received lengths: {len(self.x)} and {len(self.y)}"
+            )
         if not 0 < threshold < 0.5:
             raise ValueError(f"`threshold` must be above 0 and below 0.5. Received: threshold={threshold!r}")
         self.threshold = threshold
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         self._graph = trace(self.model)
         if len(self._graph.inputs) != 1:
             raise ValueError(f"GateMonitor takes models with one input. Received: {len(self._graph.inputs)}")
-        linear = {id(call.op): call for call in reversed(self._graph.calls) if isinstance(call.op, LINEAR_TYPES)}
-        places = {id(variable): i for i, variable in enumerate(self.model.variables)}
-        # of each layer the weights that learn, but its bias
-        self._places = {
-            call.name: [places[id(v)] for v in call.op.trainable_variables if len(v.shape) > 1]
-            for call in reversed(linear.values())
-        }
-        self._measure = compiled(self._measured, self.model.variables)
+        self._kernels = _kernel_indices(self._graph.calls, self.model.variables)
+        self._measure = compiled(self._measurements, self.model.variables)
 
-    def on_epoch_end(self, epoch, logs=None):
-        found = self._measure(ops.convert_to_tensor(self.x), ops.convert_to_tensor(self.y))
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        measurements = self._measure(ops.convert_to_tensor(self.x), ops.convert_to_tensor(self.y))
         if logs is not None:
-            logs.update({name: float(ops.convert_to_numpy(value)) for name, value in found.items()})
+            logs.update({key: float(ops.convert_to_numpy(value)) for key, value in measurements.items()})
 
-    def _measured(self, x, y):
-        return {**self._shares(x), **self._norms(x, y)}
+    def _measurements(self, x: Tensor, y: Tensor) -> dict[str, Tensor]:
+        """What is added to the logs, scalars by their keys."""
+        return {**self._gate_shares(x), **self._gradient_norms(x, y)}
 
-    def _shares(self, x):
-        """Shares of closed and open gates of every layer that has gates, by their keys."""
-        values, found = {self._graph.inputs[0]: x}, {}
+    def _gate_shares(self, x: Tensor) -> dict[str, Tensor]:
+        """Shares of closed and of open gates of every call that has gates."""
+        tensors = {self._graph.inputs[0]: x}
+        shares = {}
         for call in self._graph.calls:
-            inputs = [values[value] for value in call.inputs]
+            inputs = [tensors[value] for value in call.inputs]
             outputs = keras.tree.flatten(call(*inputs))
-            values.update(zip(call.outputs, outputs))
+            tensors.update(zip(call.outputs, outputs))
             gates = _gates(call, inputs, outputs)
             if gates is not None:
-                closed, opened = gates < self.threshold, gates > 1 - self.threshold
-                for name, which in (("closed", closed), ("open", opened)):
-                    found[f"{call.name}/{name}"] = ops.mean(ops.cast(which, "float32"))
-        return found
+                shares[f"{call.name}/closed"] = ops.mean(ops.cast(gates < self.threshold, "float32"))
+                shares[f"{call.name}/open"] = ops.mean(ops.cast(gates > 1 - self.threshold, "float32"))
+        return shares
 
-    def _norms(self, x, y):
+    def _gradient_norms(self, x: Tensor, y: Tensor) -> dict[str, Tensor]:
+        """Norm of the gradient of the loss with respect to the kernel of every linear layer."""
         variables = self.model.variables
         values = [variable.value for variable in variables]
-        places = sorted({place for some in self._places.values() for place in some})
+        indices = sorted({index for kernels in self._kernels.values() for index in kernels})
 
-        def loss(*learned):
-            mapping = dict(enumerate(values)) | dict(zip(places, learned))
-            with keras.StatelessScope(state_mapping=[(variables[i], value) for i, value in mapping.items()]):
+        def loss(*kernels: Tensor) -> Tensor:
+            present = dict(enumerate(values)) | dict(zip(indices, kernels))
+            with keras.StatelessScope(state_mapping=[(variables[i], value) for i, value in present.items()]):
                 y_pred = self.model(x, training=False)
                 return ops.cast(self.model.compute_loss(x=x, y=y, y_pred=y_pred, training=False), "float32")
 
-        value, pullback = vjp(loss, *(values[place] for place in places))
-        gradients = dict(zip(places, pullback(ops.ones_like(value))))
+        value, pullback = vjp(loss, *(values[index] for index in indices))
+        gradients = dict(zip(indices, pullback(ops.ones_like(value))))
         return {
-            f"{name}/gradient_norm": ops.sqrt(sum(ops.sum(ops.square(gradients[place])) for place in some))
-            for name, some in self._places.items()
-            if some
+            f"{name}/gradient_norm": ops.sqrt(sum(ops.sum(ops.square(gradients[index])) for index in kernels))
+            for name, kernels in self._kernels.items()
         }
 
 
-def _gates(call, inputs, outputs):
-    """What the neurons of a call let through of a gradient, or None for a call without gates."""
+def _kernel_indices(calls: Sequence[Call], variables: Sequence[keras.Variable]) -> dict[str, list[int]]:
+    """Where the trainable kernels of each linear layer stand in `variables`, by the name of its first call."""
+    position = {id(variable): i for i, variable in enumerate(variables)}
+    kernels = {}
+    layers_met = set()
+    for call in calls:
+        if not isinstance(call.op, LINEAR_TYPES) or id(call.op) in layers_met:
+            continue
+        layers_met.add(id(call.op))
+        indices = [position[id(v)] for v in call.op.trainable_variables if len(v.shape) > 1]
+        if indices:
+            kernels[call.name] = indices
+    return kernels
+
+
+def _gates(call: Call, inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> Tensor | None:
+    """Gates of the neurons of a call, shaped as its output, or None if it has no gates."""
     if isinstance(call.op, ShapleyLayer):
         return gate(*call.op.gate_moments(inputs[0]))
-    function = activation_name(call.op)
-    if function == "relu":
+    activation = activation_name(call.op)
+    if activation == "relu":
         return ops.cast(outputs[0] > 0, "float32")
-    if function != "gelu":
-        return None
-    s = linear_map(call.op).preactivation(inputs[0]) if isinstance(call.op, LINEAR_TYPES) else inputs[0]
-    return normal_cdf(s)
+    if activation == "gelu":
+        is_linear = isinstance(call.op, LINEAR_TYPES)
+        s = linear_map(call.op).preactivation(inputs[0]) if is_linear else inputs[0]
+        return normal_cdf(s)
+    return None

@@ -1,17 +1,21 @@
 """The linear map `L(x; W)` of a layer, by layer type.
 
-Everything here that is Shapley needs a layer only through this map, so a new layer type is one class below.
+The Shapley maths needs a layer only through this map, so supporting a new layer type takes one class below.
 """
 
-import functools
 import math
 import re
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import keras
 from keras import layers, ops
 
 from keras_shapley.backend import vjp
 from keras_shapley.backend.derivatives import sum_of_squares
+from keras_shapley.utils.typing import Tensor
+
+Map = TypeVar("Map", bound="LinearMap")
 
 
 class LinearMap:
@@ -21,78 +25,82 @@ class LinearMap:
     squares, or `unit_kernel`.
     """
 
-    def __init__(self, layer):
+    channel_axis = -1
+
+    def __init__(self, layer: Any) -> None:
         self.layer = layer
 
     @property
-    def kernel(self):
+    def kernel(self) -> Tensor:
         return self.layer.kernel
 
     @property
-    def bias(self):
+    def bias(self) -> Tensor | None:
         """Bias, in a shape that broadcasts against the output, or None."""
         return None if self.layer.bias is None else self.along_channels(self.layer.bias)
 
-    channel_axis = -1
-
-    def along_channels(self, vector):
+    def along_channels(self, vector: Tensor) -> Tensor:
         """A vector of one number a channel, in a shape that broadcasts against input or output."""
         return vector
 
-    def __call__(self, x, kernel):
+    def __call__(self, x: Tensor, kernel: Tensor) -> Tensor:
+        """`L(x; kernel)`."""
         raise TypeError(f"{type(self).__name__} does not say how to apply itself.")
 
-    def sums(self, x):
+    def sums(self, x: Tensor) -> Tensor:
         """`L(x; W)` with the layer's own weights."""
         return self(x, ops.cast(self.kernel, x.dtype))
 
-    def preactivation(self, x):
+    def preactivation(self, x: Tensor) -> Tensor:
         """`u + b` with the layer's own weights: its output before the activation."""
         u = self.sums(x)
         return u if self.bias is None else u + ops.cast(self.bias, u.dtype)
 
-    def unit_kernel(self, dtype):
+    def unit_kernel(self, dtype: str) -> Tensor:
         """Kernel of ones that has one output for all the units that share their inputs."""
         return ops.ones(self._unit_shape(), dtype)
 
-    def merge(self, y, weights):
+    def merge(self, y: Tensor, weights: Tensor) -> Tensor:
         """Sums `y * weights` over the units that share their inputs: the output's shape under `unit_kernel`."""
         if len(weights.shape) == 1:
             return _matmul(y, weights[:, None])
         return ops.sum(y * weights, axis=-1, keepdims=True)
 
-    def spread(self, share, x):
-        """What an input like `x` gets if each unit gives `share` to every one of its inputs.
+    def spread(self, share: Tensor, x: Tensor) -> Tensor:
+        """The relevance of an input like `x` if each unit gives `share` to every one of its inputs.
 
         The transpose of `unit_kernel`'s map, in a shape that broadcasts against `x`.
         """
         _, transpose = vjp(lambda x: self(x, self.unit_kernel(x.dtype)), x)
         return transpose(share)[0]
 
-    def fan_in(self, players):
+    def fan_in(self, real: Tensor) -> Tensor:
         """Number of inputs `n` behind each output, eq. (2): `L(1; 1)`, so taps on padding do not count.
 
         Args:
-            players: ones of the input's shape, zero where an element is padding.
+            real: ones in the input's shape, zeros where an element is padding.
 
         Returns:
             The counts, in a shape that broadcasts against the output; 1 where an output sees padding alone.
         """
-        return ops.maximum(self(players, self.unit_kernel(players.dtype)), 1)
+        return ops.maximum(self(real, self.unit_kernel(real.dtype)), 1)
 
-    def times_inputs(self, kernel, factors):
+    def _unit_shape(self) -> tuple[int, ...]:
+        raise TypeError(f"{type(self).__name__} does not say which of its units share their inputs.")
+
+    def times_inputs(self, kernel: Tensor, factors: Tensor) -> Tensor:
         """The kernel times one factor for each channel of the input."""
         raise TypeError(f"{type(self).__name__} does not say where its kernel has the channels of the input.")
 
-    def times_outputs(self, kernel, factors):
-        """The kernel times one factor for each channel of the output: its last axis, if nothing else is said."""
+    def times_outputs(self, kernel: Tensor, factors: Tensor) -> Tensor:
+        """The kernel times one factor for each channel of the output, by default its last axis."""
         return kernel * factors
 
-    def second_moment(self, x, kernel):
+    def second_moment(self, x: Tensor, kernel: Tensor) -> Tensor:
         """`q`, the sum of `(w_i x_i)**2`."""
         return self(ops.square(x), ops.square(kernel))
 
-    def pooled_second_moment(self, x, kernel):
+    def pooled_second_moment(self, x: Tensor, kernel: Tensor) -> Tensor:
         """Mean field of `q` over the input channels, tap by tap and within each group.
 
         The map of the mean of `x**2` and the sum of `kernel**2`, as one input channel a group.
@@ -100,37 +108,52 @@ class LinearMap:
         return self(sum_of_squares(x, -1) / x.shape[-1], sum_of_squares(kernel, -2))
 
 
-@functools.singledispatch
-def linear_map(layer):
+_MAPS: dict[type, type[LinearMap]] = {}
+
+
+def _maps(*types: type) -> Callable[[type[Map]], type[Map]]:
+    """Registers the decorated `LinearMap` for layers of these types and their subclasses."""
+
+    def register(cls: type[Map]) -> type[Map]:
+        _MAPS.update(dict.fromkeys(types, cls))
+        return cls
+
+    return register
+
+
+def linear_map(layer: Any) -> LinearMap:
     """The `LinearMap` of a layer.
 
     Raises:
         ValueError: if no map is registered for the layer's type.
     """
+    for cls in type(layer).__mro__:
+        if cls in _MAPS:
+            return _MAPS[cls](layer)
     raise ValueError(
         f"Layer '{layer.name}' ({type(layer).__name__}) has no linear map. Types with one: "
         f"{', '.join(cls.__name__ for cls in LINEAR_TYPES)}."
     )
 
 
-@linear_map.register(layers.Dense)
+@_maps(layers.Dense)
 class DenseMap(LinearMap):
-    def __call__(self, x, kernel):
+    def __call__(self, x: Tensor, kernel: Tensor) -> Tensor:
         return _matmul(x, kernel)
 
-    def spread(self, share, x):
+    def spread(self, share: Tensor, x: Tensor) -> Tensor:
         return share
 
-    def times_inputs(self, kernel, factors):
+    def times_inputs(self, kernel: Tensor, factors: Tensor) -> Tensor:
         return kernel * ops.reshape(factors, (-1, 1))
 
-    def _unit_shape(self):
+    def _unit_shape(self) -> tuple[int, ...]:
         return (self.kernel.shape[0], 1)
 
 
-@linear_map.register(layers.EinsumDense)
+@_maps(layers.EinsumDense)
 class EinsumDenseMap(LinearMap):
-    def __init__(self, layer):
+    def __init__(self, layer: Any) -> None:
         super().__init__(layer)
         x, kernel, y = re.split(",|->", layer.equation.replace(" ", ""))
         contracted = [label for label in kernel if label in x and label not in y]
@@ -141,16 +164,16 @@ class EinsumDenseMap(LinearMap):
         self.unit_axes = _axes(kernel, new)
         self.y_axes = _axes(y, new)
 
-    def __call__(self, x, kernel):
+    def __call__(self, x: Tensor, kernel: Tensor) -> Tensor:
         return ops.einsum(self.layer.equation, x, kernel)
 
-    def times_inputs(self, kernel, factors):
+    def times_inputs(self, kernel: Tensor, factors: Tensor) -> Tensor:
         return self._times(kernel, factors, self.channels[0])
 
-    def times_outputs(self, kernel, factors):
+    def times_outputs(self, kernel: Tensor, factors: Tensor) -> Tensor:
         return self._times(kernel, factors, self.channels[1])
 
-    def _times(self, kernel, factors, axis):
+    def _times(self, kernel: Tensor, factors: Tensor, axis: int | None) -> Tensor:
         if axis is None:
             raise ValueError(
                 f"BatchNormalization cannot be merged into layer '{self.layer.name}' (EinsumDense): its kernel has "
@@ -158,18 +181,18 @@ class EinsumDenseMap(LinearMap):
             )
         return kernel * ops.reshape(factors, [-1 if i == axis else 1 for i in range(len(kernel.shape))])
 
-    def _unit_shape(self):
+    def _unit_shape(self) -> tuple[int, ...]:
         return tuple(1 if axis in self.unit_axes else size for axis, size in enumerate(self.kernel.shape))
 
-    def merge(self, y, weights):
+    def merge(self, y: Tensor, weights: Tensor) -> Tensor:
         return ops.sum(y * weights, axis=self.y_axes, keepdims=True)
 
-    def pooled_second_moment(self, x, kernel):
+    def pooled_second_moment(self, x: Tensor, kernel: Tensor) -> Tensor:
         n = math.prod(kernel.shape[axis] for axis in self.kernel_axes)
         return self(sum_of_squares(x, self.x_axes) / n, sum_of_squares(kernel, self.kernel_axes))
 
 
-def _matmul(x, kernel):
+def _matmul(x: Tensor, kernel: Tensor) -> Tensor:
     if kernel.shape[0] == 1:
         # an outer product is elementwise work
         return x * kernel[0]
@@ -179,11 +202,11 @@ def _matmul(x, kernel):
     return ops.matmul(x, kernel)
 
 
-def _axis(kernel, label):
+def _axis(kernel: str, label: str) -> int | None:
     return kernel.index(label) if label in kernel else None
 
 
-def _axes(spec, labels):
+def _axes(spec: str, labels: list[str]) -> tuple[int, ...]:
     """Positions of `labels` in one term of an einsum equation, from the end where the term begins with `...`."""
     letters = spec.replace("...", "")
     shift = len(letters) if spec.startswith("...") else 0
@@ -191,23 +214,25 @@ def _axes(spec, labels):
 
 
 class _ConvMap(LinearMap):
-    """What Conv and DepthwiseConv share: a channel axis, and groups of channels that do not meet."""
+    """What convolutions share: an axis of channels, and groups of channels that do not meet."""
 
-    def along_channels(self, vector):
+    groups: int
+
+    def along_channels(self, vector: Tensor) -> Tensor:
         if self.layer.data_format == "channels_last":
             return vector
         return ops.reshape(vector, (-1,) + (1,) * self.layer.rank)
 
     @property
-    def channel_axis(self):
+    def channel_axis(self) -> int:
         return self.layer.rank + 1 if self.layer.data_format == "channels_last" else 1
 
-    def merge(self, y, weights):
+    def merge(self, y: Tensor, weights: Tensor) -> Tensor:
         if self.groups == 1 and self.layer.data_format == "channels_last":
             return super().merge(y, weights)
         return ops.sum(self._by_group(y * weights), axis=self.channel_axis + 1)
 
-    def spread(self, share, x):
+    def spread(self, share: Tensor, x: Tensor) -> Tensor:
         if self.groups > 1:
             return super().spread(share, x)
         if all(size == 1 for size in (*self.layer.kernel_size, *self.layer.strides)):
@@ -217,26 +242,24 @@ class _ConvMap(LinearMap):
         _, transpose = vjp(lambda x: self(x, ones), ops.take(x, [0], axis=self.channel_axis))
         return transpose(share)[0]
 
-    def fan_in(self, players):
+    def fan_in(self, real: Tensor) -> Tensor:
         # the same for every group: one channel of it broadcasts
-        counts = super().fan_in(players)
+        counts = super().fan_in(real)
         return ops.take(counts, [0], axis=self.channel_axis)
 
-    def _by_group(self, x):
+    def _by_group(self, x: Tensor) -> Tensor:
         """Splits the channels: axes `(..., groups, channels of a group, ...)`."""
         shape, axis = list(ops.shape(x)), self.channel_axis
         return ops.reshape(x, shape[:axis] + [self.groups, shape[axis] // self.groups] + shape[axis + 1 :])
 
 
-@linear_map.register(layers.Conv1D)
-@linear_map.register(layers.Conv2D)
-@linear_map.register(layers.Conv3D)
+@_maps(layers.Conv1D, layers.Conv2D, layers.Conv3D)
 class ConvMap(_ConvMap):
     @property
-    def groups(self):
+    def groups(self) -> int:
         return self.layer.groups
 
-    def __call__(self, x, kernel):
+    def __call__(self, x: Tensor, kernel: Tensor) -> Tensor:
         layer, padding = self.layer, self.layer.padding
         if padding == "causal":
             margins = [[0, 0]] * (layer.rank + 2)
@@ -251,14 +274,14 @@ class ConvMap(_ConvMap):
             data_format=layer.data_format,
         )
 
-    def times_inputs(self, kernel, factors):
+    def times_inputs(self, kernel: Tensor, factors: Tensor) -> Tensor:
         by_group = ops.transpose(ops.reshape(factors, (self.groups, -1)))
         return kernel * ops.repeat(by_group, self.layer.filters // self.groups, axis=1)
 
-    def _unit_shape(self):
+    def _unit_shape(self) -> tuple[int, ...]:
         return (*self.kernel.shape[:-1], self.groups)
 
-    def pooled_second_moment(self, x, kernel):
+    def pooled_second_moment(self, x: Tensor, kernel: Tensor) -> Tensor:
         n, sums = kernel.shape[-2], sum_of_squares(kernel, -2)
         if self.groups > 1:
             x = ops.squeeze(sum_of_squares(self._by_group(x), self.channel_axis + 1), self.channel_axis + 1)
@@ -272,14 +295,13 @@ class ConvMap(_ConvMap):
         return sum_of_squares(x, self.channel_axis) * self.along_channels(ops.reshape(sums, (-1,)) / n)
 
 
-@linear_map.register(layers.DepthwiseConv1D)
-@linear_map.register(layers.DepthwiseConv2D)
+@_maps(layers.DepthwiseConv1D, layers.DepthwiseConv2D)
 class DepthwiseConvMap(_ConvMap):
     @property
-    def groups(self):
+    def groups(self) -> int:
         return self.kernel.shape[-2]
 
-    def __call__(self, x, kernel):
+    def __call__(self, x: Tensor, kernel: Tensor) -> Tensor:
         layer = self.layer
         return ops.depthwise_conv(
             x,
@@ -290,27 +312,25 @@ class DepthwiseConvMap(_ConvMap):
             data_format=layer.data_format,
         )
 
-    def times_inputs(self, kernel, factors):
+    def times_inputs(self, kernel: Tensor, factors: Tensor) -> Tensor:
         return kernel * ops.reshape(factors, (-1, 1))
 
-    def times_outputs(self, kernel, factors):
+    def times_outputs(self, kernel: Tensor, factors: Tensor) -> Tensor:
         return kernel * ops.reshape(factors, (-1, self.layer.depth_multiplier))
 
-    def _unit_shape(self):
+    def _unit_shape(self) -> tuple[int, ...]:
         return (*self.kernel.shape[:-1], 1)
 
-    def pooled_second_moment(self, x, kernel):
+    def pooled_second_moment(self, x: Tensor, kernel: Tensor) -> Tensor:
         # one input channel a group: its mean is itself
         return self.second_moment(x, kernel)
 
 
-@linear_map.register(layers.Conv1DTranspose)
-@linear_map.register(layers.Conv2DTranspose)
-@linear_map.register(layers.Conv3DTranspose)
+@_maps(layers.Conv1DTranspose, layers.Conv2DTranspose, layers.Conv3DTranspose)
 class ConvTransposeMap(_ConvMap):
     groups = 1
 
-    def __call__(self, x, kernel):
+    def __call__(self, x: Tensor, kernel: Tensor) -> Tensor:
         layer = self.layer
         return ops.conv_transpose(
             x,
@@ -322,34 +342,35 @@ class ConvTransposeMap(_ConvMap):
             dilation_rate=layer.dilation_rate,
         )
 
-    def times_inputs(self, kernel, factors):
+    def times_inputs(self, kernel: Tensor, factors: Tensor) -> Tensor:
         return kernel * factors
 
-    def times_outputs(self, kernel, factors):
+    def times_outputs(self, kernel: Tensor, factors: Tensor) -> Tensor:
         return kernel * ops.reshape(factors, (-1, 1))
 
-    def _unit_shape(self):
+    def _unit_shape(self) -> tuple[int, ...]:
         return (*self.kernel.shape[:-2], 1, self.kernel.shape[-1])
 
-    def pooled_second_moment(self, x, kernel):
+    def pooled_second_moment(self, x: Tensor, kernel: Tensor) -> Tensor:
         return self(sum_of_squares(x, self.channel_axis) / kernel.shape[-1], sum_of_squares(kernel, -1))
 
 
-@linear_map.register(layers.SeparableConv1D)
-@linear_map.register(layers.SeparableConv2D)
+@_maps(layers.SeparableConv1D, layers.SeparableConv2D)
 class SeparableConvMap(ConvMap):
     """A depthwise and a pointwise kernel with nothing between are one kernel: their product."""
 
-    groups = 1
+    @property
+    def groups(self) -> int:
+        return 1
 
     @property
-    def kernel(self):
+    def kernel(self) -> Tensor:
         depthwise, pointwise = self.layer.depthwise_kernel, self.layer.pointwise_kernel
         *_, channels, multiplier = depthwise.shape
         mixing = ops.reshape(pointwise, (channels, multiplier, self.layer.filters))
         return ops.einsum("...cm,cmf->...cf", depthwise, mixing)
 
-    def sums(self, x):
+    def sums(self, x: Tensor) -> Tensor:
         # one kernel after the other is cheaper than their product
         layer = self.layer
         return ops.separable_conv(
@@ -362,8 +383,8 @@ class SeparableConvMap(ConvMap):
             data_format=layer.data_format,
         )
 
-    def _unit_shape(self):
+    def _unit_shape(self) -> tuple[int, ...]:
         return (*self.layer.depthwise_kernel.shape[:-1], 1)
 
 
-LINEAR_TYPES = tuple(cls for cls in linear_map.registry if cls is not object)
+LINEAR_TYPES = tuple(_MAPS)

@@ -1,8 +1,4 @@
-"""Elementwise functions of a neuron's moments: eqs. (1), (4) and (5).
-
-With `u` the sum of `w_i x_i`, `q` the sum of `(w_i x_i)**2` and `b` the bias, over random orders of the inputs the sum
-of those that came before has mean `mu = u/2` and variance `sigma**2 = q/6 + u**2/12`.
-"""
+"""The standard normal distribution: density `phi` and distribution function `Phi`."""
 
 import math
 
@@ -10,6 +6,7 @@ from keras import backend, ops
 
 from keras_shapley.backend import EAGER
 from keras_shapley.backend.derivatives import elementwise
+from keras_shapley.utils.typing import Tensor
 
 # Mills' ratio (1 - Phi(t))/phi(t) for t >= 0 is y (c0 + c1 y + ... + c9 y^9), y = 4/(t + 4): interpolation at the
 # Chebyshev nodes of y, relative error below 1e-7.
@@ -28,16 +25,16 @@ _MILLS = (
 )
 
 
-def normal_pdf(z):
+def normal_pdf(z: Tensor) -> Tensor:
     """Density of the standard normal distribution, elementwise, same shape as `z`."""
     return ops.exp(-0.5 * ops.square(z)) / math.sqrt(2 * math.pi)
 
 
-def normal_cdf(z):
-    """Standard normal distribution function, right in its lower tail too: relative error below 5e-6 in float32.
+def normal_cdf(z: Tensor) -> Tensor:
+    """Standard normal distribution function, with a relative error below 5e-6 in float32 in the lower tail too.
 
-    `(1 + erf)/2` is 0 in float32 below z = -5.5 and its gradient vanishes; this one is positive down to z = -13. Its
-    derivative is `normal_pdf`.
+    `(1 + erf)/2` is 0 in float32 below z = -5.5, and its gradient vanishes there. This one is positive down to
+    z = -13. Its derivative is `normal_pdf`.
 
     Args:
         z: float tensor of any shape.
@@ -48,19 +45,22 @@ def normal_cdf(z):
     return _NORMAL_CDF(z)
 
 
-def cdf_from_pdf(z, pdf=None):
-    """`Phi(z)` from `phi(z)`, by operations that every export format has, or by one where each takes its own time."""
+def plain_normal_cdf(z: Tensor, pdf: Tensor | None = None) -> Tensor:
+    """As `normal_cdf`, with the backend's own derivative; `pdf` is `phi(z)` where it is known.
+
+    It is made of operations that every export format has. Where each operation is a pass over memory it is one, `erfc`.
+    """
     if EAGER or backend.standardize_dtype(z.dtype) == "float64":
         return 0.5 * ops.erfc(-z / math.sqrt(2))
-    pdf = normal_pdf(z) if pdf is None else pdf
-    # no absolute value, whose derivative at 0 is 0: second derivatives go through here
+    density = normal_pdf(z) if pdf is None else pdf
+    # not the absolute value: its derivative at 0 is 0, and second derivatives go through here
     y = _MILLS_SHIFT / (ops.where(z < 0, -z, z) + _MILLS_SHIFT)
     mills = _MILLS[-1]
     for coefficient in reversed(_MILLS[:-1]):
         mills = mills * y + coefficient
-    tail = pdf * mills * y
+    tail = density * mills * y
     return ops.where(z < 0, tail, 1 - tail)
 
 
-# made once: JAX traces a function anew that it has not seen
-_NORMAL_CDF = elementwise(lambda z: cdf_from_pdf(z), lambda z: (normal_pdf(z),))
+# made once: JAX traces every function anew that it has not seen
+_NORMAL_CDF = elementwise(lambda z: plain_normal_cdf(z), lambda z: (normal_pdf(z),))

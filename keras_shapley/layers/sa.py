@@ -1,76 +1,172 @@
-"""Layers with Shapley activations: the parent's linear map, then eq. (5) or ShapLU instead of an activation."""
+"""Layers with the Shapley activation SA, eq. (5)."""
+
+from typing import Any
 
 import keras
 from keras import ops
 
 from keras_shapley.layers.activations import shapley_activation
 from keras_shapley.layers.base import ShapleyLayer
+from keras_shapley.utils.typing import Tensor
 from keras_shapley.utils.validation import one_of
 
 
 class ShapleyActivation(ShapleyLayer):
-    """Mixin: the output is the Shapley activation SA, eq. (5): `Phi((mu + b)/sigma) * (u + b)`.
+    """Mixin whose output is the Shapley activation SA, eq. (5): `Phi((mu + b)/sigma) * (u + b)`.
 
     Args:
         second_moment: as in `ShapleyLayer`.
         moment_gradient: whether the gradient flows into `q`. False is cheaper, and no longer the exact derivative.
     """
 
-    def __init__(self, *args, moment_gradient=True, **kwargs):
+    def __init__(self, *args: Any, moment_gradient: bool = True, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.moment_gradient = one_of("moment_gradient", moment_gradient, (True, False))
 
-    def call(self, inputs):
+    def call(self, inputs: Tensor) -> Tensor:
         u, q, b = self.gate_moments(inputs, gradient=self.moment_gradient or self._derivatives_are_exact)
         return ops.cast(shapley_activation(u, q, b), self.compute_dtype)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "moment_gradient": self.moment_gradient}
 
 
 @keras.saving.register_keras_serializable(package="keras_shapley")
 class SADense(ShapleyActivation, keras.layers.Dense):
-    """`keras.layers.Dense` with the Shapley activation, eq. (5).
+    """`keras.layers.Dense` with the Shapley activation SA, eq. (5) of Li & Cui (2022), built in.
 
-    Takes the arguments of its parent, and `second_moment` and `moment_gradient` of `ShapleyActivation`.
+    The output is `Phi((mu + b)/sigma) * (u + b)`, with `u` the sum of `w_i x_i` and `mu` and `sigma` of eq. (1). The
+    gradient does not vanish where ReLU is off.
+
+    Args:
+        args, kwargs: `units` and all others of `keras.layers.Dense`, except `activation`.
+        second_moment: `"exact"`: `q`, the sum of `(w_i x_i)**2`, is a second linear map. `"pooled"`: the mean of `x**2`
+            over the input channels times the sum of `w**2`, which is cheaper.
+        moment_gradient: whether the gradient flows into `q`. False is cheaper, and no longer the exact derivative.
+
+    Input shape:
+        `(batch, ..., features)`, as of `keras.layers.Dense`.
+
+    Output shape:
+        `(batch, ..., units)`.
+
+    Example:
+        >>> layer = ks.SADense(4)
+        >>> tuple(layer(np.ones((2, 3))).shape)
+        (2, 4)
     """
 
 
 @keras.saving.register_keras_serializable(package="keras_shapley")
 class SAConv1D(ShapleyActivation, keras.layers.Conv1D):
-    """`keras.layers.Conv1D` with the Shapley activation, eq. (5).
+    """`keras.layers.Conv1D` with the Shapley activation SA, eq. (5) of Li & Cui (2022), built in.
 
-    Takes the arguments of its parent, and `second_moment` and `moment_gradient` of `ShapleyActivation`.
+    Args:
+        args, kwargs: `filters, kernel_size` and all others of `keras.layers.Conv1D`, except `activation`.
+        second_moment: `"exact"`: `q`, the sum of `(w_i x_i)**2`, is a second linear map. `"pooled"`: the mean of `x**2`
+            over the input channels times the sum of `w**2`, which is cheaper.
+        moment_gradient: whether the gradient flows into `q`. False is cheaper, and no longer the exact derivative.
+
+    Input shape:
+        `(batch, steps, channels)`, as of `keras.layers.Conv1D`.
+
+    Output shape:
+        `(batch, new_steps, filters)`.
+
+    Example:
+        >>> layer = ks.SAConv1D(4, 3)
+        >>> tuple(layer(np.ones((2, 8, 3))).shape)
+        (2, 6, 4)
     """
 
 
 @keras.saving.register_keras_serializable(package="keras_shapley")
 class SAConv2D(ShapleyActivation, keras.layers.Conv2D):
-    """`keras.layers.Conv2D` with the Shapley activation, eq. (5).
+    """`keras.layers.Conv2D` with the Shapley activation SA, eq. (5) of Li & Cui (2022), built in.
 
-    Takes the arguments of its parent, and `second_moment` and `moment_gradient` of `ShapleyActivation`.
+    Args:
+        args, kwargs: `filters, kernel_size` and all others of `keras.layers.Conv2D`, except `activation`.
+        second_moment: `"exact"`: `q`, the sum of `(w_i x_i)**2`, is a second linear map. `"pooled"`: the mean of `x**2`
+            over the input channels times the sum of `w**2`, which is cheaper.
+        moment_gradient: whether the gradient flows into `q`. False is cheaper, and no longer the exact derivative.
+
+    Input shape:
+        `(batch, height, width, channels)`, as of `keras.layers.Conv2D`.
+
+    Output shape:
+        `(batch, new_height, new_width, filters)`.
+
+    Example:
+        >>> layer = ks.SAConv2D(4, 3)
+        >>> tuple(layer(np.ones((2, 8, 8, 3))).shape)
+        (2, 6, 6, 4)
     """
 
 
 @keras.saving.register_keras_serializable(package="keras_shapley")
 class SAConv3D(ShapleyActivation, keras.layers.Conv3D):
-    """`keras.layers.Conv3D` with the Shapley activation, eq. (5).
+    """`keras.layers.Conv3D` with the Shapley activation SA, eq. (5) of Li & Cui (2022), built in.
 
-    Takes the arguments of its parent, and `second_moment` and `moment_gradient` of `ShapleyActivation`.
+    Args:
+        args, kwargs: `filters, kernel_size` and all others of `keras.layers.Conv3D`, except `activation`.
+        second_moment: `"exact"`: `q`, the sum of `(w_i x_i)**2`, is a second linear map. `"pooled"`: the mean of `x**2`
+            over the input channels times the sum of `w**2`, which is cheaper.
+        moment_gradient: whether the gradient flows into `q`. False is cheaper, and no longer the exact derivative.
+
+    Input shape:
+        `(batch, depth, height, width, channels)`, as of `keras.layers.Conv3D`.
+
+    Output shape:
+        `(batch, new_depth, new_height, new_width, filters)`.
+
+    Example:
+        >>> layer = ks.SAConv3D(4, 3)
+        >>> tuple(layer(np.ones((2, 5, 5, 5, 3))).shape)
+        (2, 3, 3, 3, 4)
     """
 
 
 @keras.saving.register_keras_serializable(package="keras_shapley")
 class SADepthwiseConv2D(ShapleyActivation, keras.layers.DepthwiseConv2D):
-    """`keras.layers.DepthwiseConv2D` with the Shapley activation, eq. (5).
+    """`keras.layers.DepthwiseConv2D` with the Shapley activation SA, eq. (5) of Li & Cui (2022), built in.
 
-    Takes the arguments of its parent, and `second_moment` and `moment_gradient` of `ShapleyActivation`.
+    Args:
+        args, kwargs: `kernel_size` and all others of `keras.layers.DepthwiseConv2D`, except `activation`.
+        second_moment: `"exact"`: `q`, the sum of `(w_i x_i)**2`, is a second linear map. `"pooled"`: the mean of `x**2`
+            over the input channels times the sum of `w**2`, which is cheaper.
+        moment_gradient: whether the gradient flows into `q`. False is cheaper, and no longer the exact derivative.
+
+    Input shape:
+        `(batch, height, width, channels)`, as of `keras.layers.DepthwiseConv2D`.
+
+    Output shape:
+        `(batch, new_height, new_width, channels * depth_multiplier)`.
+
+    Example:
+        >>> layer = ks.SADepthwiseConv2D(3)
+        >>> tuple(layer(np.ones((2, 8, 8, 3))).shape)
+        (2, 6, 6, 3)
     """
 
 
 @keras.saving.register_keras_serializable(package="keras_shapley")
 class SAEinsumDense(ShapleyActivation, keras.layers.EinsumDense):
-    """`keras.layers.EinsumDense` with the Shapley activation, eq. (5).
+    """`keras.layers.EinsumDense` with the Shapley activation SA, eq. (5) of Li & Cui (2022), built in.
 
-    Takes the arguments of its parent, and `second_moment` and `moment_gradient` of `ShapleyActivation`.
+    Args:
+        args, kwargs: `equation, output_shape` and all others of `keras.layers.EinsumDense`, except `activation`.
+        second_moment: `"exact"`: `q`, the sum of `(w_i x_i)**2`, is a second linear map. `"pooled"`: the mean of `x**2`
+            over the input channels times the sum of `w**2`, which is cheaper.
+        moment_gradient: whether the gradient flows into `q`. False is cheaper, and no longer the exact derivative.
+
+    Input shape:
+        as the equation says, as of `keras.layers.EinsumDense`.
+
+    Output shape:
+        `(batch, *output_shape)`.
+
+    Example:
+        >>> layer = ks.SAEinsumDense("abc,cd->abd", output_shape=(5, 4), bias_axes="d")
+        >>> tuple(layer(np.ones((2, 5, 3))).shape)
+        (2, 5, 4)
     """

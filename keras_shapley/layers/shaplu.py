@@ -1,15 +1,18 @@
-"""Layers with Shapley activations: the parent's linear map, then eq. (5) or ShapLU instead of an activation."""
+"""Layers with ShapLU: ReLU forward, the Shapley gradient of eq. (4) backward."""
+
+from typing import Any
 
 import keras
 from keras import ops
 
 from keras_shapley.layers.activations import shaplu, shaplu_full
 from keras_shapley.layers.base import ShapleyLayer
+from keras_shapley.utils.typing import Tensor
 from keras_shapley.utils.validation import one_of
 
 
 class ShapleyLinearUnit(ShapleyLayer):
-    """Mixin: the output is ReLU and its gradient the Shapley gradient, eq. (4): ShapLU, section 2.2 of the paper.
+    """Mixin whose output is ReLU and whose gradient is the Shapley gradient, eq. (4): section 2.2 of the paper.
 
     Args:
         second_moment: as in `ShapleyLayer`.
@@ -17,7 +20,7 @@ class ShapleyLinearUnit(ShapleyLayer):
             is all of eq. (4); it needs `second_moment="exact"` and costs a third linear map.
     """
 
-    def __init__(self, *args, gradient="simplified", **kwargs):
+    def __init__(self, *args: Any, gradient: str = "simplified", **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.gradient = one_of("gradient", gradient, ("simplified", "full"))
         if self.gradient == "full" and self.second_moment == "pooled":
@@ -26,7 +29,7 @@ class ShapleyLinearUnit(ShapleyLayer):
                 "Received: second_moment='pooled'"
             )
 
-    def call(self, inputs):
+    def call(self, inputs: Tensor) -> Tensor:
         if self._derivatives_are_exact:
             u, _, b = self.gate_moments(inputs)
             y = ops.relu(u + b)
@@ -37,53 +40,146 @@ class ShapleyLinearUnit(ShapleyLayer):
             y = shaplu(*self.gate_moments(inputs, gradient=False))
         return ops.cast(y, self.compute_dtype)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "gradient": self.gradient}
 
 
 @keras.saving.register_keras_serializable(package="keras_shapley")
 class ShapLUDense(ShapleyLinearUnit, keras.layers.Dense):
-    """`keras.layers.Dense` with ReLU forward and the Shapley gradient backward, eq. (4).
+    """`keras.layers.Dense` with ReLU forward and the Shapley gradient, eq. (4) of Li & Cui (2022), backward.
 
-    Takes the arguments of its parent, and `second_moment` and `gradient` of `ShapleyLinearUnit`.
+    The output is that of ReLU. Where ReLU's gradient is 0 or 1, this one has the probability that the neuron is open
+    over random orders of its inputs, so it does not vanish where ReLU is off.
+
+    Args:
+        args, kwargs: `units` and all others of `keras.layers.Dense`, except `activation`.
+        second_moment: `"exact"`: `q`, the sum of `(w_i x_i)**2`, is a second linear map. `"pooled"`: the mean of `x**2`
+            over the input channels times the sum of `w**2`, which is cheaper.
+        gradient: `"simplified"`, what the paper ran, or `"full"`, all of eq. (4), which needs `second_moment="exact"`.
+
+    Input shape:
+        `(batch, ..., features)`, as of `keras.layers.Dense`.
+
+    Output shape:
+        `(batch, ..., units)`.
+
+    Example:
+        >>> layer = ks.ShapLUDense(4)
+        >>> tuple(layer(np.ones((2, 3))).shape)
+        (2, 4)
     """
 
 
 @keras.saving.register_keras_serializable(package="keras_shapley")
 class ShapLUConv1D(ShapleyLinearUnit, keras.layers.Conv1D):
-    """`keras.layers.Conv1D` with ReLU forward and the Shapley gradient backward, eq. (4).
+    """`keras.layers.Conv1D` with ReLU forward and the Shapley gradient, eq. (4) of Li & Cui (2022), backward.
 
-    Takes the arguments of its parent, and `second_moment` and `gradient` of `ShapleyLinearUnit`.
+    Args:
+        args, kwargs: `filters, kernel_size` and all others of `keras.layers.Conv1D`, except `activation`.
+        second_moment: `"exact"`: `q`, the sum of `(w_i x_i)**2`, is a second linear map. `"pooled"`: the mean of `x**2`
+            over the input channels times the sum of `w**2`, which is cheaper.
+        gradient: `"simplified"`, what the paper ran, or `"full"`, all of eq. (4), which needs `second_moment="exact"`.
+
+    Input shape:
+        `(batch, steps, channels)`, as of `keras.layers.Conv1D`.
+
+    Output shape:
+        `(batch, new_steps, filters)`.
+
+    Example:
+        >>> layer = ks.ShapLUConv1D(4, 3)
+        >>> tuple(layer(np.ones((2, 8, 3))).shape)
+        (2, 6, 4)
     """
 
 
 @keras.saving.register_keras_serializable(package="keras_shapley")
 class ShapLUConv2D(ShapleyLinearUnit, keras.layers.Conv2D):
-    """`keras.layers.Conv2D` with ReLU forward and the Shapley gradient backward, eq. (4).
+    """`keras.layers.Conv2D` with ReLU forward and the Shapley gradient, eq. (4) of Li & Cui (2022), backward.
 
-    Takes the arguments of its parent, and `second_moment` and `gradient` of `ShapleyLinearUnit`.
+    Args:
+        args, kwargs: `filters, kernel_size` and all others of `keras.layers.Conv2D`, except `activation`.
+        second_moment: `"exact"`: `q`, the sum of `(w_i x_i)**2`, is a second linear map. `"pooled"`: the mean of `x**2`
+            over the input channels times the sum of `w**2`, which is cheaper.
+        gradient: `"simplified"`, what the paper ran, or `"full"`, all of eq. (4), which needs `second_moment="exact"`.
+
+    Input shape:
+        `(batch, height, width, channels)`, as of `keras.layers.Conv2D`.
+
+    Output shape:
+        `(batch, new_height, new_width, filters)`.
+
+    Example:
+        >>> layer = ks.ShapLUConv2D(4, 3)
+        >>> tuple(layer(np.ones((2, 8, 8, 3))).shape)
+        (2, 6, 6, 4)
     """
 
 
 @keras.saving.register_keras_serializable(package="keras_shapley")
 class ShapLUConv3D(ShapleyLinearUnit, keras.layers.Conv3D):
-    """`keras.layers.Conv3D` with ReLU forward and the Shapley gradient backward, eq. (4).
+    """`keras.layers.Conv3D` with ReLU forward and the Shapley gradient, eq. (4) of Li & Cui (2022), backward.
 
-    Takes the arguments of its parent, and `second_moment` and `gradient` of `ShapleyLinearUnit`.
+    Args:
+        args, kwargs: `filters, kernel_size` and all others of `keras.layers.Conv3D`, except `activation`.
+        second_moment: `"exact"`: `q`, the sum of `(w_i x_i)**2`, is a second linear map. `"pooled"`: the mean of `x**2`
+            over the input channels times the sum of `w**2`, which is cheaper.
+        gradient: `"simplified"`, what the paper ran, or `"full"`, all of eq. (4), which needs `second_moment="exact"`.
+
+    Input shape:
+        `(batch, depth, height, width, channels)`, as of `keras.layers.Conv3D`.
+
+    Output shape:
+        `(batch, new_depth, new_height, new_width, filters)`.
+
+    Example:
+        >>> layer = ks.ShapLUConv3D(4, 3)
+        >>> tuple(layer(np.ones((2, 5, 5, 5, 3))).shape)
+        (2, 3, 3, 3, 4)
     """
 
 
 @keras.saving.register_keras_serializable(package="keras_shapley")
 class ShapLUDepthwiseConv2D(ShapleyLinearUnit, keras.layers.DepthwiseConv2D):
-    """`keras.layers.DepthwiseConv2D` with ReLU forward and the Shapley gradient backward, eq. (4).
+    """`keras.layers.DepthwiseConv2D` with ReLU forward and the Shapley gradient, eq. (4) of Li & Cui (2022), backward.
 
-    Takes the arguments of its parent, and `second_moment` and `gradient` of `ShapleyLinearUnit`.
+    Args:
+        args, kwargs: `kernel_size` and all others of `keras.layers.DepthwiseConv2D`, except `activation`.
+        second_moment: `"exact"`: `q`, the sum of `(w_i x_i)**2`, is a second linear map. `"pooled"`: the mean of `x**2`
+            over the input channels times the sum of `w**2`, which is cheaper.
+        gradient: `"simplified"`, what the paper ran, or `"full"`, all of eq. (4), which needs `second_moment="exact"`.
+
+    Input shape:
+        `(batch, height, width, channels)`, as of `keras.layers.DepthwiseConv2D`.
+
+    Output shape:
+        `(batch, new_height, new_width, channels * depth_multiplier)`.
+
+    Example:
+        >>> layer = ks.ShapLUDepthwiseConv2D(3)
+        >>> tuple(layer(np.ones((2, 8, 8, 3))).shape)
+        (2, 6, 6, 3)
     """
 
 
 @keras.saving.register_keras_serializable(package="keras_shapley")
 class ShapLUEinsumDense(ShapleyLinearUnit, keras.layers.EinsumDense):
-    """`keras.layers.EinsumDense` with ReLU forward and the Shapley gradient backward, eq. (4).
+    """`keras.layers.EinsumDense` with ReLU forward and the Shapley gradient, eq. (4) of Li & Cui (2022), backward.
 
-    Takes the arguments of its parent, and `second_moment` and `gradient` of `ShapleyLinearUnit`.
+    Args:
+        args, kwargs: `equation, output_shape` and all others of `keras.layers.EinsumDense`, except `activation`.
+        second_moment: `"exact"`: `q`, the sum of `(w_i x_i)**2`, is a second linear map. `"pooled"`: the mean of `x**2`
+            over the input channels times the sum of `w**2`, which is cheaper.
+        gradient: `"simplified"`, what the paper ran, or `"full"`, all of eq. (4), which needs `second_moment="exact"`.
+
+    Input shape:
+        as the equation says, as of `keras.layers.EinsumDense`.
+
+    Output shape:
+        `(batch, *output_shape)`.
+
+    Example:
+        >>> layer = ks.ShapLUEinsumDense("abc,cd->abd", output_shape=(5, 4), bias_axes="d")
+        >>> tuple(layer(np.ones((2, 5, 3))).shape)
+        (2, 5, 4)
     """

@@ -1,65 +1,97 @@
-"""What an explanation holds, in NumPy."""
+"""The results of an explanation, as NumPy arrays."""
 
 import dataclasses
+import warnings
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
+from keras import ops, tree
+
+from keras_shapley.utils.typing import Structure
 
 
 @dataclasses.dataclass
 class ConservationGap:
-    """What each call lost or made of the relevance that it dealt with, per image.
+    """The relevance that each call lost or created, per image.
 
-    The signed gaps of a walk add up to `head_total` less the sum of the input's relevance.
+    The signed gaps of all calls add up to `head_total` less the sum of the input's relevance.
 
-    Attributes:
-        signed: by call, relevance of its output less that of its inputs, shape `(batch,)`.
+    Args:
+        signed: by call, the relevance of its output less that of its inputs, shape `(batch,)`.
         relative: by call, the absolute gap over the sum of the absolute relevance of its output, shape `(batch,)`; at
             the head over `|head_total|`.
+
+    Example:
+        With the rule `epsilon` the bias of the layer absorbs its part of the relevance.
+
+        >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1, name="neuron")])
+        >>> model.set_weights([np.ones((2, 1)), np.array([2.0])])
+        >>> gap = ks.LRP(model, rules="epsilon").explain(np.ones((1, 2))).conservation_gap
+        >>> print(gap.signed["neuron"].round(2), gap.relative["neuron"].round(2))
+        [2.] [0.5]
     """
 
-    signed: dict
-    relative: dict
+    signed: dict[str, np.ndarray]
+    relative: dict[str, np.ndarray]
 
     @property
-    def absolute(self):
+    def absolute(self) -> dict[str, np.ndarray]:
         """By call, the absolute gap, shape `(batch,)`."""
         return {name: np.abs(gap) for name, gap in self.signed.items()}
 
-    def summary(self):
-        """By call, `(median, maximum)` of the absolute gap and of the relative one over the images."""
+    def summary(self) -> dict[str, tuple[tuple[float, float], tuple[float, float]]]:
+        """By call, `(median, maximum)` over the images, of the absolute gap and of the relative one."""
+        absolute = self.absolute
         return {
-            name: tuple((float(np.median(gap)), float(np.max(gap))) for gap in (self.absolute[name], relative))
+            name: (_median_and_maximum(absolute[name]), _median_and_maximum(relative))
             for name, relative in self.relative.items()
         }
 
 
+def _median_and_maximum(gap: np.ndarray) -> tuple[float, float]:
+    return float(np.median(gap)), float(np.max(gap))
+
+
 @dataclasses.dataclass
 class Explanation:
-    """Relevance of everything in a model for a batch, in NumPy.
+    """Relevance of the input and of every layer of a model for a batch, eq. (2), as NumPy arrays.
 
-    For several targets an image, what depends on the target has an axis for them after the batch.
+    `LRP.explain` returns it. With several targets an image, everything that depends on the target has an axis for them
+    after the batch.
 
-    Attributes:
+    Args:
         input: relevance of the input, in its structure and shape.
-        layers: by call, relevance of its output, in its shape; of the calls below the head's players.
+        layers: by call, relevance of its output, in its shape; only calls below the head's players.
         output: the model's output, shape `(batch, classes)`.
-        probability: the same as probabilities: for a model that ends in logits their softmax (sigmoid for one unit).
+        probability: the output as probabilities; for a model that ends in logits, their softmax, or the sigmoid of a
+            single unit. Shape `(batch, classes)`.
         target: the explained class, shape `(batch,)`.
         versus: the class that it was compared with, shape `(batch,)`, or None.
         head: relevance of the head's players, in their shape.
-        head_stderr: standard error of `head`; 0 where it is exact, NaN by quadrature.
-        head_total: what was dealt out, shape `(batch,)`: for a softmax or sigmoid the target's probability less
-            `head_baseline`; for a linear head the output; for a ReLU head what eq. (1) sums to.
+        head_stderr: standard error of `head`; 0 where it is exact, NaN where it is unknown, as by quadrature.
+        head_total: the relevance that was distributed, shape `(batch,)`. For a softmax or sigmoid it is the target's
+            probability less `head_baseline`; for a linear head the output; for a ReLU head the sum of eq. (1).
         head_baseline: the target's probability with no player present, shape `(batch,)`; 0 for other heads.
-        head_paths: number of random paths behind `head`, 0 where it is exact or by quadrature.
-        conservation_gap: `ConservationGap` of every call.
-        amplification: by call, the sum of the absolute relevance that its inputs got over that of its output, shape
-            `(batch,)`. Above 1 where parts of either sign were dealt out: their product along a path is what eq. (2)
-            can grow by, without bound where denominators come near zero.
+        head_paths: number of random paths behind `head`; 0 without sampling.
+        conservation_gap: the relevance that each call lost or created.
+        amplification: by call, the sum of the absolute relevance of its inputs over that of its output, shape
+            `(batch,)`. It is above 1 where inputs receive relevance of both signs. The product along a path is the
+            factor by which eq. (2) can grow; it has no bound where denominators come near zero.
+
+    Example:
+        >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3, "relu", name="hidden")])
+        >>> model.add(keras.layers.Dense(2, "softmax"))
+        >>> explanation = ks.LRP(model).explain(np.ones((5, 4)), target=1)
+        >>> explanation.input.shape, explanation.layers["hidden"].shape
+        ((5, 4), (5, 3))
+        >>> probability = explanation.head_total + explanation.head_baseline
+        >>> bool(np.allclose(probability, explanation.output[:, 1]))
+        True
     """
 
-    input: object
-    layers: dict
+    input: Structure
+    layers: dict[str, Any]
     output: np.ndarray
     probability: np.ndarray
     target: np.ndarray
@@ -70,13 +102,70 @@ class Explanation:
     head_baseline: np.ndarray
     head_paths: int
     conservation_gap: ConservationGap
-    amplification: dict
+    amplification: dict[str, np.ndarray]
 
     @property
-    def overflow(self):
-        """The first call on the way back that left the finite numbers though the model's output is finite, or None."""
+    def overflow(self) -> str | None:
+        """The first call on the way back whose relevance is not finite though the model's output is, or None."""
         if np.all(np.isfinite(self.output)):
             for name, ratio in reversed(self.amplification.items()):
                 if not np.all(np.isfinite(ratio)):
                     return name
         return None
+
+
+# the entries of a report that do not depend on the target
+_WITHOUT_TARGET = ("output", "probability")
+
+
+def assemble(
+    reports: Sequence[dict[str, Any]], order: Sequence[str], *, several: bool, n_images: int | None = None
+) -> Explanation:
+    """The `Explanation` of a batch from what `Walk.report` returns for each of its targets.
+
+    Args:
+        reports: one dict of tensors for each target; `input` has the structure of the user's batch.
+        order: names of the model's calls, in their order.
+        several: whether the results have an axis of targets.
+        n_images: length of the batch, without the images that fill it up; None for all.
+    """
+    n_paths = max(int(ops.convert_to_numpy(report["head_paths"])) for report in reports)
+    by_image = [{name: value for name, value in report.items() if name != "head_paths"} for report in reports]
+    arrays = tree.map_structure(lambda tensor: ops.convert_to_numpy(tensor)[:n_images], by_image)
+    merged = arrays[0]
+    if several:
+        stacked = tree.map_structure(lambda *parts: np.stack(parts, axis=1), *arrays)
+        merged = {**stacked, **{name: merged[name] for name in _WITHOUT_TARGET}}
+
+    def in_order(by_call: dict[str, Any]) -> dict[str, Any]:
+        # JAX sorts the keys
+        return {name: by_call[name] for name in order if name in by_call}
+
+    return Explanation(
+        input=merged["input"],
+        layers=in_order(merged["layers"]),
+        output=merged["output"],
+        probability=merged["probability"],
+        target=merged["target"],
+        versus=merged.get("versus"),
+        head=merged["head"],
+        head_stderr=merged["head_stderr"],
+        head_total=merged["head_total"],
+        head_baseline=merged["head_baseline"],
+        head_paths=n_paths,
+        conservation_gap=ConservationGap(in_order(merged["signed"]), in_order(merged["relative"])),
+        amplification=in_order(merged["amplification"]),
+    )
+
+
+def warn_of_overflow(explanation: Explanation, stacklevel: int) -> None:
+    """Warns if relevance left the range of its dtype."""
+    if explanation.overflow is not None:
+        warnings.warn(
+            f"The relevance left the range of {explanation.head_total.dtype} at {explanation.overflow!r}. Eq. (2) has "
+            "no bound where denominators come near zero (see `Explanation.amplification`). Where there is "
+            "BatchNormalization, LRP(model, merge_batch_norm=True) may keep it finite; rules='epsilon_plus' keeps it "
+            "small.",
+            RuntimeWarning,
+            stacklevel=stacklevel + 1,
+        )

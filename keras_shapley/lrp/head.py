@@ -1,62 +1,64 @@
-"""The head of a model: which function of which players is explained, and the relevance that they start with."""
+"""The head of a model: what is explained, and the relevance with which the walk starts.
+
+- Softmax and sigmoid: the probability of the target, by Shapley values. The players are the inputs of the last linear
+  layer ("features"), or the logits where that layer does not feed all of them with the same inputs.
+- A linear output: the logit of the target, which is then its relevance.
+- ReLU: `Phi(z) (u + b)`, the sum of eq. (1) over the inputs.
+- A callable: the relevance of the logits that it returns.
+"""
 
 import dataclasses
+from collections.abc import Callable
+from typing import NamedTuple, TypeAlias
 
-import keras
 import numpy as np
 from keras import layers, ops
 
 from keras_shapley.layers.activations import shapley_activation
-from keras_shapley.layers.linear_maps import LINEAR_TYPES, linear_map
-from keras_shapley.layers.sa import ShapleyActivation
-from keras_shapley.layers.shaplu import ShapleyLinearUnit
-from keras_shapley.models.graph import ancestors
-from keras_shapley.models.layer_types import activation_name
+from keras_shapley.layers.linear_maps import linear_map
+from keras_shapley.lrp.model_end import model_end
+from keras_shapley.models.graph import Call, Value, ancestors
 from keras_shapley.shapley import softmax
 from keras_shapley.shapley.exact import MAX_PLAYERS
 from keras_shapley.shapley.orders import random
+from keras_shapley.utils.typing import Operation, Tensor
 from keras_shapley.utils.validation import one_of
 
 # Above this many players x classes x paths an image, sampling may stop early: once the root sum of squares of the
-# standard errors is below TOLERANCE of that of the values, in every image. Coalitions are not enumerated beyond either.
+# standard errors is below TOLERANCE of that of the values, in every image. Larger games are not enumerated by default.
 MAX_SAMPLES = 1e7
 TOLERANCE = 0.05
-_SEPARATE = (layers.Activation, layers.Softmax, layers.ReLU)
-_RESHAPES = (layers.Flatten, layers.Reshape, layers.Dropout, layers.Identity)
-_FUNCTIONS = {
-    keras.activations.softmax: "softmax",
-    keras.activations.sigmoid: "sigmoid",
-    keras.activations.relu: "relu",
-    keras.activations.linear: "linear",
-}
+
+HeadFunction: TypeAlias = Callable[[Tensor, Tensor], Tensor]
 
 
 @dataclasses.dataclass
 class Start:
-    """What a head hands to the walk, tensors with a leading batch axis.
+    """The relevance with which a walk starts. Tensors have a leading batch axis.
 
     Attributes:
-        players: the `Value` that gets `relevance`.
-        relevance: of the players, in their shape.
-        stderr: standard error of `relevance`, zeros where it is exact, NaN where it is not known.
-        total: what is explained; the gaps of conservation are against it.
-        baseline: the target's probability without any player; zeros for a linear head.
-        target: class of each image.
-        n_paths: random paths walked, 0 where none were needed.
-        call: the `Call` that takes the difference between `total` and the sum of `relevance`.
+        value: the place in the graph that has the relevance.
+        relevance: relevance of the tensor there, in its shape.
+        stderr: standard error of `relevance`, same shape; 0 where it is exact, NaN where it is unknown.
+        total: what is explained, shape `(batch,)`; conservation gaps are relative to it.
+        baseline: the target's probability without any player, shape `(batch,)`; zeros for a linear head.
+        target: the explained class, shape `(batch,)`.
+        n_paths: number of random paths, an int scalar; 0 where none were needed.
+        gap_call: the call whose gap is the difference between `total` and the sum of `relevance`; None if they are
+            equal by definition.
     """
 
-    players: object
-    relevance: object
-    stderr: object
-    total: object
-    baseline: object
-    target: object
-    n_paths: object
-    call: object
+    value: Value
+    relevance: Tensor
+    stderr: Tensor
+    total: Tensor
+    baseline: Tensor
+    target: Tensor
+    n_paths: Tensor
+    gap_call: Call | None
 
-    def minus(self, other):
-        """The start of the difference; its standard error is a bound, as both come from the same paths."""
+    def minus(self, other: "Start") -> "Start":
+        """The start of the difference. Its standard error is a bound, as both are sampled on the same paths."""
         return dataclasses.replace(
             self,
             relevance=self.relevance - other.relevance,
@@ -68,91 +70,98 @@ class Start:
 
 
 class Head:
-    """Finds the logits of a model, and starts the relevance there or at the features below.
+    """Starts the relevance of a model at its logits or at the features below.
 
     Args:
-        output: `Value` of the output that is explained.
+        output: the output that is explained.
         head: `"auto"`, `"softmax"`, `"sigmoid"`, `"linear"`, or a callable `head(logits, target)` that returns the
             relevance of the logits.
         head_players: `"features"` or `"logits"`.
-        method: of the Shapley values of a probability, `"auto"`, `"exact"`, `"sampled"` or `"quadrature"`.
+        method: method of the Shapley values of a probability, `"auto"`, `"exact"`, `"sampled"` or `"quadrature"`.
         n_paths: even number of antithetic paths.
-        seed: of the paths.
+        seed: seed of the paths, and of the draws of the quadrature.
 
     Attributes:
-        kind: what is explained: `"softmax"`, `"sigmoid"`, `"relu"`, `"linear"`, or the callable.
-        logits: `Value` of the logits: what the last linear layer gives before its activation.
-        linear_call: that layer's call, or None.
+        kind: what is explained, `"softmax"`, `"sigmoid"`, `"relu"`, `"linear"`, or the callable.
+        logits: the place of the logits in the graph.
+        linear_call: the call of the last linear layer, whose output before its activation the logits are; None where
+            the logits come from elsewhere.
     """
 
-    def __init__(self, output, head, head_players, method, n_paths, seed):
-        self.by_features, self.method = head_players == "features", method
-        self.n_paths, self.seed = n_paths, seed
+    def __init__(
+        self, output: Value, head: str | HeadFunction, head_players: str, method: str, n_paths: int, seed: int
+    ) -> None:
+        end = model_end(output)
         self.output = output
-        self.logits, self.link_call, link = _find_logits(self.output)
-        self.linear_call = _linear_call(self.logits, self.link_call)
-        if link == "relu" and self.linear_call is None:
-            link = "other"
-        if link == "other":
-            # an activation without a game of its own: what it gives is explained as a linear output
-            self.logits, self.link_call, self.linear_call, link = self.output, None, None, "linear"
-        self.kind, self._link = _kind(head, link), link
+        self.logits = end.logits
+        self.linear_call = end.linear_call
+        self.kind = _kind(head, end.link)
+        self._link = end.link
+        self._link_call = end.link_call
+        self._prefers_features = head_players == "features"
+        self._method = method
+        self._n_paths = n_paths
+        self._seed = seed
 
     @property
-    def walked(self):
-        """The calls whose rules may be needed, as a set: those the logits depend on, without the head's own layer."""
-        return ancestors(self.linear_call.data_inputs if self.linear_call else [self.logits], through_data=True)
+    def calls_below(self) -> set[Call]:
+        """The calls that relevance can reach from the head, without the last linear layer."""
+        below = self.linear_call.data_inputs if self.linear_call else [self.logits]
+        return ancestors(below, through_data=True)
 
-    def n_targets(self, n_outputs):
-        """Number of classes that a target can name: of a single unit, both."""
-        return max(n_outputs, 2)
-
-    def probability(self, output):
+    def probability(self, output: Tensor) -> Tensor:
         """The model's output as probabilities: of one that ends in logits, their softmax, or sigmoid for one unit."""
         if self._link in ("softmax", "sigmoid"):
             return output
         return ops.sigmoid(output) if output.shape[1] == 1 else ops.softmax(output)
 
-    def start(self, values, target, dtype):
+    def start(self, tensors: dict[Value, Tensor], target: Tensor | None, dtype: str) -> Start:
         """The `Start` of a walk.
 
         Args:
-            values: every tensor of the model, by `Value`.
-            target: int tensor of shape `(batch,)`, or None for the predicted class; of a single unit, class 1.
-            dtype: of the relevance.
+            tensors: every tensor of the model.
+            target: the class to explain, ints of shape `(batch,)`, or None, which `_resolve` resolves.
+            dtype: dtype of the relevance.
         """
-        output = ops.reshape(values[self.output], (values[self.output].shape[0], -1))
-        if target is None:
-            target = ops.ones(output.shape[:1], "int32") if output.shape[1] == 1 else ops.argmax(output, axis=1)
-        target = ops.cast(target, "int32")
+        resolved = _resolve(target, tensors[self.output], dtype)
         if self.kind in ("softmax", "sigmoid"):
-            return self._game(values, target, dtype)
+            return self._start_at_players(tensors, resolved, dtype)
+        return self._start_at_logits(tensors, resolved, dtype)
 
-        logits = self._logits(values, dtype)
+    def _start_at_logits(self, tensors: dict[Value, Tensor], target: "_Target", dtype: str) -> Start:
+        """The target's logit, or what the callable returns."""
+        logits = self._logits(tensors, dtype)
         if callable(self.kind):
-            relevance = ops.cast(self.kind(logits, target), dtype)
+            relevance = ops.cast(self.kind(logits, target.classes), dtype)
             if tuple(relevance.shape) != tuple(logits.shape):
                 raise ValueError(
                     f"`head` must return relevance in the shape of the logits, {tuple(logits.shape)}. "
                     f"Received: {tuple(relevance.shape)}"
                 )
         else:
-            # a single unit speaks for class 1, and against class 0
-            one_unit = output.shape[1] == 1
-            chosen = 2 * target[:, None] - 1 if one_unit else ops.one_hot(target, output.shape[1])
-            relevance = logits * ops.reshape(ops.cast(chosen, dtype), logits.shape)
-        total = ops.sum(ops.reshape(relevance, output.shape), axis=1)
-        zeros = ops.zeros_like(total)
+            n_units = tensors[self.output].shape[-1]
+            chosen = target.sign[:, None] * ops.one_hot(target.unit, n_units, dtype=dtype)
+            relevance = logits * ops.reshape(chosen, logits.shape)
+        total = ops.sum(ops.reshape(relevance, (relevance.shape[0], -1)), axis=1)
         return Start(
-            self.logits, relevance, ops.zeros_like(relevance), total, zeros, target, ops.zeros((), "int32"), None
+            value=self.logits,
+            relevance=relevance,
+            stderr=ops.zeros_like(relevance),
+            total=total,
+            baseline=ops.zeros_like(total),
+            target=target.classes,
+            n_paths=ops.zeros((), "int32"),
+            gap_call=None,
         )
 
-    def _logits(self, values, dtype):
-        """The logits; for a ReLU head `Phi(z) (u + b)`, what eq. (1) sums to."""
+    def _logits(self, tensors: dict[Value, Tensor], dtype: str) -> Tensor:
+        """The logits; for a ReLU head `Phi(z) (u + b)`, the sum of eq. (1) over the inputs."""
         call = self.linear_call
-        if call is None or (self.link_call is not call and self.kind != "relu"):
-            return ops.cast(values[self.logits], dtype)
-        linear, x = linear_map(call.op), ops.cast(values[call.inputs[0]], dtype)
+        # a layer with the link as its activation does not give its logits
+        if call is None or (call is not self._link_call and self.kind != "relu"):
+            return ops.cast(tensors[self.logits], dtype)
+        linear = linear_map(call.op)
+        x = ops.cast(tensors[call.inputs[0]], dtype)
         kernel = ops.cast(linear.kernel, dtype)
         b = 0.0 if linear.bias is None else ops.cast(linear.bias, dtype)
         u = linear(x, kernel)
@@ -160,50 +169,64 @@ class Head:
             return u + b
         return shapley_activation(u, linear(ops.square(x), ops.square(kernel)), b)
 
-    def _check_game(self, values):
-        """Raises a `ValueError` where the probabilities are not one distribution over all outputs."""
-        shape = values[self.link_call.outputs[0] if self.link_call else self.output].shape
-        axis = getattr(self.link_call.op, "axis", -1) if self.link_call else -1
-        others = (size for i, size in enumerate(shape) if i not in (0, axis % len(shape)))
-        if self.kind == "softmax" and self.link_call and any(size != 1 for size in others):
-            raise ValueError(
-                f"The softmax of {self.link_call.description} acts on parts of its output of shape {tuple(shape)}, one "
-                "by one: there is no single distribution over the model's outputs. Explain it with head='linear'."
-            )
-        if self.kind == "softmax" and values[self.output].shape[-1] == 1:
-            instead = "linear" if self.link_call else "sigmoid"
+    def _start_at_players(self, tensors: dict[Value, Tensor], target: "_Target", dtype: str) -> Start:
+        """Shapley values of the target's probability."""
+        self._check_distribution(tensors)
+        players = self._players(tensors, dtype)
+        x = ops.reshape(players.x, (players.x.shape[0], -1))
+        logits_less_targets = _softmax_logits if self.kind == "softmax" else _sigmoid_logits
+        a, b = logits_less_targets(x, players.kernel, players.bias, target)
+        values, stderr, n_pairs = self._shapley_values(a, b)
+        baseline, total = softmax.ends(a, b)
+        return Start(
+            value=players.value,
+            relevance=ops.reshape(values, players.x.shape),
+            stderr=ops.reshape(stderr, players.x.shape),
+            total=total,
+            baseline=baseline,
+            target=target.classes,
+            n_paths=ops.cast(2 * n_pairs, "int32"),
+            gap_call=players.gap_call,
+        )
+
+    def _check_distribution(self, tensors: dict[Value, Tensor]) -> None:
+        """Raises a `ValueError` unless the probabilities are one distribution over all outputs."""
+        if self.kind != "softmax":
+            return
+        if self._link_call is not None:
+            shape = tensors[self._link_call.outputs[0]].shape
+            axis = getattr(self._link_call.op, "axis", -1)
+            if any(size != 1 for i, size in enumerate(shape) if i not in (0, axis % len(shape))):
+                raise ValueError(
+                    f"The softmax of {self._link_call.description} acts on parts of its output of shape "
+                    f"{tuple(shape)}, one by one: there is no single distribution over the model's outputs. Explain it "
+                    "with head='linear'."
+                )
+        if tensors[self.output].shape[-1] == 1:
+            instead = "linear" if self._link_call else "sigmoid"
             raise ValueError(f"head='softmax' of a single output is always 1. Explain it with head='{instead}'.")
 
-    def _game(self, values, target, dtype):
-        """Shapley values of the target's probability."""
-        self._check_game(values)
-        by_features = self.by_features and self.linear_call is not None
-        if by_features:
-            x = ops.cast(values[self.linear_call.inputs[0]], dtype)
-            by_features = _feeds_every_logit(self.linear_call.op, x)
-        if by_features:
-            players, gap_call = self.linear_call.inputs[0], self.linear_call
-            linear = linear_map(self.linear_call.op)
-            kernel = ops.reshape(ops.cast(linear.kernel, dtype), linear.kernel.shape[-2:])
-            n_outputs = kernel.shape[1]
-            bias = ops.zeros((n_outputs,), dtype) if linear.bias is None else ops.cast(self.linear_call.op.bias, dtype)
-        else:
-            players, gap_call = self.logits, self.link_call or self.logits.producer
-            x = self._logits(values, dtype)
-            n_outputs = values[self.output].shape[-1]
-            kernel, bias = ops.eye(n_outputs, dtype=dtype), ops.zeros((n_outputs,), dtype)
+    def _players(self, tensors: dict[Value, Tensor], dtype: str) -> "_Players":
+        """The players of the game: the features, or the logits, each of which adds to one logit alone."""
+        call = self.linear_call
+        if self._prefers_features and call is not None and _feeds_all_logits(call.op, tensors[call.inputs[0]]):
+            weights = linear_map(call.op).kernel
+            kernel = ops.reshape(ops.cast(weights, dtype), weights.shape[-2:])
+            bias = ops.zeros(kernel.shape[1:], dtype) if call.op.bias is None else ops.cast(call.op.bias, dtype)
+            return _Players(call.inputs[0], ops.cast(tensors[call.inputs[0]], dtype), kernel, bias, call)
+        n_outputs = tensors[self.output].shape[-1]
+        return _Players(
+            value=self.logits,
+            x=self._logits(tensors, dtype),
+            kernel=ops.eye(n_outputs, dtype=dtype),
+            bias=ops.zeros((n_outputs,), dtype),
+            gap_call=self._link_call or self.logits.producer,
+        )
 
-        flat = ops.reshape(x, (x.shape[0], -1))
-        a, b = (_softmax_logits if self.kind == "softmax" else _sigmoid_logits)(flat, kernel, bias, target)
-        phi, stderr, n_pairs = self._values(a, b)
-        phi, stderr = ops.reshape(phi, x.shape), ops.reshape(stderr, x.shape)
-        baseline, total = softmax.ends(a, b)
-        return Start(players, phi, stderr, total, baseline, target, ops.cast(2 * n_pairs, "int32"), gap_call)
-
-    def _values(self, a, b):
-        """`(values, stderr, pairs of paths)` of a softmax's players."""
+    def _shapley_values(self, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor, Tensor | int]:
+        """`(values, stderr, number of pairs of paths)` of the players of a softmax; `a` and `b` as in `softmax.py`."""
         n_players, n_classes = a.shape[1:]
-        method = self.method
+        method = self._method
         if method == "exact" and n_players > MAX_PLAYERS:
             raise ValueError(
                 f"head_method='exact' enumerates 2**players coalitions and takes up to {MAX_PLAYERS} players. "
@@ -216,74 +239,83 @@ class Head:
             values = softmax.enumerated(a, b)
             return values, ops.zeros_like(values), 0
         if method == "quadrature":
-            values = softmax.by_quadrature(a, b, self.seed)
+            values = softmax.by_quadrature(a, b, self._seed)
             return values, ops.full_like(values, float("nan")), 0
-        large = n_players * n_classes * self.n_paths > MAX_SAMPLES
-        orders = random(np.random.default_rng(self.seed), n_players, self.n_paths // 2).astype("int32")
-        return softmax.sampled(a, b, ops.convert_to_tensor(orders), tolerance=TOLERANCE if large else 0.0)
+        may_stop_early = n_players * n_classes * self._n_paths > MAX_SAMPLES
+        orders = random(np.random.default_rng(self._seed), n_players, self._n_paths // 2).astype("int32")
+        tolerance = TOLERANCE if may_stop_early else 0.0
+        return softmax.sampled(a, b, ops.convert_to_tensor(orders), tolerance=tolerance)
 
 
-def _softmax_logits(x, kernel, bias, target):
-    """What each player adds to each logit less the target's, and the logits of no player, likewise."""
-    a = x[:, :, None] * (kernel - ops.transpose(ops.take(kernel, target, axis=1))[:, :, None])
-    return a, bias - ops.take(bias, target)[:, None]
+class _Target(NamedTuple):
+    """The explained class of each image, and the output unit that decides on it; tensors of shape `(batch,)`.
+
+    Attributes:
+        classes: number of the class.
+        unit: number of the output unit. A single unit is unit 0 of the classes 0 and 1.
+        sign: 1, or -1 for class 0 of a single unit, whose large outputs mean class 1.
+    """
+
+    classes: Tensor
+    unit: Tensor
+    sign: Tensor
 
 
-def _sigmoid_logits(x, kernel, bias, target):
-    """A sigmoid is the softmax of two classes, 0 and its logit. Of one unit, target 0 is the other class."""
-    unit, sign = target, ops.ones_like(x[:, :1])
-    if kernel.shape[1] == 1:
-        unit, sign = ops.zeros_like(target), ops.cast(2 * target - 1, x.dtype)[:, None]
-    a = -sign * x * ops.transpose(ops.take(kernel, unit, axis=1))
-    b = -sign * ops.take(bias, unit)[:, None]
+def _resolve(target: Tensor | None, output: Tensor, dtype: str) -> _Target:
+    """The target of an output `(batch, units)`; None is the largest output, or class 1 of a single unit."""
+    is_single_unit = output.shape[1] == 1
+    if target is None:
+        target = ops.ones(output.shape[:1], "int32") if is_single_unit else ops.argmax(output, axis=1)
+    classes = ops.cast(target, "int32")
+    if is_single_unit:
+        return _Target(classes, ops.zeros_like(classes), ops.cast(2 * classes - 1, dtype))
+    return _Target(classes, classes, ops.ones_like(classes, dtype))
+
+
+class _Players(NamedTuple):
+    """The players of the game on a probability, and the linear layer that makes logits of them.
+
+    Attributes:
+        value: their place in the graph.
+        x: the tensor there, with a leading batch axis.
+        kernel: shape `(players, logits)`.
+        bias: shape `(logits,)`.
+        gap_call: the call whose gap is what their Shapley values miss of the total.
+    """
+
+    value: Value
+    x: Tensor
+    kernel: Tensor
+    bias: Tensor
+    gap_call: Call | None
+
+
+def _softmax_logits(x: Tensor, kernel: Tensor, bias: Tensor, target: _Target) -> tuple[Tensor, Tensor]:
+    """What each player adds to each logit less the target's, and the logits without players, likewise."""
+    target_kernel = ops.transpose(ops.take(kernel, target.unit, axis=1))
+    return x[:, :, None] * (kernel - target_kernel[:, :, None]), bias - ops.take(bias, target.unit)[:, None]
+
+
+def _sigmoid_logits(x: Tensor, kernel: Tensor, bias: Tensor, target: _Target) -> tuple[Tensor, Tensor]:
+    """The same for a sigmoid, which is the softmax of two classes with the logits 0 and its own."""
+    sign = target.sign[:, None]
+    a = -sign * x * ops.transpose(ops.take(kernel, target.unit, axis=1))
+    b = -sign * ops.take(bias, target.unit)[:, None]
     return ops.stack([ops.zeros_like(a), a], axis=2), ops.concatenate([ops.zeros_like(b), b], axis=1)
 
 
-def _find_logits(output):
-    """`(logits, call of the function that follows, its name)`; the call is None where none follows."""
-    value = _below_reshapes(output)
-    call = value.producer
-    if call is not None and call.is_a(_SEPARATE):
-        return _below_reshapes(call.inputs[0]), call, _function(call.op)
-    if call is not None and call.is_a(LINEAR_TYPES):
-        function = _function(call.op)
-        return value, None if function == "linear" else call, function
-    return output, None, "linear"
+def _feeds_all_logits(layer: Operation, x: Tensor) -> bool:
+    """Whether all logits of a layer have the same inputs `x`: a Dense on vectors, or a 1x1 convolution of 1x1."""
+    if isinstance(layer, layers.Dense):
+        return len(x.shape) == 2
+    if isinstance(layer, (layers.Conv1D, layers.Conv2D, layers.Conv3D)):
+        places = x.shape[2:] if layer.data_format == "channels_first" else x.shape[1:-1]
+        return layer.groups == 1 and all(size == 1 for size in (*layer.kernel_size, *places))
+    return False
 
 
-def _linear_call(logits, link_call):
-    """The linear layer that gives the logits, if nothing but the link itself is between."""
-    call = logits.producer
-    if call is None or not call.is_a(LINEAR_TYPES):
-        return None
-    return call if call is link_call or _function(call.op) == "linear" else None
-
-
-def _below_reshapes(value):
-    """The value before everything that changes no number: reshapes, dropout, and casts by a linear Activation."""
-    while value.producer is not None and (value.producer.is_a(_RESHAPES) or _is_linear_activation(value.producer)):
-        value = value.producer.inputs[0]
-    return value
-
-
-def _is_linear_activation(call):
-    return call.is_a((layers.Activation,)) and call.op.activation is keras.activations.linear
-
-
-def _function(op):
-    """Name of the function with which a layer ends: softmax, sigmoid, relu, linear or other."""
-    if isinstance(op, ShapleyLinearUnit):
-        return "relu"
-    if isinstance(op, ShapleyActivation):
-        return "other"
-    if isinstance(op, layers.Softmax):
-        return "softmax" if op.axis in (-1, 1) else "other"
-    if isinstance(op, layers.ReLU):
-        return "relu" if activation_name(op) == "relu" else "other"
-    return _FUNCTIONS.get(op.activation, "other")
-
-
-def _kind(head, link):
+def _kind(head: str | HeadFunction, link: str) -> str | HeadFunction:
+    """What is explained of a model that ends in `link`."""
     if callable(head):
         return head
     one_of("head", head, ("auto", "softmax", "sigmoid", "linear"))
@@ -294,13 +326,3 @@ def _kind(head, link):
     raise ValueError(
         f"head={head!r} explains a model that ends in logits or in {head}. Received: one that ends in {link}."
     )
-
-
-def _feeds_every_logit(layer, x):
-    """Whether the inputs `x` of a layer are one vector that every logit sees: Dense, or a 1x1 convolution of 1x1."""
-    if isinstance(layer, layers.Dense):
-        return len(x.shape) == 2
-    if isinstance(layer, (layers.Conv1D, layers.Conv2D, layers.Conv3D)):
-        places = x.shape[2:] if layer.data_format == "channels_first" else x.shape[1:-1]
-        return layer.groups == 1 and all(size == 1 for size in (*layer.kernel_size, *places))
-    return False

@@ -1,156 +1,97 @@
 """Which rule a call follows: the user's table first, then the paper's."""
 
+from collections.abc import Iterable
+from typing import Any
+
 import keras
 from keras import layers
 
 from keras_shapley.layers.linear_maps import LINEAR_TYPES
 from keras_shapley.lrp import presets, rules
+from keras_shapley.lrp.presets import Key, Table
+from keras_shapley.lrp.rules.base import Rule
 from keras_shapley.models.graph import Call
-from keras_shapley.models.layer_types import (
-    ADDITION,
-    AVERAGE_POOLING,
-    BILINEAR,
-    EXTREME,
-    LOOKUP,
-    MAX_POOLING,
-    MOVING,
-    NORMALIZATION,
-    ONE_OPERAND,
-    PAIR_EXTREME,
-    PRODUCT,
-    RESIZING,
-    SOFTMAX,
-    is_elementwise,
-)
+from keras_shapley.models.keras_internals import sublayers
+from keras_shapley.models.layer_types import ATTENTION, activation_of, is_elementwise
 from keras_shapley.utils.validation import one_of
-
-# where each rule of a structure may stand, among the types that the paper's table knows
-FITTING = {
-    rules.AbsoluteSum: ADDITION,
-    rules.Airport: MAX_POOLING,
-    rules.Attention: (layers.MultiHeadAttention,),
-    rules.Bilinear: BILINEAR,
-    rules.CentredScale: NORMALIZATION,
-    rules.EqualSplit: PRODUCT,
-    rules.Gather: (*LOOKUP, *MOVING),
-    rules.LargerOperand: PAIR_EXTREME,
-    rules.Lookup: (layers.Embedding,),
-    rules.Move: (*MOVING, *MAX_POOLING, *EXTREME, *RESIZING),
-    rules.OneOperand: ONE_OPERAND,
-    rules.Proportional: (*AVERAGE_POOLING, *ADDITION, *RESIZING),
-    rules.Resize: RESIZING,
-    rules.SoftmaxTaylor: (*SOFTMAX, layers.Activation),
-    rules.Sum: ADDITION,
-    rules.WinnerTakesAll: (*MAX_POOLING, *EXTREME, *PAIR_EXTREME),
-}
-_KNOWN = tuple({cls for types, _ in presets.paper() for cls in types})
 
 
 class RuleTable:
-    """An ordered table of `(key, rule)`; the first key that fits a call counts.
+    """An ordered table of `(key, rule)`. The first key that fits a call counts.
 
     Args:
         user: None, the name of a preset, or entries `(key, rule)`; those of `presets.paper()` come after them.
-        calls: of the model, whose names a key may be.
+        calls: the model's calls, whose names a key may be.
 
     Raises:
         ValueError: on an unknown preset, rule or name, or a malformed entry.
     """
 
-    def __init__(self, user, calls):
+    def __init__(self, user: str | Iterable[tuple[Key, str | Rule]] | None, calls: Iterable[Call]) -> None:
         self.entries = [*_entries(user), *presets.paper()]
         names = {name for call in calls for name in (call.name, call.op.name)}
         for key, _ in self.entries:
             if isinstance(key, str):
                 one_of("rules", key, sorted(names))
 
-    def rule(self, call, head=False):
-        """The rule of a call. At the head, the activation is the head's business.
+    def rule(self, call: Call, *, at_head: bool = False) -> Rule:
+        """The rule of a call.
+
+        Args:
+            call: the call.
+            at_head: whether the head of the model takes care of the call's activation.
 
         Raises:
-            ValueError: if there is none, or it is not for such a layer.
+            ValueError: if there is no rule, or the first that fits is not for such a layer.
         """
+        _check_not_quantized(call)
         rule = next((rule for key, rule in self.entries if _fits(key, call)), None)
-        name = type(call.op).__name__
-        modes = {getattr(layer, "quantization_mode", None) for layer in _with_sublayers(call.op)} - {None}
-        if modes:
-            raise ValueError(
-                f"Layer {call.description} is quantized ({', '.join(sorted(modes))}), and relevance needs its float "
-                "kernel: explain the model as it was before."
-            )
         if rule is None and call.is_a((layers.TimeDistributed,)):
             step = Call(f"{call.name}/{call.op.layer.name}", call.op.layer, ((call.data_inputs[0],), {}))
             return rules.EachStep(step, self.rule(step))
         if rule is None:
-            # layers beside layers, operations beside operations
-            kind = isinstance(call.op, layers.Layer)
-            types = {
-                cls.__name__ for key, _ in self.entries for cls in _types(key) if issubclass(cls, layers.Layer) is kind
-            }
-            raise ValueError(
-                f"Layer {call.description} has no LRP rule. Give it one: LRP(model, rules=[(({name},), rule)]), or "
-                f"explain a model that begins above it. Types with rules: {', '.join(sorted(types))}."
-            )
-        if isinstance(rule, rules.Pass) and not head and _function(call) is keras.activations.softmax:
+            raise ValueError(self._no_rule(call))
+        if isinstance(rule, rules.Pass) and not at_head and activation_of(call.op) is keras.activations.softmax:
             return rules.SoftmaxTaylor()
         _check_type(rule, call)
-        if not head:
+        if not at_head:
             _check_activation(rule, call)
         return rule
 
-
-def _check_type(rule, call):
-    """Raises a `ValueError` where a rule is not for the type of a call."""
-    if isinstance(rule, rules.LinearRule) and not isinstance(call.op, LINEAR_TYPES):
-        raise ValueError(
-            f"Rule {type(rule).__name__} is for layers with a linear map, and {call.description} has none. Types "
-            f"with one: {', '.join(cls.__name__ for cls in LINEAR_TYPES)}."
-        )
-    for cls, types in FITTING.items():
-        if type(rule) is cls and call.is_a(_KNOWN) and not call.is_a(types):
-            raise ValueError(
-                f"Rule {cls.__name__} is not for {call.description}. Types with it: "
-                f"{', '.join(sorted({fitting.__name__ for fitting in types}))}."
-            )
-
-
-def _check_activation(rule, call):
-    """Raises a `ValueError` where relevance would pass an activation that may mix elements."""
-    function = _function(call)
-    passes = isinstance(rule, (rules.LinearRule, rules.Pass))
-    if passes and function is not None and not is_elementwise(function):
-        raise ValueError(
-            f"Layer {call.description} has the activation {getattr(function, '__name__', function)!r}, which is not "
-            "known to act on each element alone, so relevance cannot pass it unchanged. Give the layer a rule of its "
-            f"own, a function: LRP(model, rules=[(({type(call.op).__name__},), rule)])."
+    def _no_rule(self, call: Call) -> str:
+        """The message for a call without a rule. It lists layers for a layer, and operations for an operation."""
+        is_layer = isinstance(call.op, layers.Layer)
+        types = {cls for key, _ in self.entries for cls in _types(key) if issubclass(cls, layers.Layer) is is_layer}
+        return (
+            f"Layer {call.description} has no LRP rule. Give it one: LRP(model, "
+            f"rules=[(({type(call.op).__name__},), rule)]), or explain a model that begins above it. Types with rules: "
+            f"{_names(types)}."
         )
 
 
-def _function(call):
-    return getattr(call.op, "activation", None)
-
-
-def _entries(user):
+def _entries(user: str | Iterable[tuple[Key, str | Rule]] | None) -> Table:
     """The user's table: a preset's, or entries with checked keys and with rules for their names."""
     if user is None:
         return []
     if isinstance(user, str):
         return presets.PRESETS[one_of("rules", user, tuple(presets.PRESETS))]()
-    entries = []
-    for entry in user:
-        if not isinstance(entry, (tuple, list)) or len(entry) != 2:
-            raise ValueError(f"`rules` must be entries (key, rule). Received: {entry!r}")
-        key, rule = entry
-        if not isinstance(key, str) and (not _types(key) or not all(isinstance(cls, type) for cls in _types(key))):
-            raise ValueError(
-                "A key in `rules` must be a layer type, a tuple of them, presets.First(types) or a layer's name. "
-                f"Received: {key!r}"
-            )
-        entries.append((key, rules.get(rule)))
-    return entries
+    return [_entry(entry) for entry in user]
 
 
-def _types(key):
+def _entry(entry: Any) -> tuple[Key, Rule]:
+    if not isinstance(entry, (tuple, list)) or len(entry) != 2:
+        raise ValueError(f"`rules` must be entries (key, rule). Received: {entry!r}")
+    key, rule = entry
+    types = _types(key)
+    if not isinstance(key, str) and (not types or not all(isinstance(cls, type) for cls in types)):
+        raise ValueError(
+            "A key in `rules` must be a layer type, a tuple of them, presets.First(types) or a layer's name. "
+            f"Received: {key!r}"
+        )
+    return key, rules.get(rule)
+
+
+def _types(key: Key) -> tuple[type, ...]:
     """The layer types of a key, none for a name."""
     if isinstance(key, str):
         return ()
@@ -158,20 +99,60 @@ def _types(key):
     return tuple(types) if isinstance(types, (tuple, list)) else (types,)
 
 
-def _fits(key, call):
+def _fits(key: Key, call: Call) -> bool:
+    """Whether a key of the table is for a call."""
     if isinstance(key, str):
         return key in (call.name, call.op.name)
     if not call.is_a(_types(key)):
         return False
-    return not isinstance(key, presets.First) or not any(_has_weights_that_mix(c) for c in call.ancestors())
+    return not isinstance(key, presets.First) or not any(map(_has_linear_layer, call.ancestors()))
 
 
-def _has_weights_that_mix(call):
-    """Whether a call is, or has inside, a linear layer."""
+def _has_linear_layer(call: Call) -> bool:
+    """Whether a call is of a linear layer, or of a layer with one inside."""
     if call.is_a((layers.TimeDistributed,)):
         return isinstance(call.op.layer, LINEAR_TYPES)
-    return call.is_a((*LINEAR_TYPES, layers.MultiHeadAttention))
+    return call.is_a((*LINEAR_TYPES, *ATTENTION))
 
 
-def _with_sublayers(op):
-    return [op, *op._flatten_layers()] if isinstance(op, layers.Layer) else [op]
+def _check_not_quantized(call: Call) -> None:
+    """Raises a `ValueError` for a layer that is quantized, or has one inside."""
+    modes = {mode for layer in sublayers(call.op) if (mode := getattr(layer, "quantization_mode", None))}
+    if modes:
+        raise ValueError(
+            f"Layer {call.description} is quantized ({', '.join(sorted(modes))}), and relevance needs its float "
+            "kernel: explain the model as it was before."
+        )
+
+
+_TYPES_WITH_RULES = tuple({cls for key, _ in presets.paper() for cls in _types(key)})
+
+
+def _check_type(rule: Rule, call: Call) -> None:
+    """Raises a `ValueError` if a rule is not for the type of a call."""
+    name = type(rule).__name__
+    if isinstance(rule, rules.LinearRule) and not isinstance(call.op, LINEAR_TYPES):
+        raise ValueError(
+            f"Rule {name} is for layers with a linear map, and {call.description} has none. Types with one: "
+            f"{_names(LINEAR_TYPES)}."
+        )
+    # a user's subclass may be for other types than its parent, and a user's layer may follow any rule
+    types = vars(type(rule)).get("fits")
+    if types is not None and call.is_a(_TYPES_WITH_RULES) and not call.is_a(types):
+        raise ValueError(f"Rule {name} is not for {call.description}. Types with it: {_names(types)}.")
+
+
+def _check_activation(rule: Rule, call: Call) -> None:
+    """Raises a `ValueError` if relevance would pass an activation that may mix elements."""
+    activation = activation_of(call.op)
+    passes = isinstance(rule, (rules.LinearRule, rules.Pass))
+    if passes and activation is not None and not is_elementwise(activation):
+        raise ValueError(
+            f"Layer {call.description} has the activation {getattr(activation, '__name__', activation)!r}, which is "
+            "not known to act on each element alone, so relevance cannot pass it unchanged. Give the layer a rule of "
+            f"its own, a function: LRP(model, rules=[(({type(call.op).__name__},), rule)])."
+        )
+
+
+def _names(types: Iterable[type]) -> str:
+    return ", ".join(sorted({cls.__name__ for cls in types}))

@@ -1,159 +1,244 @@
 """The walk of LRP: forward through the calls of a model, and back with relevance."""
 
-import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeAlias
 
+import keras
 from keras import ops, tree
 
 from keras_shapley.backend import vjp
 from keras_shapley.layers.base import ShapleyLayer
-from keras_shapley.layers.linear_maps import LINEAR_TYPES, linear_map
-from keras_shapley.lrp.rules.linear import Epsilon
-from keras_shapley.models.graph import copy_mask
+from keras_shapley.layers.linear_maps import LINEAR_TYPES, LinearMap, linear_map
+from keras_shapley.lrp.head import Head, Start
+from keras_shapley.lrp.rules import LinearRule
+from keras_shapley.lrp.rules.base import CallRecord, Preactivation, Rule
+from keras_shapley.models.batch_norm import Merge
+from keras_shapley.models.graph import Call, Value
+from keras_shapley.models.keras_internals import copy_mask
+from keras_shapley.utils.typing import Operation, Tensor
+
+# every tensor of the model, by its place in the graph
+Tensors: TypeAlias = dict[Value, Tensor]
 
 
 class Walk:
     """Carries relevance from a head to the inputs of a graph.
 
     Args:
-        inputs: `Value`s of the model's inputs.
-        calls: those that the explained output depends on, in an order in which they can run.
-        head: the `Head`.
-        rules: by call, of all that relevance can meet.
-        merges: by linear call, the `Merge` with the normalisations beside it.
-        dtype: of the relevance.
+        inputs: the model's inputs.
+        calls: the calls that the explained output depends on, in an order in which they can run.
+        head: what is explained.
+        rules: the rule of each call that relevance can reach.
+        merges: by linear call, the `Merge` with the BatchNormalization beside it.
+        dtype: dtype of the relevance.
     """
 
-    def __init__(self, inputs, calls, head, rules, merges, dtype):
-        self.inputs, self.calls, self.head, self.rules, self.merges = inputs, calls, head, rules, merges
+    def __init__(
+        self,
+        inputs: Sequence[Value],
+        calls: Sequence[Call],
+        head: Head,
+        rules: Mapping[Call, Rule],
+        merges: Mapping[Call, Merge],
+        dtype: str,
+    ) -> None:
+        self.inputs = inputs
+        self.calls = calls
+        self.head = head
+        self.rules = rules
+        self.merges = merges
         self.dtype = dtype
 
-    def relevance(self, tensors, target, versus):
-        """Relevance of each of `tensors`, the model's inputs; the targets are of shape `(batch,)`, or None."""
-        values, uses = self._forward(tensors)
-        relevance = self._back(values, uses, self._start(values, target, versus))
-        return self._of_inputs(relevance, tensors)
+    def relevance(self, x: list[Tensor], target: Tensor | None, versus: Tensor | None) -> list[Tensor]:
+        """Relevance of the model's inputs.
 
-    def report(self, tensors, target, versus):
-        """As `relevance`, and everything else that an `Explanation` holds: a dict of tensors."""
-        values, uses = self._forward(tensors)
-        start = self._start(values, target, versus)
-        signed, scale, amplification = {}, {}, {}
-        if start.call is not None:
-            signed[start.call.name] = start.total - _total(start.relevance)
-            scale[start.call.name] = ops.abs(start.total)
+        Args:
+            x: the inputs.
+            target: the class to explain of each image, shape `(batch,)`, or None for the predicted class.
+            versus: the class to compare with, likewise, or None for no comparison.
 
-        def note(call, outputs, parts):
-            before, after = (sum(_total(ops.abs(part)) for part in side) for side in (outputs, parts))
-            signed[call.name] = signed.get(call.name, 0) + sum(map(_total, outputs)) - sum(map(_total, parts))
-            scale.setdefault(call.name, before)
-            amplification[call.name] = _ratio(after, before)
+        Returns:
+            The relevance of each input, in its shape.
+        """
+        tensors, records = self._forward(x)
+        relevance = self._backward(tensors, records, self._start(tensors, target, versus))
+        return self._input_relevance(relevance, x)
 
-        relevance = self._back(values, uses, start, note)
-        by_call = {call.name: [relevance[v] for v in call.outputs if v in relevance] for call in self.calls}
-        found = {
-            "input": self._of_inputs(relevance, tensors),
-            "layers": {name: parts[0] if len(parts) == 1 else parts for name, parts in by_call.items() if parts},
-            "output": ops.cast(values[self.head.output], self.dtype),
-            "probability": self.head.probability(values[self.head.output]),
+    def report(self, x: list[Tensor], target: Tensor | None, versus: Tensor | None) -> dict[str, Any]:
+        """Everything that an `Explanation` holds, as a dict of tensors; the arguments are those of `relevance`."""
+        tensors, records = self._forward(x)
+        start = self._start(tensors, target, versus)
+        balance = _Balance(start)
+        relevance = self._backward(tensors, records, start, balance.add)
+        layers = {call.name: [relevance[value] for value in call.outputs if value in relevance] for call in self.calls}
+        report = {
+            "input": self._input_relevance(relevance, x),
+            "layers": {name: parts[0] if len(parts) == 1 else parts for name, parts in layers.items() if parts},
+            "output": ops.cast(tensors[self.head.output], self.dtype),
+            "probability": self.head.probability(tensors[self.head.output]),
             "target": start.target,
             "head": start.relevance,
             "head_stderr": start.stderr,
             "head_total": start.total,
             "head_baseline": start.baseline,
             "head_paths": start.n_paths,
-            "signed": signed,
-            "relative": {name: _ratio(ops.abs(gap), scale[name]) for name, gap in signed.items()},
-            "amplification": amplification,
+            "signed": balance.signed,
+            "relative": balance.relative(),
+            "amplification": balance.amplification,
         }
-        return found if versus is None else {**found, "versus": versus}
+        return report if versus is None else {**report, "versus": versus}
 
-    def _forward(self, tensors):
-        """Every tensor by `Value`, and the calls as they were made: with masks, merged maps and preactivations."""
-        values, uses = dict(zip(self.inputs, tensors)), []
+    def _forward(self, x: list[Tensor]) -> tuple[Tensors, list[CallRecord]]:
+        """Every tensor of the model, and the record of each call."""
+        tensors = dict(zip(self.inputs, x))
+        records = []
         for call in self.calls:
-            inputs = [values[value] for value in call.inputs]
-            use = call.bound(inputs)
-            if self._wants_preactivation(call):
-                preactivation = vjp(linear_map(call.op).preactivation, ops.cast(inputs[0], self.dtype))
-                use = dataclasses.replace(use, preactivation=preactivation)
-                outputs = [call.op.activation(preactivation[0])]
-                if call.op.supports_masking:
-                    copy_mask(inputs[0], outputs[0])
-            else:
-                outputs = tree.flatten(call(*inputs))
-            if call in self.merges:
-                (source,) = self._sources(call)
-                linear = self.merges[call](linear_map(call.op), ops.cast(values[source], self.dtype))
-                use = dataclasses.replace(use, arguments=((source,), {}), linear=linear)
-            values.update(zip(call.outputs, outputs))
-            uses.append(use)
-        return values, uses
+            inputs = [tensors[value] for value in call.inputs]
+            record = self._record(call, inputs, tensors)
+            saved = record.preactivation
+            outputs = tree.flatten(call(*inputs)) if saved is None else _activated(call.op, saved.value, inputs[0])
+            tensors.update(zip(call.outputs, outputs))
+            records.append(record)
+        return tensors, records
 
-    def _wants_preactivation(self, call):
-        """Whether a call's rule has as its denominators what the layer's output is made of."""
+    def _record(self, call: Call, inputs: list[Tensor], tensors: Tensors) -> CallRecord:
+        """The record of a call, with the linear map that its rule should use and a pre-activation worth saving."""
+        if call in self.merges:
+            (source,) = self._sources(call)
+            merged = self.merges[call](linear_map(call.op), ops.cast(tensors[source], self.dtype))
+            return CallRecord(call.name, call.op, ((source,), {}), call.outputs, linear_map=merged)
+        record = CallRecord(call.name, call.op, call.bind_controls(inputs), call.outputs)
+        linear = record.linear_map
+        if linear is not None and self._saves_preactivation(call, linear):
+            value, pullback = vjp(linear.preactivation, ops.cast(inputs[0], self.dtype))
+            record.preactivation = Preactivation(value, pullback)
+        return record
+
+    def _saves_preactivation(self, call: Call, linear: LinearMap) -> bool:
+        """Whether the denominators of a call's rule are what its layer computes anyway, in the relevance's dtype."""
         rule = self.rules.get(call)
         return (
-            isinstance(rule, Epsilon)
-            and (rule.bias != "ignore" or call.op.bias is None)
-            and call not in self.merges
+            isinstance(rule, LinearRule)
             and call.is_a(LINEAR_TYPES)
             and not isinstance(call.op, ShapleyLayer)
             and call.op.compute_dtype == self.dtype
+            and rule.divides_by_preactivation(linear)
         )
 
-    def _sources(self, call):
-        """The `Value`s that a call's rule sees as its inputs."""
+    def _sources(self, call: Call) -> list[Value]:
+        """The inputs that a call's rule sees: its own, or those of a BatchNormalization that is merged into it."""
         merge = self.merges.get(call)
         return merge.before.data_inputs if merge is not None and merge.before is not None else call.data_inputs
 
-    def _start(self, values, target, versus):
-        start = self.head.start(values, target, self.dtype)
-        return start if versus is None else start.minus(self.head.start(values, versus, self.dtype))
+    def _start(self, tensors: Tensors, target: Tensor | None, versus: Tensor | None) -> Start:
+        start = self.head.start(tensors, target, self.dtype)
+        return start if versus is None else start.minus(self.head.start(tensors, versus, self.dtype))
 
-    def _back(self, values, uses, start, note=None):
-        """Relevance by `Value`; `note(call, outputs, parts)` hears what each call was given and dealt out."""
-        relevance = {start.players: start.relevance}
-        for call, use in zip(reversed(self.calls), reversed(uses)):
-            outputs = [relevance.get(value) for value in call.outputs]
-            if all(output is None for output in outputs):
+    def _backward(
+        self,
+        tensors: Tensors,
+        records: list[CallRecord],
+        start: Start,
+        observe: Callable[[Call, list[Tensor], Sequence[Tensor]], None] | None = None,
+    ) -> Tensors:
+        """Relevance by `Value`; `observe(call, outputs, inputs)` gets the relevance on both sides of each call."""
+        relevance = {start.value: start.relevance}
+        for call, record in zip(reversed(self.calls), reversed(records)):
+            if not any(value in relevance for value in call.outputs):
                 continue
             outputs = [
-                ops.zeros(values[value].shape, self.dtype) if output is None else output
-                for value, output in zip(call.outputs, outputs)
+                relevance[value] if value in relevance else ops.zeros(tensors[value].shape, self.dtype)
+                for value in call.outputs
             ]
-            inputs = [ops.cast(values[value], self.dtype) for value in self._sources(call)]
-            # a call of masks and indices alone keeps what it got
-            parts = self.rules[call](use, inputs, outputs[0] if len(outputs) == 1 else outputs) if inputs else []
-            _check_parts(call, inputs, parts)
-            for value, part in zip(call.data_inputs, parts):
-                relevance[value] = relevance[value] + part if value in relevance else part
-            if note is not None:
-                note(call, outputs, parts)
+            inputs = [ops.cast(tensors[value], self.dtype) for value in self._sources(call)]
+            # a call whose inputs are all masks, indices or constants passes nothing on
+            shares = self.rules[call](record, inputs, outputs[0] if len(outputs) == 1 else outputs) if inputs else []
+            _check_shares(call, inputs, shares)
+            for value, share in zip(call.data_inputs, shares):
+                relevance[value] = relevance[value] + share if value in relevance else share
+            if observe is not None:
+                observe(call, outputs, shares)
         return relevance
 
-    def _of_inputs(self, relevance, tensors):
+    def _input_relevance(self, relevance: Tensors, x: list[Tensor]) -> list[Tensor]:
+        """The relevance of the model's inputs, zeros where none arrived."""
         return [
             relevance[value] if value in relevance else ops.zeros(tensor.shape, self.dtype)
-            for value, tensor in zip(self.inputs, tensors)
+            for value, tensor in zip(self.inputs, x)
         ]
 
 
-def _total(relevance):
+def relevance_dtype(calls: Sequence[Call]) -> str:
+    """The dtype of the relevance: float64 for a model of float64, else float32.
+
+    Raises:
+        ValueError: if the model has layers of float64 and of another dtype.
+    """
+    dtypes = {call.op.compute_dtype: call for call in calls if isinstance(call.op, keras.layers.Layer)}
+    if "float64" not in dtypes:
+        return "float32"
+    for dtype, call in dtypes.items():
+        if dtype != "float64":
+            raise ValueError(
+                f"Layers of float64 cannot be walked beside others. Received: {dtypes['float64'].description} of "
+                f"float64 and {call.description} of {dtype}."
+            )
+    return "float64"
+
+
+class _Balance:
+    """The relevance that each call received and passed on, per image.
+
+    Attributes:
+        signed: by call, what it received less what it passed on, shape `(batch,)`.
+        amplification: by call, the sum of the absolute relevance that it passed on over that of what it received.
+    """
+
+    def __init__(self, start: Start) -> None:
+        self.signed: dict[str, Tensor] = {}
+        self.amplification: dict[str, Tensor] = {}
+        self._scale: dict[str, Tensor] = {}
+        if start.gap_call is not None:
+            self.signed[start.gap_call.name] = start.total - _total(start.relevance)
+            self._scale[start.gap_call.name] = ops.abs(start.total)
+
+    def add(self, call: Call, outputs: list[Tensor], inputs: Sequence[Tensor]) -> None:
+        """Notes the relevance of a call's outputs and of its inputs."""
+        received = sum(_total(ops.abs(part)) for part in outputs)
+        passed_on = sum(_total(ops.abs(part)) for part in inputs)
+        self.signed[call.name] = self.signed.get(call.name, 0) + sum(map(_total, outputs)) - sum(map(_total, inputs))
+        self._scale.setdefault(call.name, received)
+        self.amplification[call.name] = _ratio(passed_on, received)
+
+    def relative(self) -> dict[str, Tensor]:
+        """By call, the absolute gap over the sum of the absolute relevance that it received."""
+        return {name: _ratio(ops.abs(gap), self._scale[name]) for name, gap in self.signed.items()}
+
+
+def _activated(layer: Operation, preactivation: Tensor, x: Tensor) -> list[Tensor]:
+    """The output of a linear layer from its pre-activation, with the mask of its input `x`."""
+    output = layer.activation(preactivation)
+    if layer.supports_masking:
+        copy_mask(x, output)
+    return [output]
+
+
+def _total(relevance: Tensor) -> Tensor:
     """Sum over everything but the batch."""
     return ops.sum(ops.reshape(relevance, (relevance.shape[0], -1)), axis=1)
 
 
-def _ratio(numerator, denominator):
+def _ratio(numerator: Any, denominator: Tensor) -> Tensor:
     return numerator / ops.where(denominator > 0, denominator, 1)
 
 
-def _check_parts(call, inputs, parts):
-    """What a rule returns must fit: a part too few would be lost without a word."""
-    if not isinstance(parts, (list, tuple)) or [tuple(part.shape) for part in parts] != [
-        tuple(x.shape) for x in inputs
-    ]:
-        received = [tuple(part.shape) for part in parts] if isinstance(parts, (list, tuple)) else type(parts).__name__
+def _check_shares(call: Call, inputs: list[Tensor], shares: Any) -> None:
+    """Raises a `ValueError` unless a rule returned one tensor for each input: a missing one would go unnoticed."""
+    expected = [tuple(x.shape) for x in inputs]
+    is_list = isinstance(shares, (list, tuple))
+    received = [tuple(share.shape) for share in shares] if is_list else type(shares).__name__
+    if received != expected:
         raise ValueError(
             f"The rule of {call.description} must return a list with the relevance of each input, of shapes "
-            f"{[tuple(x.shape) for x in inputs]}. Received: {received}"
+            f"{expected}. Received: {received}"
         )

@@ -1,7 +1,12 @@
-"""BatchNormalization merged into the linear layers beside it: `L(x; W) + b` with the affine map of either side."""
+"""BatchNormalization merged into the linear layers beside it.
+
+In inference it is an affine map of each channel, so with a linear layer `L(x; W) + b` on either side it is one linear
+layer with another kernel and bias.
+"""
 
 import collections
 import dataclasses
+from collections.abc import Collection
 
 import keras
 from keras import layers, ops
@@ -9,31 +14,40 @@ from keras import layers, ops
 from keras_shapley.layers.base import ShapleyLayer
 from keras_shapley.layers.linear_maps import LinearMap, linear_map
 from keras_shapley.models.graph import Call
+from keras_shapley.utils.typing import Tensor
 
 
 class MergedMap(LinearMap):
-    """A linear map with another kernel and bias of the same geometry."""
+    """The linear map of a layer with another kernel and bias of the same shapes."""
 
-    kernel = bias = None
-
-    def __init__(self, linear, kernel, bias):
+    def __init__(self, linear: LinearMap, kernel: Tensor, bias: Tensor) -> None:
         super().__init__(linear.layer)
-        self._linear, self.kernel, self.bias = linear, kernel, bias
+        self._linear = linear
+        self._kernel = kernel
+        self._bias = bias
 
-    def __call__(self, x, kernel):
+    @property
+    def kernel(self) -> Tensor:
+        return self._kernel
+
+    @property
+    def bias(self) -> Tensor:
+        return self._bias
+
+    def __call__(self, x: Tensor, kernel: Tensor) -> Tensor:
         return self._linear(x, kernel)
 
-    def unit_kernel(self, dtype):
+    def unit_kernel(self, dtype: str) -> Tensor:
         return self._linear.unit_kernel(dtype)
 
-    def merge(self, y, weights):
+    def merge(self, y: Tensor, weights: Tensor) -> Tensor:
         return self._linear.merge(y, weights)
 
-    def spread(self, share, x):
+    def spread(self, share: Tensor, x: Tensor) -> Tensor:
         return self._linear.spread(share, x)
 
-    def fan_in(self, players):
-        return self._linear.fan_in(players)
+    def fan_in(self, real: Tensor) -> Tensor:
+        return self._linear.fan_in(real)
 
 
 @dataclasses.dataclass
@@ -43,13 +57,18 @@ class Merge:
     before: Call | None = None
     behind: Call | None = None
 
-    def __call__(self, linear, x):
-        """The `MergedMap` of all, where `x` is what comes in: the input of `before`, or of the layer itself."""
+    def __call__(self, linear: LinearMap, x: Tensor) -> MergedMap:
+        """The `MergedMap` of the linear layer and its neighbours.
+
+        Args:
+            linear: of the layer alone.
+            x: the input of `before`, or of the layer where there is none; only its shape and dtype count.
+        """
         kernel = ops.cast(linear.kernel, x.dtype)
         bias = ops.zeros((), x.dtype) if linear.bias is None else ops.cast(linear.bias, x.dtype)
         if self.before is not None:
             scale, shift = _affine(self.before.op, x.dtype)
-            # zeros with which the layer pads come behind the normalisation, so the shift has no part there
+            # the layer pads with zeros behind the normalisation, so the shift does not reach them
             bias = bias + linear(linear.along_channels(shift) + ops.zeros_like(x[:1]), kernel)
             kernel = linear.times_inputs(kernel, scale)
         if self.behind is not None:
@@ -59,7 +78,7 @@ class Merge:
         return MergedMap(linear, kernel, bias)
 
 
-def merges(calls, linear):
+def merges(calls: Collection[Call], linear: Collection[Call]) -> dict[Call, Merge]:
     """The `Merge` of each linear call beside a BatchNormalization.
 
     Args:
@@ -70,48 +89,49 @@ def merges(calls, linear):
         ValueError: if a BatchNormalization beside a linear layer cannot be merged exactly.
     """
     uses = collections.Counter(value for call in calls for value in call.inputs)
-    found = collections.defaultdict(Merge)
+    merge_by_call: dict[Call, Merge] = collections.defaultdict(Merge)
     for call in calls:
         if not call.is_a((layers.BatchNormalization,)):
             continue
         producer = call.inputs[0].producer
-        if producer in linear and _ends_linear(producer):
+        if producer is not None and producer in linear and _ends_linear(producer):
             if uses[call.inputs[0]] > 1:
                 raise ValueError(
                     f"Layer {call.description} cannot be merged into {producer.description}: other layers use that "
                     "layer's output as it is before the normalisation. Use merge_batch_norm=False."
                 )
             _check_axis(call, producer)
-            found[producer].behind = call
+            merge_by_call[producer].behind = call
             continue
-        for consumer in calls:
-            if call.outputs[0] in consumer.inputs and consumer in linear:
+        for consumer in linear:
+            if call.outputs[0] in consumer.inputs:
                 _check_axis(call, consumer)
-                found[consumer].before = call
-    return dict(found)
+                merge_by_call[consumer].before = call
+    return dict(merge_by_call)
 
 
-def _ends_linear(call):
-    return not isinstance(call.op, ShapleyLayer) and call.op.activation in (None, keras.activations.linear)
-
-
-def along_the_channels(call, neighbour):
-    """Whether a BatchNormalization has a number for each channel of the linear layer beside it."""
+def normalizes_channels(call: Call, neighbour: Call) -> bool:
+    """Whether a BatchNormalization has one scale for each channel of the linear layer beside it."""
     rank = call.op.input_spec.ndim
     return call.op.axis % rank == linear_map(neighbour.op).channel_axis % rank
 
 
-def _check_axis(call, neighbour):
-    if not along_the_channels(call, neighbour):
+def _ends_linear(call: Call) -> bool:
+    return not isinstance(call.op, ShapleyLayer) and call.op.activation in (None, keras.activations.linear)
+
+
+def _check_axis(call: Call, neighbour: Call) -> None:
+    if not normalizes_channels(call, neighbour):
         raise ValueError(
             f"Layer {call.description} cannot be merged into {neighbour.description}: it normalises axis "
             f"{call.op.axis}, which is not the axis of that layer's channels. Use merge_batch_norm=False."
         )
 
 
-def _affine(layer, dtype):
-    """`(scale, shift)` of a BatchNormalization in inference."""
-    mean, variance = (ops.cast(moment, dtype) for moment in (layer.moving_mean, layer.moving_variance))
+def _affine(layer: layers.BatchNormalization, dtype: str) -> tuple[Tensor, Tensor]:
+    """`(scale, shift)` of a BatchNormalization in inference, one number a channel each."""
+    mean = ops.cast(layer.moving_mean, dtype)
+    variance = ops.cast(layer.moving_variance, dtype)
     scale = ops.rsqrt(variance + layer.epsilon)
     if layer.gamma is not None:
         scale = scale * ops.cast(layer.gamma, dtype)

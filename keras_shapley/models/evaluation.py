@@ -1,29 +1,42 @@
-"""What Keras has no common word for: derivatives and compiled functions. The only file that names a backend."""
+"""Models and functions evaluated on NumPy batches."""
+
+from collections.abc import Callable
+from typing import Any
 
 import keras
 import numpy as np
 from keras import ops
 
 from keras_shapley.backend import compiled
+from keras_shapley.utils.typing import Structure, Tensor
 
 
-def inference(model):
-    """A Keras model as a compiled function of a batch, without training, at its present weights.
+def inference(model: keras.Model) -> Callable[[Any], Structure]:
+    """A Keras model as a compiled function of a batch, in inference mode, at its present weights.
 
     Raises:
-        ValueError: if it has no weights yet: made while it is compiled, they would be of no use afterwards.
+        ValueError: if the model is not built. Its weights would be made while it is compiled, and lost afterwards.
     """
     if not model.built:
         raise ValueError(f"Model '{model.name}' is not built: call it on a batch first, or begin it with keras.Input.")
-    call = compiled(lambda x: model(x, training=False), model.variables, any_batch=True)
-    return lambda x: call(keras.ops.convert_to_tensor(x))
+
+    def call(x: Tensor) -> Structure:
+        return model(x, training=False)
+
+    predict = compiled(call, model.variables, any_batch=True)
+    return lambda x: predict(ops.convert_to_tensor(x))
 
 
-def evaluated(fn, inputs, name="fn"):
-    """What a function gives for a batch, NumPy array `(batch, outputs)` in float64.
+def evaluated(fn: Callable[[Any], Structure], inputs: np.ndarray, name: str = "fn") -> np.ndarray:
+    """The outputs of a function for a batch, shape `(batch, outputs)`, in float64.
+
+    Args:
+        fn: function of a batch.
+        inputs: shape `(batch, ...)`.
+        name: of the function, for an error message.
 
     Raises:
-        ValueError: if it is of another shape, or not finite; by the function's `name`.
+        ValueError: if the outputs are of another shape, or not finite.
     """
     outputs = fn(inputs)
     if isinstance(outputs, (list, tuple, dict)):

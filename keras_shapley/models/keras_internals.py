@@ -1,23 +1,30 @@
-"""A built Keras model as a list of calls. The only file that knows private parts of Keras."""
+"""Everything of Keras that is not public. No other file imports `keras.src` or reads a name with an underscore.
+
+A model's graph holds operations that have no public class: those of `keras.ops`, and layers that `keras.applications`
+defines for itself. They are listed here by what they do to their input, and `layer_types.py` puts them beside the
+public layers that do the same.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import keras
 from keras.src.activations.activations import ReLU as ReLUOperation
 from keras.src.applications import convnext, inception_resnet_v2
-from keras.src.backend import get_keras_mask, set_keras_mask
+from keras.src.backend import compute_output_spec, get_keras_mask, set_keras_mask
+from keras.src.models.functional import Functional
 from keras.src.ops import core, math, nn
 from keras.src.ops import numpy as operations
 
-
-def _classes(module, names):
-    return tuple(getattr(module, name) for name in names.split())
+from keras_shapley.utils.typing import Operation, Structure, Tensor
 
 
 class AttachMask:
-    """What a model inside another does with the mask that it is called with."""
+    """The operation that Keras performs when a model inside another is called with a mask."""
 
     name = "mask"
 
-    def call(self, x, mask):
+    def call(self, x: Tensor, mask: Tensor) -> Tensor:
         if get_keras_mask(x) is not None:
             return x
         # a copy: others may use the tensor without the mask
@@ -28,8 +35,71 @@ class AttachMask:
     __call__ = call
 
 
+def attached_mask(tensor: Tensor) -> Tensor | None:
+    """The mask that Keras attached to a tensor, if it did."""
+    return get_keras_mask(tensor)
+
+
+def copy_mask(source: Tensor, target: Tensor) -> None:
+    """Attaches the Keras mask of one tensor, if it has one, to another, as a layer that supports masking does."""
+    mask = get_keras_mask(source)
+    if mask is not None:
+        set_keras_mask(target, mask)
+
+
+def output_specs(fn: Callable[..., Structure], shape: tuple[int, ...], dtype: str) -> Structure:
+    """What `fn` returns for a tensor of this shape, as symbolic tensors; nothing is computed."""
+    return compute_output_spec(fn, keras.KerasTensor(shape, dtype))
+
+
+def is_transparent(op: Operation) -> bool:
+    """Whether an operation is a model made of layers alone, whose `call` is not code of its own."""
+    if isinstance(op, keras.Sequential):
+        return type(op).call is keras.Sequential.call
+    return isinstance(op, keras.Function) and type(op).call in (keras.Function.call, Functional.call)
+
+
+def nodes(model: Any) -> Iterator[Any]:
+    """The nodes of a Functional model in an order in which they can run, its inputs left out."""
+    for depth in sorted(model._nodes_by_depth, reverse=True):
+        for node in model._nodes_by_depth[depth]:
+            if not node.is_input:
+                yield node
+
+
+def input_structure(model: Any) -> Structure:
+    """How a model's inputs are nested; a single tensor for a Sequential model."""
+    return model.inputs[0] if isinstance(model, keras.Sequential) else model._inputs_struct
+
+
+def sublayers(op: Operation) -> list[Operation]:
+    """An operation and, if it is a layer, all layers inside it."""
+    return [op, *op._flatten_layers()] if isinstance(op, keras.layers.Layer) else [op]
+
+
+def takes_training(op: Operation) -> bool:
+    """Whether the `call` of an operation has an argument `training`."""
+    return getattr(op, "_call_has_training_arg", False)
+
+
+def in_dtype(op: Operation, dtype: Any) -> Operation:
+    """The operation, or a layer with the same weights that computes in this float dtype instead of its policy's."""
+    dtype = keras.backend.standardize_dtype(dtype)
+    is_float = keras.backend.is_float_dtype(dtype)
+    if not isinstance(op, keras.layers.Layer) or not is_float or op.compute_dtype == dtype:
+        return op
+    # copy.copy would build a new layer, with weights of its own
+    twin = object.__new__(type(op))
+    twin.__dict__.update(op.__dict__)
+    twin.__dict__["_dtype_policy"] = keras.DTypePolicy(dtype)
+    return twin
+
+
+def _classes(module: Any, names: str) -> tuple[type, ...]:
+    return tuple(getattr(module, name) for name in names.split())
+
+
 RELU_OPERATIONS = (nn.Relu, ReLUOperation)
-# What stands in a graph for `keras.ops` functions, and layers without a public name, by what they do to their input
 ELEMENTWISE_OPERATIONS = (
     *_classes(
         nn,
@@ -64,8 +134,10 @@ MOVING_OPERATIONS = (
     *_classes(core, "Slice Unstack"),
     *_classes(nn, "DepthToSpace SpaceToDepth"),
 )
+INDEXING_OPERATIONS = _classes(operations, "GetItem")
 LOOKUP_OPERATIONS = _classes(operations, "Take")
 SOFTMAX_OPERATIONS = (nn.Softmax,)
+# no relevance and no gradient passes these
 CONSTANT_OPERATIONS = _classes(
     operations,
     "Argmax Argmin Equal Greater GreaterEqual Isfinite Isinf Isnan Less LessEqual LogicalAnd LogicalNot LogicalOr "

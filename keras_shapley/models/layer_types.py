@@ -1,11 +1,11 @@
-"""Tables of rules for whole models: functions that return ordered lists of `(key, rule)`; the first fit counts.
+"""Families of layers and operations, by what they do to their input.
 
-A key is a layer type or a tuple of them, a `First` of such, or the name of a layer or call. A table may be incomplete:
-`LRP` appends the paper's own.
-
-Presets that keep signs apart in convolutions do so in additions as well, by `AbsoluteSum`; zennit's divide by the sum:
-`[(presets.ADDITION, rules.Sum()), *presets.epsilon_plus()]`.
+Rules of relevance propagation and moment rules are registered for these families. A layer type that both should treat
+alike is added here, in one line.
 """
+
+from collections.abc import Callable
+from typing import Any
 
 import keras
 from keras import layers, ops
@@ -25,10 +25,16 @@ from keras_shapley.models.keras_internals import (
     RELU_OPERATIONS,
     SOFTMAX_OPERATIONS,
 )
+from keras_shapley.utils.typing import Operation
 
-DENSE = (layers.Dense, layers.EinsumDense)
-CONVOLUTION = tuple(cls for cls in LINEAR_TYPES if cls not in DENSE)
-MAX_POOLING = (
+Types = tuple[type, ...]
+
+# layers with a linear map (`LINEAR_TYPES` are all of them)
+DENSE: Types = (layers.Dense, layers.EinsumDense)
+CONVOLUTION: Types = tuple(cls for cls in LINEAR_TYPES if cls not in DENSE)
+
+# one output from many inputs, without weights
+MAX_POOLING: Types = (
     layers.MaxPooling1D,
     layers.MaxPooling2D,
     layers.MaxPooling3D,
@@ -36,7 +42,7 @@ MAX_POOLING = (
     layers.GlobalMaxPooling2D,
     layers.GlobalMaxPooling3D,
 )
-AVERAGE_POOLING = (
+AVERAGE_POOLING: Types = (
     layers.AveragePooling1D,
     layers.AveragePooling2D,
     layers.AveragePooling3D,
@@ -48,24 +54,19 @@ AVERAGE_POOLING = (
     layers.AdaptiveAveragePooling3D,
     *MEAN_OPERATIONS,
 )
-PAIR_EXTREME = (layers.Maximum, layers.Minimum, *PAIR_EXTREME_OPERATIONS)
-EXTREME = (
+EXTREME: Types = (
     layers.AdaptiveMaxPooling1D,
     layers.AdaptiveMaxPooling2D,
     layers.AdaptiveMaxPooling3D,
     *EXTREME_OPERATIONS,
 )
-# augmentation does nothing in inference, but RandomCrop, which crops
-RANDOM = tuple(getattr(layers, name) for name in dir(layers) if name.startswith("Random") and name != "RandomCrop")
-UNCENTRED = (keras.layers.RMSNormalization, keras.layers.UnitNormalization)
-ZERO_PADDING = (keras.layers.ZeroPadding1D, keras.layers.ZeroPadding2D, keras.layers.ZeroPadding3D)
-ELEMENTWISE = (
-    layers.Activation,
-    layers.ReLU,
-    layers.LeakyReLU,
-    layers.PReLU,
-    layers.ELU,
-    layers.BatchNormalization,
+PAIR_EXTREME: Types = (layers.Maximum, layers.Minimum, *PAIR_EXTREME_OPERATIONS)
+
+# each element on its own
+RANDOM: Types = tuple(  # augmentation does nothing in inference, except RandomCrop, which crops
+    getattr(layers, name) for name in dir(layers) if name.startswith("Random") and name != "RandomCrop"
+)
+WITHOUT_EFFECT: Types = (  # in inference
     layers.Dropout,
     layers.SpatialDropout1D,
     layers.SpatialDropout2D,
@@ -75,18 +76,37 @@ ELEMENTWISE = (
     layers.GaussianNoise,
     layers.ActivityRegularization,
     layers.Identity,
+    *RANDOM,
+)
+ELEMENTWISE: Types = (
+    layers.Activation,
+    layers.ReLU,
+    layers.LeakyReLU,
+    layers.PReLU,
+    layers.ELU,
+    layers.BatchNormalization,
     layers.Rescaling,
     layers.Normalization,
     layers.Masking,
-    *RANDOM,
+    *WITHOUT_EFFECT,
     *ELEMENTWISE_OPERATIONS,
 )
-ADDITION = (layers.Add, layers.Subtract, layers.Average, *ADDITION_OPERATIONS)
-PRODUCT = (layers.Multiply, *PRODUCT_OPERATIONS)
-BILINEAR = (layers.Dot, *BILINEAR_OPERATIONS)
-SOFTMAX = (layers.Softmax, *SOFTMAX_OPERATIONS)
-NORMALIZATION = (layers.LayerNormalization, layers.GroupNormalization, *UNCENTRED)
-MOVING = (
+ONE_OPERAND: Types = ONE_OPERAND_OPERATIONS  # if the other operand is a constant
+
+# several tensors
+ADDITION: Types = (layers.Add, layers.Subtract, layers.Average, *ADDITION_OPERATIONS)
+PRODUCT: Types = (layers.Multiply, *PRODUCT_OPERATIONS)
+BILINEAR: Types = (layers.Dot, *BILINEAR_OPERATIONS)
+
+# elements that depend on each other
+SOFTMAX: Types = (layers.Softmax, *SOFTMAX_OPERATIONS)
+UNCENTRED: Types = (layers.RMSNormalization, layers.UnitNormalization)
+NORMALIZATION: Types = (layers.LayerNormalization, layers.GroupNormalization, *UNCENTRED)
+ATTENTION: Types = (layers.MultiHeadAttention,)
+
+# elements at other places
+ZERO_PADDING: Types = (layers.ZeroPadding1D, layers.ZeroPadding2D, layers.ZeroPadding3D)
+MOVING: Types = (
     layers.Concatenate,
     layers.Flatten,
     layers.Reshape,
@@ -99,9 +119,10 @@ MOVING = (
     *ZERO_PADDING,
     *MOVING_OPERATIONS,
 )
-ONE_OPERAND = ONE_OPERAND_OPERATIONS
-LOOKUP = LOOKUP_OPERATIONS
-RESIZING = (layers.UpSampling1D, layers.UpSampling2D, layers.UpSampling3D, layers.Resizing)
+RESIZING: Types = (layers.UpSampling1D, layers.UpSampling2D, layers.UpSampling3D, layers.Resizing)
+EMBEDDING: Types = (layers.Embedding,)
+LOOKUP: Types = LOOKUP_OPERATIONS
+
 _ELEMENTWISE_FUNCTIONS = {
     getattr(module, name, None)
     for module in (keras.activations, ops)
@@ -113,21 +134,26 @@ _ELEMENTWISE_FUNCTIONS = {
 }
 
 
-def is_elementwise(function):
+def activation_of(op: Operation) -> Callable[[Any], Any] | None:
+    """The activation that a layer ends with, or that an Activation layer is; None for a layer without one."""
+    return getattr(op, "activation", None)
+
+
+def is_elementwise(function: Any) -> bool:
     """Whether an activation, a function or a layer, is known to act on each element alone."""
     if isinstance(function, layers.Layer):
         return isinstance(function, ELEMENTWISE)
     return function in _ELEMENTWISE_FUNCTIONS
 
 
-def activation_name(op):
+def activation_name(op: Operation) -> str:
     """Name of the elementwise function that an operation is, or a linear layer ends with; empty for others."""
     if isinstance(op, RELU_OPERATIONS):
         return "relu"
-    if isinstance(op, keras.layers.ReLU):
+    if isinstance(op, layers.ReLU):
         plain = not op.negative_slope and not op.threshold
         return {None: "relu", 6: "relu6"}.get(op.max_value, "another relu") if plain else "another relu"
-    function = getattr(op, "activation", None)
-    if isinstance(op, (keras.layers.Activation, *LINEAR_TYPES)):
+    if isinstance(op, (layers.Activation, *LINEAR_TYPES)):
+        function = activation_of(op)
         return getattr(function, "__name__", str(function))
     return ""

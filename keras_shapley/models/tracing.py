@@ -1,24 +1,31 @@
-"""A built Keras model as a list of calls. The only file that knows private parts of Keras."""
+"""From a built Keras model to its graph, and from a user's batch to the tensors of that graph."""
 
 import collections
-from math import prod
+import math
+from typing import Any
 
 import keras
 from keras import tree
-from keras.src.backend import compute_output_spec
-from keras.src.models.functional import Functional
 
-from keras_shapley.models.graph import Call, Graph, Value
-from keras_shapley.models.keras_internals import CONSTANT_OPERATIONS, AttachMask
+from keras_shapley.models.graph import Arguments, Call, Graph, Value
+from keras_shapley.models.keras_internals import (
+    CONSTANT_OPERATIONS,
+    AttachMask,
+    input_structure,
+    is_transparent,
+    nodes,
+    output_specs,
+)
+from keras_shapley.utils.typing import Operation, Structure, Tensor
 
 
-def trace(model):
+def trace(model: keras.Model) -> Graph:
     """The `Graph` of a built Sequential or Functional model; nested models are opened.
 
     Raises:
-        ValueError: if the model is not built, or is of another kind.
+        ValueError: if the model is subclassed, or not built.
     """
-    if not is_open(model):
+    if not is_transparent(model):
         raise ValueError(
             f"Only Sequential and Functional models can be walked. Received: model '{model.name}' of type "
             f"{type(model).__name__}, whose call is code of its own. Rebuild it with keras.Model(inputs, outputs)."
@@ -30,30 +37,36 @@ def trace(model):
     tracer = _Tracer()
     inputs = [Value() for _ in model.inputs]
     outputs = tracer.open(model, inputs, "")
-    return Graph(inputs, tracer.calls, outputs, _structure(model))
+    return Graph(inputs, tracer.calls, outputs, input_structure(model))
 
 
-def output_sizes(graph, shape, dtype):
-    """By call of a graph with one input, the elements of its largest output for an image; nothing is computed."""
-    (image,) = graph.inputs
+def output_sizes(graph: Graph, shape: tuple[int, ...], dtype: str) -> dict[Call, int]:
+    """The number of elements of each call's largest output for one input, without computing anything.
 
-    def outputs(x):
-        found = {image: x}
+    Args:
+        graph: a graph with one input.
+        shape: of one input, without the batch.
+        dtype: of the input.
+    """
+    (model_input,) = graph.inputs
+
+    def outputs_by_call(x: Tensor) -> list[list[Tensor]]:
+        tensors = {model_input: x}
         for call in graph.calls:
-            found.update(zip(call.outputs, tree.flatten(call(*(found[value] for value in call.inputs)))))
-        return [[found[value] for value in call.outputs] for call in graph.calls]
+            tensors.update(zip(call.outputs, tree.flatten(call(*(tensors[value] for value in call.inputs)))))
+        return [[tensors[value] for value in call.outputs] for call in graph.calls]
 
-    found = compute_output_spec(outputs, keras.KerasTensor((1, *shape), dtype))
-    return {call: max(prod(part.shape) for part in parts) for call, parts in zip(graph.calls, found)}
+    specs = output_specs(outputs_by_call, (1, *shape), dtype)
+    return {call: max(math.prod(spec.shape) for spec in parts) for call, parts in zip(graph.calls, specs)}
 
 
-def in_order(model, x):
-    """The parts of `x`, a batch or a structure, in the order of `model.inputs`: by position, in a dict by name.
+def in_order(model: keras.Model, x: Structure) -> list[Any]:
+    """The arrays of a batch in the order of `model.inputs`: by position, or by name if the batch is a dict.
 
     Raises:
-        ValueError: if the structure is not the model's.
+        ValueError: if the batch is nested otherwise than the model's inputs.
     """
-    structure = _structure(model)
+    structure = input_structure(model)
     if isinstance(x, dict) and not isinstance(structure, dict):
         names = [tensor.name for tensor in model.inputs]
         if sorted(names) != sorted(x):
@@ -65,57 +78,55 @@ def in_order(model, x):
     return tree.flatten(x) if isinstance(structure, (dict, list, tuple)) else [x]
 
 
-def _structure(model):
-    """The nesting of a model's inputs, a single tensor for a Sequential model."""
-    return model.inputs[0] if isinstance(model, keras.Sequential) else model._inputs_struct
-
-
-def is_open(op):
-    """Whether an operation is a model made of layers alone, without code of its own."""
-    if isinstance(op, keras.Sequential):
-        return type(op).call is keras.Sequential.call
-    return isinstance(op, keras.Function) and type(op).call in (keras.Function.call, Functional.call)
-
-
 class _Tracer:
-    def __init__(self):
-        self.calls = []
-        self.uses = collections.Counter()
+    """Records the calls of a model.
 
-    def open(self, model, inputs, prefix):
-        """Records the calls of `model` on `inputs`; returns its outputs."""
+    Attributes:
+        calls: recorded so far.
+    """
+
+    def __init__(self) -> None:
+        self.calls: list[Call] = []
+        self._uses: collections.Counter[str] = collections.Counter()
+
+    def open(self, model: Any, inputs: list[Value], prefix: str) -> list[Value]:
+        """Records the calls inside `model` on `inputs`; returns its outputs."""
         if isinstance(model, keras.Sequential):
             values = inputs
             for layer in model.layers:
-                values = self.record(layer, (tuple(values), {}), 1, prefix)
+                values = self._record(layer, (tuple(values), {}), 1, prefix)
             return values
 
-        values = {id(tensor): value for tensor, value in zip(model.inputs, inputs)}
-        for depth in sorted(model._nodes_by_depth, reverse=True):
-            for node in model._nodes_by_depth[depth]:
-                if not node.is_input:
-                    outputs = self.record(node.operation, node.arguments.fill_in(values), len(node.outputs), prefix)
-                    values.update(zip(map(id, node.outputs), outputs))
-        return [values[id(tensor)] for tensor in model.outputs]
+        values_by_tensor = {id(tensor): value for tensor, value in zip(model.inputs, inputs)}
+        for node in nodes(model):
+            arguments = node.arguments.fill_in(values_by_tensor)
+            outputs = self._record(node.operation, arguments, len(node.outputs), prefix)
+            values_by_tensor.update(zip(map(id, node.outputs), outputs))
+        return [values_by_tensor[id(tensor)] for tensor in model.outputs]
 
-    def record(self, op, arguments, n_outputs, prefix):
+    def _record(self, op: Operation, arguments: Arguments, n_outputs: int, prefix: str) -> list[Value]:
+        """Records a call, or the calls inside a nested model; returns the outputs."""
         path = prefix + op.name
-        name = f"{path}:{self.uses[path]}" if self.uses[path] else path
-        self.uses[path] += 1
+        name = f"{path}:{self._uses[path]}" if self._uses[path] else path
+        self._uses[path] += 1
         call = Call(name, op, arguments)
-        if is_open(op):
-            named = call.named(call.inputs)
-            x = named["inputs"]
-            if isinstance(x, Value) and isinstance(named.get("mask"), Value):
-                (x,) = self.record(AttachMask(), ((x,), {"mask": named["mask"]}), 1, name + "/")
-            parts = in_order(op, x) if isinstance(x, dict) else tree.flatten(x)
-            if not all(isinstance(part, Value) for part in parts):
-                raise ValueError(
-                    f"Model {call.description} is called on a constant inside another model, which cannot be walked. "
-                    "Make the constant an Input, or part of the inner model."
-                )
-            return self.open(op, parts, name + "/")
+        if is_transparent(op):
+            return self.open(op, self._inner_inputs(call), name + "/")
         constant = isinstance(op, CONSTANT_OPERATIONS) or bool(call.inputs and not call.data_inputs)
         call.outputs = [Value(call, constant) for _ in range(n_outputs)]
         self.calls.append(call)
         return call.outputs
+
+    def _inner_inputs(self, call: Call) -> list[Value]:
+        """What a nested model is called on."""
+        named = call.named(call.inputs)
+        x = named["inputs"]
+        if isinstance(x, Value) and isinstance(named.get("mask"), Value):
+            (x,) = self._record(AttachMask(), ((x,), {"mask": named["mask"]}), 1, call.name + "/")
+        values = in_order(call.op, x) if isinstance(x, dict) else tree.flatten(x)
+        if not all(isinstance(value, Value) for value in values):
+            raise ValueError(
+                f"Model {call.description} is called on a constant inside another model, which cannot be walked. "
+                "Make the constant an Input, or part of the inner model."
+            )
+        return values

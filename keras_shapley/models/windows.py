@@ -1,18 +1,22 @@
-"""Rules for calls without weights: sums, pooling, elementwise operations, and those that move elements.
-
-What a rule is, `keras_shapley.rules` says.
-"""
+"""Windows of pooling layers, and elements of an input that padding put there."""
 
 import math
 
-from keras import ops
+from keras import layers, ops
 
+from keras_shapley.models.graph import Call
 from keras_shapley.models.layer_types import ZERO_PADDING
+from keras_shapley.utils.typing import Tensor
 
 
-def real_elements(call, x):
-    """Ones of the shape of `x`, the call's input, with one image; zeros where ZeroPadding layers in front put zeros."""
-    padding, value = [], call.inputs[0]
+def real_elements(call: Call, x: Tensor) -> Tensor:
+    """Ones where the input `x` of a call is computed, zeros where ZeroPadding layers in front padded it.
+
+    Returns:
+        Tensor in the shape of `x`, with a batch of one.
+    """
+    padding = []
+    value = call.inputs[0]
     while value.producer is not None and isinstance(value.producer.op, ZERO_PADDING):
         padding.append(value.producer)
         value = value.producer.inputs[0]
@@ -26,23 +30,32 @@ def real_elements(call, x):
     return ones
 
 
-def _margins(layer, rank):
-    """What a ZeroPadding layer adds to each axis, in all."""
+def _margins(layer: layers.Layer, rank: int) -> list[int]:
+    """How many elements a ZeroPadding layer adds to each axis, on both sides together."""
     padding = layer.padding if isinstance(layer.padding[0], tuple) else (layer.padding,)
     spatial = [sum(pair) for pair in padding]
     first = getattr(layer, "data_format", "channels_last") == "channels_first"
     return [0, 0, *spatial] if first else [0, *spatial, 0]
 
 
-def pooling_windows(layer, x):
-    """Elements behind each output of a pooling layer, `(taps, batch, ...)`; 0 where `same` padding adds a tap."""
+def pooling_windows(layer: layers.Layer, x: Tensor) -> Tensor:
+    """The elements of `x` behind each output of a pooling layer; 0 where `same` padding adds a tap.
+
+    Args:
+        layer: a max or average pooling layer, local or global.
+        x: its input, shape `(batch, ...)`.
+
+    Returns:
+        Tensor of shape `(taps, batch, ...)`, with the shape of the layer's output after the taps.
+    """
     rank = len(x.shape) - 2
     axes = range(2, rank + 2) if layer.data_format == "channels_first" else range(1, rank + 1)
     if not hasattr(layer, "pool_size"):  # global pooling: one window
         x = ops.moveaxis(x, list(axes), list(range(rank)))
         return ops.reshape(x, (math.prod(x.shape[:rank]), *x.shape[rank:]))
 
-    margins, counts = [(0, 0)] * len(x.shape), []
+    margins = [(0, 0)] * len(x.shape)
+    counts = []
     for axis, size, stride in zip(axes, layer.pool_size, layer.strides):
         length = x.shape[axis]
         if layer.padding == "same":
@@ -54,9 +67,10 @@ def pooling_windows(layer, x):
         counts.append(count)
     x = ops.pad(x, margins)
 
-    slices = [(slice(None),) * (axes[0])]
+    windows = [(slice(None),) * axes[0]]
     for size, stride, count in zip(layer.pool_size, layer.strides, counts):
-        slices = [
-            (*rest, slice(start, start + (count - 1) * stride + 1, stride)) for rest in slices for start in range(size)
+        starts = range(size)
+        windows = [
+            (*window, slice(start, start + (count - 1) * stride + 1, stride)) for window in windows for start in starts
         ]
-    return ops.stack([x[window] for window in slices], axis=0)
+    return ops.stack([x[window] for window in windows], axis=0)

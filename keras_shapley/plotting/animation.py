@@ -1,38 +1,39 @@
-"""Relevance arrays to pictures. Matplotlib is imported when something is drawn, and no window is ever opened."""
+"""Pictures joined to an animation."""
 
 import io
+from collections.abc import Sequence
 
 import numpy as np
 
-COLOUR_ENTRIES = 255
+_N_COLOURS = 255
 
 
-def animated(pictures, seconds=0.5):
-    """Pictures one after the other, for ever; the last stands still for a while.
+def animated_gif(pictures: Sequence[bytes], seconds: float = 0.5) -> bytes:
+    """The content of a GIF file that shows pictures in turn, for ever.
 
     Args:
-        pictures: contents of PNG files, bytes.
-        seconds: of each but the last.
-
-    Returns:
-        The content of a GIF file, bytes. All frames have the size of the largest, with white around the others.
+        pictures: contents of PNG files. A smaller picture is shown in the top left corner of a white frame.
+        seconds: how long each picture is shown; the last one is shown four times as long.
     """
-    # a part of Matplotlib
+    # installed with Matplotlib
     from PIL import Image
 
-    frames = [Image.open(io.BytesIO(picture)).convert("RGB") for picture in pictures]
-    size = tuple(max(sizes) for sizes in zip(*(frame.size for frame in frames)))
-    whole = [Image.new("RGB", size, "white") for _ in frames]
-    for canvas, frame in zip(whole, frames):
-        canvas.paste(frame)
-    # one palette for all: colours that flicker would look like relevance
-    colours = np.reshape(whole[-1].quantize(COLOUR_ENTRIES).getpalette(), (-1, 3))
-    # Pillow takes colours four by four: beside a nearly white entry, white would be lost
+    images = [Image.open(io.BytesIO(picture)).convert("RGB") for picture in pictures]
+    width = max(image.width for image in images)
+    height = max(image.height for image in images)
+    frames = [Image.new("RGB", (width, height), "white") for _ in images]
+    for frame, image in zip(frames, images):
+        frame.paste(image)
+
+    # one palette for all frames: a colour that flickers would look like a change of relevance
+    colours = np.array(frames[-1].quantize(_N_COLOURS).getpalette()).reshape(-1, 3)
+    # Pillow matches colours coarsely, so that a nearly white entry would take the place of white
     colours[colours.min(axis=1) >= 248] = 255
     palette = Image.new("P", (1, 1))
     palette.putpalette(colours.ravel().tolist())
-    whole = [canvas.quantize(palette=palette, dither=Image.Dither.NONE) for canvas in whole]
-    times = [round(1000 * seconds)] * (len(whole) - 1) + [round(4000 * seconds)]
+    first, *others = [frame.quantize(palette=palette, dither=Image.Dither.NONE) for frame in frames]
+
+    durations = [round(1000 * seconds)] * len(others) + [round(4000 * seconds)]
     file = io.BytesIO()
-    whole[0].save(file, "GIF", save_all=True, append_images=whole[1:], duration=times, loop=0)
+    first.save(file, "GIF", save_all=True, append_images=others, duration=durations, loop=0)
     return file.getvalue()

@@ -1,37 +1,62 @@
-"""Shapley values of a ReLU neuron: eq. (1), better, and exact."""
+"""Shapley values of any function of arrays by enumeration of all coalitions."""
 
 import itertools
 import math
 
 import keras
 import numpy as np
+from numpy.typing import ArrayLike
 
-from keras_shapley.shapley.game import Game
+from keras_shapley.shapley.game import Function, Game
 from keras_shapley.shapley.result import ShapleyValues
 
 MAX_PLAYERS = 16
 
 
-def exact_shapley_values(fn, x, *, baseline=0.0, players=None, batch_size=256, progress=False):
+def exact_shapley_values(
+    fn: Function,
+    x: ArrayLike,
+    *,
+    baseline: ArrayLike = 0.0,
+    players: ArrayLike | None = None,
+    batch_size: int = 256,
+    progress: bool = False,
+) -> ShapleyValues:
     """Shapley values of every output of a function, by enumeration of all coalitions of up to 16 players.
 
+    The value of a coalition is the output where absent elements are those of the baseline (Shapley 1953).
+
     Args:
-        fn: a Keras model with one input, or a function of a NumPy batch, that gives outputs `(batch, outputs)`.
-        x: images or other inputs, shape `(batch, ...)`.
-        baseline: what stands in the place of absent players: a number, an array of the shape of one input, or a
-            background of several, `(n, ...)`, over which outputs are averaged.
-        players: who plays: None for every element of an input; integers from 0 in the shape of an input, or of it
-            without the channels, that name the player of each element; or one mask a player, bool `(players, ...)`,
-            in these shapes.
-        batch_size: inputs that `fn` is given at once, at most.
+        fn: a Keras model with one input, or a function of a NumPy batch. Outputs have the shape `(batch, outputs)`.
+        x: inputs, shape `(batch, ...)`.
+        baseline: values of absent elements: a number, an array of the shape of one input, or a background of several
+            inputs, `(n, ...)`, over which outputs are averaged.
+        players: None if each element of an input is a player. For groups, integers from 0 in the shape of an input, or
+            of it without the channels, that number the player of each element; or one mask for each player, bool
+            `(players, ...)`, in these shapes.
+        batch_size: largest number of inputs that `fn` is given at once.
         progress: whether to show a progress bar.
 
     Returns:
-        `ShapleyValues`.
+        `ShapleyValues`, with values of shape `(batch, players, outputs)`.
 
     Raises:
         ValueError: on more than 16 players, players that do not partition the input, a baseline of another shape, or
-            outputs of `fn` that are not finite or not one row an input.
+            outputs of `fn` that are not finite or not one row for each input.
+
+    Example:
+        A model of images of four patches; each patch is a player.
+
+        >>> model = keras.Sequential(
+        ...     [keras.Input((4, 4, 1)), keras.layers.Flatten(), keras.layers.Dense(3, "softmax")]
+        ... )
+        >>> x = np.random.default_rng(0).random((2, 4, 4, 1))
+        >>> patches = np.arange(4).reshape(2, 2).repeat(2, axis=0).repeat(2, axis=1)
+        >>> result = ks.exact_shapley_values(model, x, players=patches)
+        >>> result.values.shape, result.n_evaluations
+        ((2, 4, 3), 33)
+        >>> np.allclose(result.values.sum(axis=1) + result.baseline_value, model.predict(x, verbose=0), atol=1e-5)
+        True
     """
     game = Game(fn, x, baseline, players, batch_size)
     n = game.players.n
@@ -42,23 +67,23 @@ def exact_shapley_values(fn, x, *, baseline=0.0, players=None, batch_size=256, p
         )
     present, coefficients = all_coalitions(n)
     bar = keras.utils.Progbar(len(game.x), verbose=int(progress), unit_name="image")
-    values = []
+    images = []
     for image in game.x:
-        values.append(coefficients @ game.worth(image, present))
+        images.append(coefficients @ game.coalition_values(image, present))
         bar.add(1)
-    values = np.stack(values)
-    return ShapleyValues(values, np.zeros_like(values), game.worth_of_none, game.n_evaluations)
+    values = np.stack(images)
+    return ShapleyValues(values, np.zeros_like(values), game.baseline_value, game.n_evaluations)
 
 
-def all_coalitions(n):
-    """All coalitions of n players, and what their worths count for in each player's Shapley value.
+def all_coalitions(n: int) -> tuple[np.ndarray, np.ndarray]:
+    """All coalitions of n players, and the coefficients of their values in each player's Shapley value.
 
     Returns:
         `(present, coefficients)`, NumPy arrays: bool `(2**n, n)`, and `(n, 2**n)` in float64.
     """
     present = np.array(list(itertools.product((False, True), repeat=n)))
     size = present.sum(axis=1, keepdims=True)
-    # of the orders of n players, (s - 1)! (n - s)! have player k enter last in a coalition of size s
-    weight = np.array([0] + [1 / (n * math.comb(n - 1, s - 1)) for s in range(1, n + 1)])
-    without = np.array([1 / (n * math.comb(n - 1, s)) for s in range(n)] + [0])
-    return present, np.where(present, weight[size], -without[size]).T
+    # in (s - 1)! (n - s)! of the n! orders, a given player enters last into a given coalition of size s
+    joining = np.array([0] + [1 / (n * math.comb(n - 1, s - 1)) for s in range(1, n + 1)])
+    absent = np.array([1 / (n * math.comb(n - 1, s)) for s in range(n)] + [0])
+    return present, np.where(present, joining[size], -absent[size]).T

@@ -1,118 +1,167 @@
 """Shapley values by gradients at random masks, more of them where the network's gradients are large."""
 
+import keras
 import numpy as np
 from keras import ops
 
 from keras_shapley.backend import compiled, vjp
 from keras_shapley.layers.base import exact_derivatives
+from keras_shapley.utils.typing import Tensor
 
-# masks of an image that the network sees at once, at most
+# Largest number of masks of an image that the network sees at once
 _BLOCK = 64
+# Largest number of masked inputs that the network sees at once, and of their elements. A model may be of any kind, so
+# its own size is not known.
+_MAX_INPUTS = 512
+_MAX_ELEMENTS = 2**21
 # The weight of a mask in which hardly anything, or nearly everything, is present is cut at this many times the root of
-# the number of masks, or at 2 where there are few: so the error that this makes falls as the random one.
-_HEAVIEST, _OF_FEW = 0.25, 2.0
+# the number of masks, or at 2 where there are few, so that the error of the cut falls as fast as the random one.
+_HEAVIEST = 0.25
+_HEAVIEST_OF_FEW = 2.0
 # How much of the chance t is mixed into a mask: the first number over the fourth root of the number of masks, or the
-# second where that is more. Where all inputs of a unit are absent it has nothing but its bias, near the kink of ReLU,
-# and a gradient just there tells nothing of the rest of a player's way. Few masks take more, to be more alike.
-_MIXED, _MIXED_ALWAYS = 0.4, 0.1
-# The density of t: parts of [0, 1] in which it is constant, the width of the kernel that smooths it, and what it has
-# everywhere, in units of its mean.
-_PARTS, _WIDTH, _FLOOR = 200, 0.08, 0.2
+# second where that is more. Where all inputs of a unit are absent only its bias is left, near the kink of ReLU, and a
+# gradient just there tells nothing about the rest of a player's way. With few masks more of t is mixed in, which makes
+# them more alike.
+_MIXED = 0.4
+_LEAST_MIXED = 0.1
+# The density of t: parts of [0, 1] in which it is constant, the width of the kernel that smooths it, and its least
+# value, in units of its mean.
+_PARTS = 200
+_WIDTH = 0.08
+_FLOOR = 0.2
 
 
 class Masks:
-    """`(values, stderr)` of a batch, by `(x - baseline) * gradient` where each player is present with probability t.
+    """Estimates Shapley values as weighted means of `(x - baseline) * gradient` over random masks.
 
-    A player's gain is its gradient's mean between where it is absent and where it is present; masks are mixed with a
-    little of t, which on average leaves the values of a quadratic function as they are. Drawn by t, a player is present
-    in a part t of all masks; so a gradient has the weight `1/(2t)` where its player is present and `1/(2(1 - t))` where
-    it is absent, cut where it is large, and for all t the same on average.
+    At time t each player is present with probability t. A player's contribution is the mean of its gradient between
+    where it is absent and where it is present. Masks are mixed with a little of t, which on average leaves the values
+    of a quadratic function as they are. A player is present in a part t of the masks, so a gradient has the weight
+    `1/(2t)` where its player is present and `1/(2(1 - t))` where it is absent. Large weights are cut, and all are
+    scaled to have the same mean for all t.
 
-    The pilots, a quarter of the masks but `_BLOCK` at most, have t spread evenly over [0, 1]. From the size of their
-    gains each image gets a density of t for the rest (Neyman allocation), since a classifier that is sure has no
-    gradient; weights are divided by the density of all masks together (Veach and Guibas 1995). In a block of masks, the
-    numbers that decide whether a player is present are a Latin hypercube (McKay et al. 1979), the same for all images.
+    A quarter of the masks, `_BLOCK` at most, are pilots, with t spread evenly over [0, 1]. The size of their
+    contributions gives each image a density of t for the rest (Neyman allocation), since a classifier that is sure has
+    no gradient. Weights are divided by the density of all masks together (Veach and Guibas 1995). In a block of masks,
+    the numbers that decide whether a player is present are a Latin hypercube (McKay et al. 1979), the same for all
+    images.
+
+    Args:
+        model: any Keras model with one input.
+        shape: of one input.
+        n: number of masks.
+        seed: of the masks.
     """
 
-    def __init__(self, model, shape, n, seed):
-        self.n, self.shape, self.seed = n, shape, seed
-        # two at least, for an error
+    def __init__(self, model: keras.Model, shape: tuple[int, ...], n: int, seed: int) -> None:
+        self.n = n
+        self.shape = shape
+        self.seed = seed
+        self.model = model
+        # two at least, for a standard error
         self.block = min(max(n // 4, 2), n, _BLOCK)
-        self.heaviest = max(_OF_FEW, _HEAVIEST * np.sqrt(n))
-        self.mixed = max(_MIXED / n**0.25, _MIXED_ALWAYS)
-        self.model, self.gradient = model, compiled(self._gradient, model.variables)
+        self.heaviest = max(_HEAVIEST_OF_FEW, _HEAVIEST * np.sqrt(n))
+        self.mixed = max(_MIXED / n**0.25, _LEAST_MIXED)
+        self.gradient = compiled(self._gradient, model.variables)
 
-    def __call__(self, x, baseline, chosen):
-        rng, rest = np.random.default_rng(self.seed), self.n - self.block
+    @property
+    def images_at_once(self) -> int:
+        """Number of images in a batch; 0 if a single one takes more than the limits."""
+        return min(_MAX_INPUTS, _MAX_ELEMENTS // int(np.prod(self.shape))) // self.block
+
+    def __call__(self, x: np.ndarray, baseline: np.ndarray, one_hot: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The values of a batch and their standard errors, both `(batch, *shape)`.
+
+        Args:
+            x: inputs, `(batch, *shape)`.
+            baseline: values of absent elements, in the shape of one input.
+            one_hot: the target of each image, `(batch, outputs)`.
+        """
+        rng = np.random.default_rng(self.seed)
+        rest = self.n - self.block
         t = np.tile(_strata(rng, self.block), (len(x), 1))
-        present, gains = self._gains(rng, x, baseline, chosen, t)
-        density = _allocation(t, gains, self.block, rest)
+        present, contributions = self._contributions(rng, x, baseline, one_hot, t)
+        density = _allocation(t, contributions, self.block, rest)
         mean = _WeightedMean()
-        mean.add(gains, self._weights(present, t, density))
-        quantiles, blocks = _strata(rng, rest), -(-rest // self.block)
-        for i in range(blocks):
-            t = _inverse(density, quantiles[i::blocks])
-            present, gains = self._gains(rng, x, baseline, chosen, t)
-            mean.add(gains, self._weights(present, t, density))
+        mean.add(contributions, self._weights(present, t, density))
+        quantiles = _strata(rng, rest)
+        n_blocks = -(-rest // self.block)
+        for i in range(n_blocks):
+            t = _quantile_times(density, quantiles[i::n_blocks])
+            present, contributions = self._contributions(rng, x, baseline, one_hot, t)
+            mean.add(contributions, self._weights(present, t, density))
         return mean.result()
 
-    def _gains(self, rng, x, baseline, chosen, t):
-        """Who is present, and `(x - baseline) * gradient`, at times of shape `(batch, masks)`."""
-        masks = t.shape[1]
-        ranks = rng.permuted(np.broadcast_to(_axis(np.arange(masks), self.shape), (masks, *self.shape)), axis=0)
-        present = (ranks + rng.uniform(size=ranks.shape)) / masks < _axis(t, self.shape)
+    def _contributions(
+        self, rng: np.random.Generator, x: np.ndarray, baseline: np.ndarray, one_hot: np.ndarray, t: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Who is present, and `(x - baseline) * gradient`, both `(batch, masks, *shape)`, at times `(batch, masks)`."""
+        n_masks = t.shape[1]
+        masks = np.broadcast_to(_like_inputs(np.arange(n_masks), self.shape), (n_masks, *self.shape))
+        ranks = rng.permuted(masks, axis=0)
+        present = (ranks + rng.uniform(size=ranks.shape)) / n_masks < _like_inputs(t, self.shape)
         difference = (x - baseline)[:, None]
-        absent = (self.mixed * _axis(t, self.shape)).astype(x.dtype)
+        absent = (self.mixed * _like_inputs(t, self.shape)).astype(x.dtype)
         amount = np.where(present, absent + (1 - self.mixed), absent)
         inputs = (baseline + amount * difference).reshape(-1, *self.shape)
-        cotangent = np.repeat(chosen, masks, axis=0)
-        gradient = self.gradient(*(ops.convert_to_tensor(array, x.dtype) for array in (inputs, cotangent)))
+        cotangent = np.repeat(one_hot, n_masks, axis=0)
+        gradient = self.gradient(ops.convert_to_tensor(inputs, x.dtype), ops.convert_to_tensor(cotangent, x.dtype))
         return present, difference * ops.convert_to_numpy(gradient).reshape(present.shape)
 
-    def _gradient(self, inputs, cotangent):
-        # not the one that ShapLU trains with, which is no derivative of F
+    def _gradient(self, inputs: Tensor, cotangent: Tensor) -> Tensor:
+        def outputs(x: Tensor) -> Tensor:
+            return ops.cast(self.model(x, training=False), cotangent.dtype)
+
+        # the gradient that ShapLU trains with is no derivative
         with exact_derivatives():
-            _, pullback = vjp(lambda x: ops.cast(self.model(x, training=False), cotangent.dtype), inputs)
+            _, pullback = vjp(outputs, inputs)
             return pullback(cotangent)[0]
 
-    def _weights(self, present, t, density):
-        """Of each player at each mask, over the density of all masks, `(batch, masks, ...)`."""
-        of_rest = np.take_along_axis(density, _part(t), axis=1)
-        of_all = (self.block + (self.n - self.block) * of_rest) / self.n
-        if_present, if_absent = (np.minimum(0.5 / part, self.heaviest) for part in (t, 1 - t))
-        of_all = of_all * (t * if_present + (1 - t) * if_absent)
-        if_present, if_absent = (_axis(part / of_all, self.shape) for part in (if_present, if_absent))
-        return np.where(present, if_present, if_absent)
+    def _weights(self, present: np.ndarray, t: np.ndarray, density: np.ndarray) -> np.ndarray:
+        """Weights of each player at each mask, over the density of all masks, `(batch, masks, *shape)`."""
+        rest_density = np.take_along_axis(density, _part(t), axis=1)
+        all_density = (self.block + (self.n - self.block) * rest_density) / self.n
+        if_present = np.minimum(0.5 / t, self.heaviest)
+        if_absent = np.minimum(0.5 / (1 - t), self.heaviest)
+        scale = all_density * (t * if_present + (1 - t) * if_absent)
+        return np.where(
+            present, _like_inputs(if_present / scale, self.shape), _like_inputs(if_absent / scale, self.shape)
+        )
 
 
-def _strata(rng, n):
-    """A number in each of n equal parts of [0, 1], ascending."""
+def _strata(rng: np.random.Generator, n: int) -> np.ndarray:
+    """A random number in each of n equal parts of [0, 1], ascending."""
     return (np.arange(n) + rng.uniform(size=n)) / n
 
 
-def _axis(values, shape):
-    """With an axis of one for each of the shape's."""
+def _like_inputs(values: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """The values with an axis of size 1 for each axis of an input."""
     return values.reshape(*values.shape, *(1 for _ in shape))
 
 
-def _part(t):
+def _part(t: np.ndarray) -> np.ndarray:
+    """Number of the part of [0, 1] that holds each time."""
     return np.minimum((t * _PARTS).astype(int), _PARTS - 1)
 
 
-def _allocation(t, gains, pilots, rest):
-    """Density of t for the rest of the masks, `(batch, _PARTS)`, that makes that of all as the size of the gains."""
-    squares = np.sum(np.square(gains.reshape(*t.shape, -1), dtype="float64"), axis=2)
+def _allocation(t: np.ndarray, contributions: np.ndarray, pilots: int, rest: int) -> np.ndarray:
+    """Density of t for the masks that are no pilots, `(batch, _PARTS)`.
+
+    It makes the density of all masks proportional to the size of the contributions at t, as the pilots show it.
+    """
+    squares = np.sum(np.square(contributions.reshape(*t.shape, -1), dtype="float64"), axis=2)
     middles = (np.arange(_PARTS) + 0.5) / _PARTS
     kernel = np.exp(-0.5 * np.square((middles - t[:, :, None]) / max(_WIDTH, 1 / pilots)))
-    # what is not finite says nothing of where to go
-    size = np.nan_to_num(np.sqrt(np.sum(kernel * squares[:, :, None], axis=1) / np.sum(kernel, axis=1)), posinf=0.0)
+    size = np.sqrt(np.sum(kernel * squares[:, :, None], axis=1) / np.sum(kernel, axis=1))
+    # contributions that are not finite do not tell where masks are needed
+    size = np.nan_to_num(size, posinf=0.0)
     mean = size.mean(axis=1, keepdims=True)
-    of_all = (np.divide(size, mean, out=np.ones_like(size), where=mean > 0) + _FLOOR) / (1 + _FLOOR)
-    of_rest = np.maximum((pilots + rest) * of_all - pilots, 0) if rest else np.ones_like(of_all)
-    return of_rest / of_rest.mean(axis=1, keepdims=True)
+    all_density = (np.divide(size, mean, out=np.ones_like(size), where=mean > 0) + _FLOOR) / (1 + _FLOOR)
+    rest_density = np.maximum((pilots + rest) * all_density - pilots, 0) if rest else np.ones_like(all_density)
+    return rest_density / rest_density.mean(axis=1, keepdims=True)
 
 
-def _inverse(density, quantiles):
+def _quantile_times(density: np.ndarray, quantiles: np.ndarray) -> np.ndarray:
     """Times at which the distribution of each density reaches the quantiles, `(batch, quantiles)`."""
     edges = np.linspace(0, 1, _PARTS + 1)
     distributions = np.cumsum(np.pad(density / _PARTS, ((0, 0), (1, 0))), axis=1)
@@ -122,26 +171,37 @@ def _inverse(density, quantiles):
 class _WeightedMean:
     """Weighted mean over blocks of samples, with its standard error; `(batch, samples, ...)`, in the order of t.
 
-    The error is from differences between neighbours (von Neumann 1941), so that what depends on t, of which there are
-    strata, does not count.
+    The standard error is from differences between neighbours (von Neumann 1941). So it does not count the variation
+    with t, which the strata take away.
     """
 
-    def __init__(self):
-        self.weight = self.sum = self.squares = self.cross = self.of_weights = 0.0
-        self.samples = self.pairs = 0
+    def __init__(self) -> None:
+        self.sum_of_weights: np.ndarray | float = 0.0
+        self.sum: np.ndarray | float = 0.0
+        # of differences between neighbours: products of weight and value, and weights
+        self.squares: np.ndarray | float = 0.0
+        self.cross: np.ndarray | float = 0.0
+        self.weight_squares: np.ndarray | float = 0.0
+        self.samples = 0
+        self.pairs = 0
 
-    def add(self, values, weights):
-        self.weight = self.weight + weights.sum(axis=1)
+    def add(self, values: np.ndarray, weights: np.ndarray) -> None:
+        """Adds a block."""
+        self.sum_of_weights = self.sum_of_weights + weights.sum(axis=1)
         self.sum = self.sum + np.sum(weights * values, axis=1)
-        a, b = np.diff(weights * values, axis=1), np.diff(weights, axis=1)
-        self.squares = self.squares + np.sum(a * a, axis=1)
-        self.cross = self.cross + np.sum(a * b, axis=1)
-        self.of_weights = self.of_weights + np.sum(b * b, axis=1)
-        self.samples, self.pairs = self.samples + values.shape[1], self.pairs + values.shape[1] - 1
+        products = np.diff(weights * values, axis=1)
+        differences = np.diff(weights, axis=1)
+        self.squares = self.squares + np.sum(products * products, axis=1)
+        self.cross = self.cross + np.sum(products * differences, axis=1)
+        self.weight_squares = self.weight_squares + np.sum(differences * differences, axis=1)
+        self.samples = self.samples + values.shape[1]
+        self.pairs = self.pairs + values.shape[1] - 1
 
-    def result(self):
-        mean = self.sum / self.weight
+    def result(self) -> tuple[np.ndarray, np.ndarray]:
+        """The mean and its standard error; NaN for blocks of a single sample."""
+        mean = np.asarray(self.sum / self.sum_of_weights)
         if not self.pairs:
             return mean, np.full_like(mean, np.nan)
-        squares = self.squares - 2 * mean * self.cross + np.square(mean) * self.of_weights
-        return mean, np.sqrt(np.maximum(squares, 0) / 2 * self.samples / self.pairs) / self.weight
+        squares = self.squares - 2 * mean * self.cross + np.square(mean) * self.weight_squares
+        stderr = np.sqrt(np.maximum(squares, 0) / 2 * self.samples / self.pairs) / self.sum_of_weights
+        return mean, stderr

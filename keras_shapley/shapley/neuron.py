@@ -1,4 +1,4 @@
-"""Shapley values of a ReLU neuron: eq. (1), better, and exact."""
+"""Shapley values of a ReLU neuron: eq. (1), a closer approximation, and exact values."""
 
 import numpy as np
 from keras import backend, ops
@@ -6,25 +6,34 @@ from keras import backend, ops
 from keras_shapley.layers.activations import TINY, gate
 from keras_shapley.layers.normal import normal_cdf, normal_pdf
 from keras_shapley.shapley.exact import MAX_PLAYERS, all_coalitions
+from keras_shapley.utils.typing import Tensor
 from keras_shapley.utils.validation import finite, one_of
 
 _NODES = 8
 
 
-def neuron_shapley_values(x, kernel, bias=None, *, method="gaussian", normalize=False):
-    """Shapley values of the inputs of one Dense layer with ReLU, absent inputs at 0.
+def neuron_shapley_values(
+    x: Tensor,
+    kernel: Tensor,
+    bias: Tensor | None = None,
+    *,
+    method: str = "gaussian",
+    normalize: bool = False,
+) -> Tensor:
+    """Shapley values of the inputs of one Dense layer with ReLU, eq. (1); absent inputs are 0.
 
-    Exact Shapley values sum to `relu(u + b) - relu(b)`, with `u` the sum of `w_i x_i`. The approximations miss that
-    sum: `gaussian` deals the bias out as well and sums to `Phi((mu + b)/sigma) (u + b)`; `quadrature` comes near it.
+    With `u` the sum of `w_i x_i`, exact Shapley values sum to `relu(u + b) - relu(b)`. The values by `"gaussian"` sum
+    to `Phi((mu + b)/sigma) (u + b)`, because eq. (1) distributes the bias too; those by `"quadrature"` sum to nearly
+    the exact total.
 
     Args:
         x: inputs, shape `(batch, inputs)`.
         kernel: weights, shape `(inputs, units)`.
-        bias: shape `(units,)`, or None for none.
-        method: `"gaussian"` is eq. (1). `"quadrature"` keeps the time `t` at which an input enters, with 8
-            Gauss-Legendre nodes: the mean of `relu` over a Gaussian with the mean and variance of what is there at
-            `t`, with and without the input. `"exact"` enumerates all coalitions, for up to 16 inputs.
-        normalize: whether to spread the missing part of the sum over the inputs, in proportion to `|w_k x_k|`.
+        bias: shape `(units,)`, or None for zeros.
+        method: `"gaussian"` is eq. (1). `"quadrature"` keeps the time `t` in [0, 1] at which an input enters, at 8
+            Gauss-Legendre nodes: the mean of `relu` over a normal distribution that has the mean and variance of the
+            inputs present at `t`, with and without the input. `"exact"` enumerates all coalitions of up to 16 inputs.
+        normalize: whether to distribute what the sum lacks over the inputs, in proportion to `|w_k x_k|`.
 
     Returns:
         Tensor of shape `(batch, inputs, units)`.
@@ -32,18 +41,31 @@ def neuron_shapley_values(x, kernel, bias=None, *, method="gaussian", normalize=
     Raises:
         ValueError: on an unknown `method`, shapes that do not fit, NaN or infinity, or more than 16 inputs for
             `"exact"`.
+
+    Example:
+        Table 1 of the paper.
+
+        >>> x, kernel, bias = np.array([[-1.0, 2, -1]]), np.array([[1.0], [2], [3]]), np.array([-1.0])
+        >>> for method in ("exact", "gaussian", "quadrature"):
+        ...     values = ks.neuron_shapley_values(x, kernel, bias, method=method)
+        ...     print(method, [round(float(value), 3) for value in values[0, :, 0]])
+        exact [-0.167, 1.333, -1.167]
+        gaussian [-0.421, 1.157, -1.052]
+        quadrature [-0.298, 1.301, -0.963]
     """
     methods = {"gaussian": _gaussian, "quadrature": _quadrature, "exact": _exact}
     one_of("method", method, tuple(methods))
-    x, kernel = ops.convert_to_tensor(x), ops.convert_to_tensor(kernel)
-    bias = ops.zeros(kernel.shape[-1:]) if bias is None else ops.convert_to_tensor(bias)
-    dtype = backend.result_type("float32", x.dtype, kernel.dtype, bias.dtype)
-    named = {"x": x, "kernel": kernel, "bias": bias}
-    x, kernel, bias = (finite(name, ops.cast(value, dtype)) for name, value in named.items())
-    if len(x.shape) != 2 or len(kernel.shape) != 2 or x.shape[1] != kernel.shape[0] or bias.shape != kernel.shape[1:]:
+    x = ops.convert_to_tensor(x)
+    kernel = ops.convert_to_tensor(kernel)
+    b = ops.zeros(kernel.shape[-1:]) if bias is None else ops.convert_to_tensor(bias)
+    dtype = backend.result_type("float32", x.dtype, kernel.dtype, b.dtype)
+    x = finite("x", ops.cast(x, dtype))
+    kernel = finite("kernel", ops.cast(kernel, dtype))
+    b = finite("bias", ops.cast(b, dtype))
+    if len(x.shape) != 2 or len(kernel.shape) != 2 or x.shape[1] != kernel.shape[0] or b.shape != kernel.shape[1:]:
         raise ValueError(
             "`x`, `kernel` and `bias` must have shapes (batch, inputs), (inputs, units) and (units,). Received: "
-            f"{tuple(x.shape)}, {tuple(kernel.shape)} and {tuple(bias.shape)}"
+            f"{tuple(x.shape)}, {tuple(kernel.shape)} and {tuple(b.shape)}"
         )
     if method == "exact" and x.shape[1] > MAX_PLAYERS:
         raise ValueError(
@@ -51,44 +73,50 @@ def neuron_shapley_values(x, kernel, bias=None, *, method="gaussian", normalize=
             f"Received: x with {x.shape[1]} inputs. Use method='quadrature'."
         )
     a = x[:, :, None] * kernel
-    values = methods[method](a, bias)
-    if not normalize:
-        return values
-
-    size = ops.sum(ops.abs(a), axis=1, keepdims=True)
-    weights = ops.where(size > 0, ops.abs(a) / ops.where(size > 0, size, 1), 1 / x.shape[1])
-    total = ops.relu(ops.sum(a, axis=1) + bias) - ops.relu(bias)
-    return values + weights * (total - ops.sum(values, axis=1))[:, None]
+    values = methods[method](a, b)
+    return _normalized(values, a, b) if normalize else values
 
 
-def _gaussian(a, b):
-    """Eq. (1), from the products `a_k = w_k x_k`, shape `(batch, inputs, units)`."""
-    u, q = ops.sum(a, axis=1, keepdims=True), ops.sum(ops.square(a), axis=1, keepdims=True)
+def _gaussian(a: Tensor, b: Tensor) -> Tensor:
+    """Eq. (1), from the products `a_k = w_k x_k` of shape `(batch, inputs, units)`."""
+    u = ops.sum(a, axis=1, keepdims=True)
+    q = ops.sum(ops.square(a), axis=1, keepdims=True)
     return gate(u, q, b) * (a + b / a.shape[1])
 
 
-def _quadrature(a, b):
-    u, q = ops.sum(a, axis=1, keepdims=True), ops.sum(ops.square(a), axis=1, keepdims=True)
+def _quadrature(a: Tensor, b: Tensor) -> Tensor:
+    """Integral over t of `R(m + a_k, v) - R(m, v)`, where `R(m, v)` is the mean of `relu` over N(m, v)."""
+    u = ops.sum(a, axis=1, keepdims=True)
+    q = ops.sum(ops.square(a), axis=1, keepdims=True)
     nodes, weights = np.polynomial.legendre.leggauss(_NODES)
     values = ops.zeros_like(a)
     for t, weight in zip((nodes + 1) / 2, weights / 2):
+        # of the other inputs at t; rounding can take the variance below zero
         mean = b + float(t) * (u - a)
-        # the variance of the other inputs; rounding can take it below zero
         variance = float(t * (1 - t)) * ops.maximum(q - ops.square(a), 0)
         values = values + float(weight) * (_mean_relu(mean + a, variance) - _mean_relu(mean, variance))
     return values
 
 
-def _mean_relu(m, v):
-    """Mean of `relu` of a Gaussian with mean `m` and variance `v`."""
+def _mean_relu(m: Tensor, v: Tensor) -> Tensor:
+    """Mean of `relu` over a normal distribution with mean `m` and variance `v`."""
     sigma = ops.sqrt(v + TINY)
     z = m / sigma
     return m * normal_cdf(z) + sigma * normal_pdf(z)
 
 
-def _exact(a, b):
+def _exact(a: Tensor, b: Tensor) -> Tensor:
+    """Shapley values by enumeration, image by image."""
     present, coefficients = all_coalitions(a.shape[1])
-    present, coefficients = ops.cast(present, a.dtype), ops.cast(coefficients, a.dtype)
-    # image by image: the worth of every coalition at once
+    present = ops.cast(present, a.dtype)
+    coefficients = ops.cast(coefficients, a.dtype)
     values = [ops.matmul(coefficients, ops.relu(ops.matmul(present, image) + b)) for image in a]
     return ops.stack(values)
+
+
+def _normalized(values: Tensor, a: Tensor, b: Tensor) -> Tensor:
+    """Values that sum to `relu(u + b) - relu(b)`; inputs that are all zero share equally."""
+    size = ops.sum(ops.abs(a), axis=1, keepdims=True)
+    weights = ops.where(size > 0, ops.abs(a) / ops.where(size > 0, size, 1), 1 / a.shape[1])
+    total = ops.relu(ops.sum(a, axis=1) + b) - ops.relu(b)
+    return values + weights * (total - ops.sum(values, axis=1))[:, None]

@@ -1,58 +1,70 @@
-"""Who plays for an input: each of its elements, or groups of them."""
+"""The players of an input's game: its elements, or groups of them."""
 
 import math
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 
 class Players:
-    """Players of an input, checked.
+    """The players of an input, checked.
 
     Args:
         players: as in `keras_shapley.exact_shapley_values`.
         shape: of one input.
 
     Attributes:
-        numbers: of the player of each element, ints in the shape of an input.
-        n: how many there are.
-        are_groups: whether they were given, and do not stand for the elements one by one.
-        shape: of one value a player: `(n,)` for groups, else that of an input.
+        n: number of players.
+        numbers: number of the player of each element, ints in the shape of an input.
+        are_groups: whether players are groups that the user gave; else each element is a player.
+        shape: of an array with a value for each player: `(n,)` for groups, else the shape of an input.
+
+    Raises:
+        ValueError: if the players do not partition the input.
     """
 
-    def __init__(self, players, shape):
-        self.numbers = _numbers(players, shape)
+    def __init__(self, players: ArrayLike | None, shape: tuple[int, ...]) -> None:
+        self.numbers = _player_numbers(players, shape)
         self.n = int(self.numbers.max()) + 1
         self.are_groups = players is not None
         self.shape = (self.n,) if self.are_groups else shape
 
-    def spread(self, values):
-        """What each element's player has, `(..., *shape of an input)`, of values `(..., *shape)`."""
+    def spread(self, values: np.ndarray) -> np.ndarray:
+        """The value of each element's player, `(..., *shape of an input)`, for `values` of shape `(..., *shape)`."""
         return values[..., self.numbers] if self.are_groups else values
 
 
-def _numbers(players, shape):
-    """The number of the player that each element of an input belongs to, in the shape of an input."""
+def _player_numbers(players: ArrayLike | None, shape: tuple[int, ...]) -> np.ndarray:
+    """The number of the player of each element, ints in the shape of an input."""
     if players is None:
         return np.arange(math.prod(shape)).reshape(shape)
-    players = np.asarray(players)
-    if players.dtype == bool and players.ndim > 1:
-        counts = players.sum(axis=0)
-        if (counts != 1).any() or not players.reshape(len(players), -1).any(axis=1).all():
-            raise ValueError(
-                "`players` must be masks that partition the input: each element in one mask, no mask empty. Received: "
-                f"{(counts == 0).sum()} elements in none, {(counts > 1).sum()} in several"
-            )
-        players = players.argmax(axis=0)
-    if players.shape == shape[:-1] and shape[:-1]:
-        players = np.broadcast_to(players[..., None], shape)
-    if players.shape != shape or not np.issubdtype(players.dtype, np.integer):
+    numbers = np.asarray(players)
+    if numbers.dtype == bool and numbers.ndim > 1:
+        numbers = _numbers_from_masks(numbers)
+    if numbers.shape == shape[:-1] and shape[:-1]:
+        numbers = np.broadcast_to(numbers[..., None], shape)
+    if numbers.shape != shape or not np.issubdtype(numbers.dtype, np.integer):
         raise ValueError(
             f"`players` must be integers of shape {shape}, of it without the channels, or a mask of such a shape for "
-            f"each player. Received: {players.dtype} of shape {players.shape}"
+            f"each player. Received: {numbers.dtype} of shape {numbers.shape}"
         )
-    if players.min() != 0 or len(np.unique(players)) != players.max() + 1:
+    distinct = len(np.unique(numbers))
+    if numbers.min() != 0 or distinct != numbers.max() + 1:
         raise ValueError(
             "`players` must be numbered from 0 without a gap. Received: numbers from "
-            f"{players.min()} to {players.max()}, {len(np.unique(players))} different ones"
+            f"{numbers.min()} to {numbers.max()}, {distinct} different ones"
         )
-    return players
+    return numbers
+
+
+def _numbers_from_masks(masks: np.ndarray) -> np.ndarray:
+    """The number of each element's mask, for masks of shape `(players, ...)`."""
+    counts = masks.sum(axis=0)
+    is_partition = (counts == 1).all()
+    has_empty_mask = not masks.reshape(len(masks), -1).any(axis=1).all()
+    if not is_partition or has_empty_mask:
+        raise ValueError(
+            "`players` must be masks that partition the input: each element in one mask, no mask empty. Received: "
+            f"{(counts == 0).sum()} elements in none, {(counts > 1).sum()} in several"
+        )
+    return masks.argmax(axis=0)

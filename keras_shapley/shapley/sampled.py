@@ -1,122 +1,154 @@
-"""Shapley values of any function of arrays, a whole network say: exact by enumeration, or sampled by random orders."""
+"""Shapley values of any function of arrays by sampling the orders in which players enter."""
 
 import numbers
+from collections.abc import Iterable, Iterator
 
 import keras
 import numpy as np
 from keras import ops
+from numpy.typing import ArrayLike
 
 from keras_shapley.shapley import orders as random_orders
-from keras_shapley.shapley.game import Game
+from keras_shapley.shapley.game import Function, Game
 from keras_shapley.shapley.result import ShapleyValues
 from keras_shapley.utils.validation import integer, one_of
 
 # groups of orders between two looks at the standard errors
 _BETWEEN_LOOKS = 16
-# mean square of a control, which is below 1, that is nothing but rounding
+# a mean square of the control variate below this is rounding; its values are below 1
 _NOISE = 1e-24
 
 
 def sampled_shapley_values(
-    fn,
-    x,
+    fn: Function,
+    x: ArrayLike,
     *,
-    baseline=0.0,
-    players=None,
-    n_paths=1000,
-    antithetic=True,
-    orders="random",
-    control=None,
-    tolerance=0.0,
-    seed=0,
-    batch_size=256,
-    progress=False,
-):
-    """Shapley values of every output of a function, by random orders in which the players enter (Castro et al. 2009).
+    baseline: ArrayLike = 0.0,
+    players: ArrayLike | None = None,
+    n_paths: int = 1000,
+    antithetic: bool = True,
+    orders: str = "random",
+    control: ArrayLike | None = None,
+    tolerance: float = 0.0,
+    seed: int = 0,
+    batch_size: int = 256,
+    progress: bool = False,
+) -> ShapleyValues:
+    """Shapley values of every output of a function, by random orders in which players enter (Castro et al. 2009).
 
-    Along each order the gains sum to the output less the baseline's, and so do their means, the values. The same orders
-    are walked for all images, whatever the batch; players that are as in the baseline gain nothing and are left out.
+    A player's value is the mean of its marginal contributions. Along each order they sum to the output less that of the
+    baseline, so the values do too. The same orders are walked for all images, whatever the batch. Players whose
+    elements are all those of the baseline contribute nothing and are left out.
 
     Args:
-        fn, x, baseline, players, batch_size, progress: as in `exact_shapley_values`; any number of players.
-        n_paths: orders; even where they are antithetic.
-        antithetic: whether each random order is followed by its reverse, whose errors tend to be opposite.
-        orders: `"random"` are independent. `"stratified"` come in fours: one turned by quarters, so that each player
-            comes early and late. `"orthogonal"` are read off orthogonal directions, in at least 16 groups.
-        control: attributions that are nearly the values, in the shape of `x`, or of the players `(batch, players)` or
-            `(batch, players, outputs)`: those of `fast_shapley_values`, also of a softmax head alone, or an input times
-            its weight. The cube of their sum over those who have come, a game whose values are known, is the control
-            variate; it takes no evaluations.
-        tolerance: stop, image by image, once no standard error is above this, in units of the output. 0 walks all.
+        fn: a Keras model with one input, or a function of a NumPy batch. Outputs have the shape `(batch, outputs)`.
+        x: inputs, shape `(batch, ...)`.
+        baseline: values of absent elements, as in `exact_shapley_values`.
+        players: groups of elements, as in `exact_shapley_values`; any number of them.
+        n_paths: number of orders; even if they are antithetic.
+        antithetic: whether each random order is followed by its reverse, whose error tends to be opposite.
+        orders: `"random"` orders are independent. `"stratified"` orders are four rotations of one, so that each player
+            enters early and late. `"orthogonal"` orders are read off orthogonal directions (Mitchell et al. 2022), in
+            at least 16 groups.
+        control: approximate values for a control variate, in the shape of `x`, or `(batch, players)` or
+            `(batch, players, outputs)`: those of `fast_shapley_values`, for instance. The control variate is the cube
+            of the sum of the approximate values of the players present, a game whose Shapley values are known. It
+            takes no evaluations.
+        tolerance: an image is finished once none of its standard errors is above this, in units of the output. With 0
+            all orders are walked.
         seed: of the orders.
+        batch_size: largest number of inputs that `fn` is given at once.
+        progress: whether to show a progress bar.
 
     Returns:
-        `ShapleyValues`; standard errors are over independent samples: pairs, single orders where not antithetic, or
-        groups of these where `orders` come in groups. They are to be trusted from about ten samples on.
+        `ShapleyValues`, with values of shape `(batch, players, outputs)`. Standard errors are over independent samples:
+        pairs of orders, single orders if not antithetic, or groups of these if `orders` come in groups. They are
+        reliable from about ten samples on.
 
     Raises:
         ValueError: as in `exact_shapley_values`, and on `n_paths` below 1 or odd, unknown `orders`, a negative
-            tolerance, or a `control` of another shape or not finite.
+            tolerance, or a `control` that is of another shape or not finite.
+
+    Example:
+        >>> model = keras.Sequential([keras.Input((100,)), keras.layers.Dense(3, "softmax")])
+        >>> x = np.random.default_rng(0).random((2, 100))
+        >>> result = ks.sampled_shapley_values(model, x, n_paths=50)
+        >>> result.values.shape, result.stderr.shape
+        ((2, 100, 3), (2, 100, 3))
+        >>> np.allclose(result.values.sum(axis=1) + result.baseline_value, model.predict(x, verbose=0), atol=1e-5)
+        True
+
+        Approximate values that are nearly right make the standard errors smaller.
+
+        >>> fast = ks.fast_shapley_values(model, x, target=0).values
+        >>> controlled = ks.sampled_shapley_values(model, x, n_paths=50, control=fast)
+        >>> bool(controlled.stderr[:, :, 0].mean() < result.stderr[:, :, 0].mean())
+        True
     """
-    integer("n_paths", n_paths, 1), integer("seed", seed, 0)
+    integer("n_paths", n_paths, 1)
+    integer("seed", seed, 0)
     one_of("orders", orders, tuple(random_orders.KINDS))
     if antithetic and n_paths % 2:
         raise ValueError(f"`n_paths` must be even, as orders come in pairs. Received: n_paths={n_paths}")
     if not isinstance(tolerance, numbers.Real) or not tolerance >= 0:
         raise ValueError(f"`tolerance` must be a number, 0 or more. Received: tolerance={tolerance!r}")
     game = Game(fn, x, baseline, players, batch_size)
-    controls = [None] * len(game.x) if control is None else _by_player(control, game)
+    controls = [None] * len(game.x) if control is None else _control_by_player(control, game)
     n_samples = n_paths // 2 if antithetic else n_paths
     bar = keras.utils.Progbar(len(game.x) * n_samples, verbose=int(progress), unit_name="order")
-    found = []
-    for number, (image, control) in enumerate(zip(game.x, controls), 1):
-        active = game.active(image)
-        estimate = _Estimate(len(active), len(game.worth_of_none))
+    values = np.zeros((len(game.x), game.players.n, len(game.baseline_value)))
+    stderr = np.zeros_like(values)
+    for number, (image, image_control) in enumerate(zip(game.x, controls)):
+        active = game.active_players(image)
+        mean = _ControlledMean(len(active), len(game.baseline_value))
         groups = random_orders.groups(orders, len(active), n_samples, seed)
-        for size, gains in _gains(game, image, active, groups, antithetic, control, bool(tolerance)):
-            estimate.add(*gains)
-            bar.add(size)
-            if tolerance and estimate.n % _BETWEEN_LOOKS == 0 and (estimate.stderr <= tolerance).all():
+        samples = _samples(game, image, active, groups, antithetic, image_control, stops_early=bool(tolerance))
+        for n_orders, contributions, control_contributions in samples:
+            mean.add(contributions, control_contributions)
+            bar.add(n_orders)
+            if tolerance and mean.n % _BETWEEN_LOOKS == 0 and (mean.stderr <= tolerance).all():
                 break
-        found.append([_placed(part, active, game.players.n) for part in (estimate.values, estimate.stderr)])
+        values[number, active] = mean.values
+        stderr[number, active] = mean.stderr
         # an image may have stopped before its last order
-        bar.update(number * n_samples)
-    values, stderr = (np.stack(arrays) for arrays in zip(*found))
-    return ShapleyValues(values, stderr, game.worth_of_none, game.n_evaluations)
+        bar.update((number + 1) * n_samples)
+    return ShapleyValues(values, stderr, game.baseline_value, game.n_evaluations)
 
 
-class _Estimate:
-    """Means of samples and their standard errors, less what a control variate of mean zero explains of them."""
+class _ControlledMean:
+    """Means of samples and their standard errors, with a control variate of mean zero.
 
-    def __init__(self, players, outputs):
+    Args:
+        players: number of them.
+        outputs: number of them.
+
+    Attributes:
+        n: number of samples.
+    """
+
+    def __init__(self, players: int, outputs: int) -> None:
         self.n = 0
+        self._first = np.zeros((players, outputs))
+        # of contributions and control: sums, and sums of squares and products
         self._sums = np.zeros((2, players, outputs))
-        # of squares and of the product
         self._products = np.zeros((2, 2, players, outputs))
 
-    def add(self, gains, control):
-        """One sample: `(players, outputs)` twice."""
+    def add(self, contributions: np.ndarray, control: np.ndarray) -> None:
+        """Adds a sample: `(players, outputs)` twice."""
         if not self.n:
-            # subtracted from all, which keeps their digits
-            self._first = gains
-        sample = np.stack([gains - self._first, control])
+            # subtracted from all samples, so that sums of squares keep their digits
+            self._first = contributions
+        sample = np.stack([contributions - self._first, control])
         self.n += 1
         self._sums += sample
         self._products += sample[:, None] * sample[None]
 
     @property
-    def _slope(self):
-        """Of the gains over the control, one for all players: so what sums to zero over them keeps doing so."""
-        spread = self._products - self._sums[:, None] * self._sums[None] / self.n
-        own, with_gains = spread[1, 1].sum(axis=0), spread[0, 1].sum(axis=0)
-        return np.divide(with_gains, own, out=np.zeros_like(own), where=own > _NOISE * self._first.size * self.n)
-
-    @property
-    def values(self):
+    def values(self) -> np.ndarray:
         return self._first + (self._sums[0] - self._slope * self._sums[1]) / self.n
 
     @property
-    def stderr(self):
+    def stderr(self) -> np.ndarray:
         if self.n == 1:
             return np.full(self._first.shape, np.nan)
         slope = self._slope
@@ -124,81 +156,108 @@ class _Estimate:
         squares = self._products[0, 0] - 2 * slope * self._products[0, 1] + slope**2 * self._products[1, 1]
         return np.sqrt(np.maximum(squares - np.square(sums) / self.n, 0) / (self.n * (self.n - 1)))
 
+    @property
+    def _slope(self) -> np.ndarray:
+        """Regression slope of contributions on the control, shape `(outputs,)`.
 
-def _gains(game, image, active, groups, antithetic, control, stops):
-    """Of each group of orders its length, and the mean over the orders and their reverses of what players add.
+        One slope for all players leaves the sum of the values as it is, because the control sums to zero over them.
+        """
+        covariances = self._products - self._sums[:, None] * self._sums[None] / self.n
+        variance = covariances[1, 1].sum(axis=0)
+        covariance = covariances[0, 1].sum(axis=0)
+        is_signal = variance > _NOISE * self._first.size * self.n
+        return np.divide(covariance, variance, out=np.zeros_like(variance), where=is_signal)
 
-    That is what they add to the game and, less its known values, to the control, shape `(2, players, outputs)`. The
-    players are those of `active`: the others add nothing.
+
+def _samples(
+    game: Game,
+    image: np.ndarray,
+    active: np.ndarray,
+    groups: Iterable[np.ndarray],
+    antithetic: bool,
+    control: np.ndarray | None,
+    stops_early: bool,
+) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
+    """Yields a sample of marginal contributions for each group of orders.
+
+    Args:
+        game: whose marginal contributions are sampled.
+        image: of the shape of an input.
+        active: numbers of the players that enter.
+        groups: of orders of the active players, ints `(orders, n)`.
+        antithetic: whether reverse orders are walked too.
+        control: approximate values of the image, `(players, 1 or outputs)`.
+        stops_early: whether the sample before a look at the standard errors may be the last.
+
+    Returns:
+        An iterator of the number of orders, and of two means over them and their reverses, `(n, outputs)`: the
+        marginal contributions to the game and, less their known means, to the control variate; zeros without one.
     """
-    (whole,) = game.worth(image, np.ones((1, game.players.n), bool))
+    (whole,) = game.coalition_values(image, np.ones((1, game.players.n), bool))
     n, n_outputs = len(active), len(whole)
-    known = None if control is None else _values_of_cube(control[active])
-    worths = game.walk(image)
-    # as many orders at once as make a batch; none beyond the next look, where it may have been the last
-    block = max(1, game.batch_size // max(1, n - 1) // (1 + antithetic))
-    for some in _blocks(groups, block, _BETWEEN_LOOKS if stops else None):
-        walked = np.concatenate(some)
+    values_along_orders = game.values_along_orders(image)
+    # as many orders at once as make a batch, but none beyond the next look, after which there may be no more
+    size = max(1, game.batch_size // max(1, n - 1) // (1 + antithetic))
+    for block in _blocks(groups, size, _BETWEEN_LOOKS if stops_early else None):
+        orders = np.concatenate(block)
         if antithetic:
-            walked = np.stack([walked, walked[:, ::-1]], axis=1).reshape(2 * len(walked), n)
-        first, last = (np.broadcast_to(end, (len(walked), 1, n_outputs)) for end in (game.worth_of_none, whole))
-        gains = np.zeros((len(walked), 2, n, n_outputs))
+            orders = np.stack([orders, orders[:, ::-1]], axis=1).reshape(2 * len(orders), n)
+        contributions = np.zeros((len(orders), n, n_outputs))
+        control_contributions = np.zeros_like(contributions)
         if n:
-            added = np.diff(worths(active[walked]), axis=1, prepend=first, append=last)
-            np.put_along_axis(gains[:, 0], walked[:, :, None], added, axis=1)
+            first, last = (np.broadcast_to(end, (len(orders), 1, n_outputs)) for end in (game.baseline_value, whole))
+            along_orders = np.diff(values_along_orders(active[orders]), axis=1, prepend=first, append=last)
+            np.put_along_axis(contributions, orders[:, :, None], along_orders, axis=1)
         if n and control is not None:
-            came = np.cumsum(control[active][walked], axis=1)
-            cubes = np.broadcast_to(np.diff(came**3, axis=1, prepend=0), added.shape)
-            np.put_along_axis(gains[:, 1], walked[:, :, None], cubes, axis=1)
-            gains[:, 1] -= known
-        ends = np.cumsum([len(group) * (1 + antithetic) for group in some])
-        for group, part in zip(some, np.split(gains, ends[:-1])):
-            yield len(group), part.mean(axis=0)
+            sums = np.cumsum(control[active][orders], axis=1)
+            along_orders = np.broadcast_to(np.diff(sums**3, axis=1, prepend=0), contributions.shape)
+            np.put_along_axis(control_contributions, orders[:, :, None], along_orders, axis=1)
+            control_contributions -= _cube_shapley_values(control[active])
+        ends = np.cumsum([len(group) * (1 + antithetic) for group in block])[:-1]
+        parts = zip(block, np.split(contributions, ends), np.split(control_contributions, ends))
+        for group, part, control_part in parts:
+            yield len(group), part.mean(axis=0), control_part.mean(axis=0)
 
 
-def _blocks(groups, size, cut):
-    """Lists of groups that have `size` orders together, or a few more; one ends behind every `cut` groups."""
+def _blocks(groups: Iterable[np.ndarray], size: int, cut: int | None) -> Iterator[list[np.ndarray]]:
+    """Yields lists of groups that have `size` orders together, or a few more; a list ends after every `cut` groups."""
     block = []
     for number, group in enumerate(groups, 1):
         block.append(group)
-        if sum(map(len, block)) >= size or cut and not number % cut:
+        is_cut = cut is not None and number % cut == 0
+        if is_cut or sum(map(len, block)) >= size:
             yield block
             block = []
     if block:
         yield block
 
 
-def _values_of_cube(a):
-    """Shapley values of the cube of the sum over players of `a`, shape `(players, outputs)`.
+def _cube_shapley_values(a: np.ndarray) -> np.ndarray:
+    """Shapley values of the cube of the sum of `a` over the players present, shape `(players, outputs)` as `a`.
 
     Player k adds `3 a_k s**2 + 3 a_k**2 s + a_k**3` to the others' sum s. With u and q the sums of the others' `a` and
-    of its square, s is `u/2` on average over all orders, and its square `u**2/3 + q/6`: `mu` and `sigma` of eq. (1).
+    of its square, over all orders s has mean `u/2`, and its square `u**2/3 + q/6`: `mu` and `sigma` of eq. (1).
     """
-    u, q = (part.sum(axis=0) - part for part in (a, np.square(a)))
-    return 3 * a * (np.square(u) / 3 + q / 6) + 1.5 * np.square(a) * u + a**3
+    squares = np.square(a)
+    u = a.sum(axis=0) - a
+    q = squares.sum(axis=0) - squares
+    return 3 * a * (np.square(u) / 3 + q / 6) + 1.5 * squares * u + a**3
 
 
-def _by_player(control, game):
-    """The control of each image, `(batch, players, 1 or outputs)`, of sums below 1."""
-    control = np.asarray(ops.convert_to_numpy(control), "float64")
+def _control_by_player(control: ArrayLike, game: Game) -> np.ndarray:
+    """Approximate values of each player, `(batch, players, 1 or outputs)`, scaled so that absolute values sum to 1."""
+    values = np.asarray(ops.convert_to_numpy(control), "float64")
     by_player = (len(game.x), game.players.n)
-    allowed = (game.x.shape, by_player, (*by_player, len(game.worth_of_none)))
-    if control.shape not in allowed or not np.isfinite(control).all():
+    allowed = (game.x.shape, by_player, (*by_player, len(game.baseline_value)))
+    if values.shape not in allowed or not np.isfinite(values).all():
         shapes = ", ".join(map(str, dict.fromkeys(allowed)))
-        received = f"shape {control.shape}" if control.shape not in allowed else "NaN or infinity"
+        received = f"shape {values.shape}" if values.shape not in allowed else "NaN or infinity"
         raise ValueError(f"`control` must be finite, of one of the shapes {shapes}. Received: {received}")
-    if control.shape == game.x.shape:
+    if values.shape == game.x.shape:
         grouped = np.zeros(by_player)
-        for sums, values in zip(grouped, control):
-            np.add.at(sums, game.players.numbers, values)
-        control = grouped
-    control = control.reshape(*by_player, -1)
-    size = np.abs(control).sum(axis=1, keepdims=True)
-    return control / np.where(size > 0, size, 1)
-
-
-def _placed(values, active, n_players):
-    """The values of all players: nothing for those that are not active."""
-    found = np.zeros((n_players, values.shape[1]))
-    found[active] = values
-    return found
+        for sums, image in zip(grouped, values):
+            np.add.at(sums, game.players.numbers, image)
+        values = grouped
+    values = values.reshape(*by_player, -1)
+    size = np.abs(values).sum(axis=1, keepdims=True)
+    return values / np.where(size > 0, size, 1)

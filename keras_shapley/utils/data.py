@@ -1,27 +1,34 @@
 """Data sets as batches: arrays, `tf.data`, `keras.utils.PyDataset`, and other iterables."""
 
+from collections.abc import Iterator
+from typing import Any
+
 import keras
 import numpy as np
 from keras import ops, tree
 
+from keras_shapley.utils.typing import Structure
 from keras_shapley.utils.validation import integer
 
+# the inputs of a batch, its labels or None, and the slice of the whole arrays that it is, or None
+Batch = tuple[Structure, Structure, slice | None]
 
-def batches(data, batch_size):
+
+def batches(data: Any, batch_size: int) -> tuple[int | None, Iterator[Batch]]:
     """A data set cut into batches.
 
     Args:
         data: arrays, or a dict, list or tuple of them, of one length; or a data set of batches, each `x`, `(x, y)` or
             `(x, y, sample_weight)`.
-        batch_size: of arrays.
+        batch_size: of arrays; other data come in batches of their own.
 
     Returns:
         `(length, iterator)`: the number of batches, None where it is not known, and an iterator of `(x, y, place)`: a
         batch, its labels or None, and the slice of the arrays that it is, or None.
 
     Raises:
-        ValueError: if `batch_size` is no positive int, arrays differ in length, or there is nothing.
-        TypeError: if `data` is neither.
+        ValueError: if `batch_size` is no positive int, arrays differ in length, or there is no data.
+        TypeError: if `data` is neither arrays nor a data set.
     """
     integer("batch_size", batch_size, 1)
     if isinstance(data, np.ndarray) or ops.is_tensor(data) or isinstance(data, (dict, list, tuple)):
@@ -37,15 +44,19 @@ def batches(data, batch_size):
     return length, map(_unpacked, data)
 
 
-def _of_arrays(data, batch_size):
+def _of_arrays(data: Structure, batch_size: int) -> tuple[int, Iterator[Batch]]:
     lengths = {len(array) for array in tree.flatten(data)}
     if len(lengths) != 1 or lengths == {0}:
         raise ValueError(f"`data` must be arrays of one length, 1 or more. Received lengths: {sorted(lengths)}")
     (n,) = lengths
     places = [slice(start, start + batch_size) for start in range(0, n, batch_size)]
-    return len(places), ((tree.map_structure(lambda a: a[place], data), None, place) for place in places)
+
+    def part(place: slice) -> Batch:
+        return tree.map_structure(lambda array: array[place], data), None, place
+
+    return len(places), map(part, places)
 
 
-def _unpacked(batch):
+def _unpacked(batch: Any) -> Batch:
     x, y, _ = keras.utils.unpack_x_y_sample_weight(batch)
     return x, y, None

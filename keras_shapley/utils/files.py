@@ -1,14 +1,19 @@
-"""Files that are never half written, and directories that can be written before the work begins."""
+"""Files that are never half written, and directories that are known to be writable before the work begins."""
 
 import os
+import pathlib
 import tempfile
 
 
-def check_writable(name, directory):
-    """Makes a directory if there is none.
+def check_writable(name: str, directory: pathlib.Path) -> None:
+    """Makes a directory if there is none, and writes to it.
+
+    Args:
+        name: of the argument that holds it, for the error message.
+        directory: to make.
 
     Raises:
-        OSError: if it cannot be made or written; the message has `name`.
+        OSError: if it cannot be made or written.
     """
     try:
         directory.mkdir(parents=True, exist_ok=True)
@@ -20,8 +25,8 @@ def check_writable(name, directory):
         ) from error
 
 
-def write(path, content):
-    """Writes a file in one step: whoever reads it never sees half of it."""
+def write(path: pathlib.Path, content: bytes) -> None:
+    """Writes a file in one step, so that no reader sees half of it."""
     new = path.with_name(f"{path.name}.new")
     try:
         new.write_bytes(content)

@@ -1,41 +1,53 @@
-"""Checks of arguments: an error names the argument, what came and what is allowed."""
+"""Checks of arguments. An error names the argument, what came, and what is allowed."""
+
+from collections.abc import Iterable
+from typing import Any, TypeVar
 
 import numpy as np
 from keras import ops
 
+from keras_shapley.utils.typing import Tensor
 
-def one_of(name, value, allowed):
+Option = TypeVar("Option")
+
+
+def one_of(name: str, value: Option, allowed: Iterable[Any]) -> Option:
     """Returns `value` if it is in `allowed`, else raises a `ValueError`."""
+    allowed = tuple(allowed)
     if value not in allowed:
         choices = ", ".join(repr(choice) for choice in allowed)
         raise ValueError(f"`{name}` must be one of {choices}. Received: {name}={value!r}")
     return value
 
 
-def finite(name, x):
-    """Returns the tensor `x` if all of it is finite, else raises a `ValueError`."""
+def finite(name: str, x: Tensor) -> Tensor:
+    """Returns the tensor or array `x` if all of it is finite, else raises a `ValueError`."""
     if not bool(ops.all(ops.isfinite(x))):
         raise ValueError(f"`{name}` must be finite. Received NaN or infinity in `{name}` of shape {tuple(x.shape)}.")
     return x
 
 
-def of_dtype(name, values, dtype):
-    """The finite array `values` in the dtype of the inputs; raises a `ValueError` if that makes others of them."""
+def of_dtype(name: str, values: np.ndarray, dtype: Any) -> np.ndarray:
+    """The finite array `values` in the dtype of the inputs; raises a `ValueError` if that changes the values."""
     cast = values.astype(dtype)
     if not np.issubdtype(dtype, np.inexact) and not np.array_equal(cast, values):
         raise ValueError(f"`{name}` must have values that inputs of {dtype} can have. Received: {name}={values!r}")
     return finite(name, cast)
 
 
-def integer(name, value, low):
+def integer(name: str, value: Any, low: int) -> int:
     """Returns the int `value` if it is `low` or more, else raises a `ValueError`."""
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < low:
         raise ValueError(f"`{name}` must be an int, {low} or more. Received: {name}={value!r}")
     return int(value)
 
 
-def classes(name, y, n):
-    """Class numbers of shape `(n,)`, from those, a column of them, or one-hot rows; else raises a `ValueError`."""
+def classes(name: str, y: Any, n: int) -> np.ndarray:
+    """Class numbers of shape `(n,)`, from class numbers, a column of them, or one-hot rows.
+
+    Raises:
+        ValueError: if `y` is none of these.
+    """
     y = ops.convert_to_numpy(y)
     if y.ndim == 2 and y.shape[1] > 1 and np.all(np.isin(y, (0, 1))) and np.all(y.sum(axis=1) == 1):
         y = y.argmax(axis=1)
@@ -48,16 +60,20 @@ def classes(name, y, n):
     return y.astype("int32")
 
 
-def targets(target, outputs):
-    """The output to look at for each image, ints of shape `(batch,)`; else raises a `ValueError`.
+def targets(target: Any, outputs: np.ndarray) -> np.ndarray:
+    """The index of the output to explain for each input, ints of shape `(batch,)`.
 
     Args:
         target: None for the largest output, an int, or ints of shape `(batch,)`.
-        outputs: NumPy array `(batch, outputs)`.
+        outputs: shape `(batch, outputs)`.
+
+    Raises:
+        ValueError: if `target` is none of these, or out of range.
     """
     if target is None:
         return outputs.argmax(axis=1)
-    target, (batch, n) = np.asarray(ops.convert_to_numpy(target)), outputs.shape
+    target = np.asarray(ops.convert_to_numpy(target))
+    batch, n = outputs.shape
     if not np.issubdtype(target.dtype, np.integer) or target.shape not in ((), (batch,)):
         raise ValueError(
             f"`target` must be None, an int or ints of shape ({batch},). Received: {target.dtype} of shape "

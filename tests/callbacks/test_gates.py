@@ -1,4 +1,4 @@
-"""GateMonitor: its shares and norms against what the weights give, in the logs of every epoch."""
+"""GateMonitor: its shares and norms in the logs of every epoch, against those computed from the weights."""
 
 import csv
 
@@ -47,50 +47,50 @@ def test_shares_and_norms_are_those_of_the_weights_of_the_epoch(data, gradients,
     keep = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: weights.append(model.get_weights()))
     history = fit(model, data, [ks.GateMonitor(*data, threshold=0.2), keep], epochs=2).history
     x, y = data
-    for epoch, state in enumerate(weights):
-        model.set_weights(state)
-        parts = {}
+    indices = [i for i, variable in enumerate(model.trainable_variables) if variable.name == "kernel"]
+    for epoch, weights_of_epoch in enumerate(weights):
+        model.set_weights(weights_of_epoch)
+        outputs = {}
         h = x
         for layer in model.layers:
-            parts[layer.name] = h = numpy(layer(h))
-        found = {
+            outputs[layer.name] = h = numpy(layer(h))
+        gates_by_layer = {
             "sa": numpy(activations.gate(*model.get_layer("sa").gate_moments(x))),
-            "relu": (parts["relu"] > 0).astype(float),
-            "alone": (parts["before"] > 0).astype(float),
-            "shaplu": numpy(activations.gate(*model.get_layer("shaplu").gate_moments(parts["frozen"]))),
+            "relu": (outputs["relu"] > 0).astype(float),
+            "alone": (outputs["before"] > 0).astype(float),
+            "shaplu": numpy(activations.gate(*model.get_layer("shaplu").gate_moments(outputs["frozen"]))),
         }
         gelu = model.get_layer("gelu")
-        found["gelu"] = numpy(normal_cdf(ops.matmul(parts["alone"], gelu.kernel) + gelu.bias))
-        for name, gates in found.items():
+        gates_by_layer["gelu"] = numpy(normal_cdf(ops.matmul(outputs["alone"], gelu.kernel) + gelu.bias))
+        for name, gates in gates_by_layer.items():
             np.testing.assert_allclose(history[f"{name}/closed"][epoch], np.mean(gates < 0.2), atol=1e-6)
             np.testing.assert_allclose(history[f"{name}/open"][epoch], np.mean(gates > 0.8), atol=1e-6)
-        # the loss written out, differentiated by the backend
-        slots = [i for i, variable in enumerate(model.trainable_variables) if variable.name == "kernel"]
 
+        # the loss written out and differentiated by the backend
         def loss(*kernels):
-            mapping = [(model.trainable_variables[i], kernel) for i, kernel in zip(slots, kernels)]
+            mapping = [(model.trainable_variables[i], kernel) for i, kernel in zip(indices, kernels)]
             with keras.StatelessScope(state_mapping=mapping):
                 p = model(x, training=False)
             return -ops.mean(ops.log(ops.sum(p * ops.one_hot(y, 3), axis=1)))
 
-        slopes = gradients(loss, *(numpy(model.trainable_variables[i].value) for i in slots))
-        learns = ("sa", "relu", "before", "gelu", "shaplu", "classes")
-        for name, slope in zip(learns, slopes, strict=True):
-            np.testing.assert_allclose(history[f"{name}/gradient_norm"][epoch], np.linalg.norm(slope), rtol=1e-3)
+        expected = gradients(loss, *(numpy(model.trainable_variables[i].value) for i in indices))
+        trained = ("sa", "relu", "before", "gelu", "shaplu", "classes")
+        for name, gradient in zip(trained, expected, strict=True):
+            np.testing.assert_allclose(history[f"{name}/gradient_norm"][epoch], np.linalg.norm(gradient), rtol=1e-3)
     norms = {key for key in history if key.endswith("gradient_norm")}
-    assert norms == {f"{name}/gradient_norm" for name in learns}
+    assert norms == {f"{name}/gradient_norm" for name in trained}
     assert history["sa/gradient_norm"][0] != history["sa/gradient_norm"][1]
 
 
 def test_training_is_the_same_with_and_without(data):
-    ends = []
+    results = []
     for callbacks in ([], [ks.GateMonitor(*data)]):
         keras.utils.set_random_seed(5)
         model = network()
         fit(model, data, callbacks, epochs=2)
-        ends.append(model.get_weights())
-    for one, other in zip(*ends):
-        np.testing.assert_array_equal(one, other)
+        results.append(model.get_weights())
+    for weight, weight_with in zip(*results):
+        np.testing.assert_array_equal(weight, weight_with)
 
 
 def test_a_file_of_logs_has_them(data, tmp_path):
@@ -100,19 +100,19 @@ def test_a_file_of_logs_has_them(data, tmp_path):
     assert len(rows) == 2
     for i, row in enumerate(rows):
         assert float(row["sa/gradient_norm"]) == history["sa/gradient_norm"][i]
-        # those of ReLU are closed or open
+        # a gate of ReLU is closed or open
         assert float(row["relu/closed"]) + float(row["relu/open"]) == pytest.approx(1)
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ((np.zeros((3, 2)), np.zeros(2)), "`x` and `y` must be as many. Received: 3 and 2"),
+        ((np.zeros((3, 2)), np.zeros(2)), "`x` and `y` must have the same length.* Received lengths: 3 and 2"),
         ((np.full((2, 2), np.nan), np.zeros(2)), "`x` must be finite"),
-        ((np.zeros((0, 2)), np.zeros(0)), "Received: 0 and 0"),
+        ((np.zeros((0, 2)), np.zeros(0)), "Received lengths: 0 and 0"),
     ],
 )
-def test_bad_data_are_named(arguments, message):
+def test_bad_data_is_named(arguments, message):
     with pytest.raises(ValueError, match=message):
         ks.GateMonitor(*arguments)
 

@@ -1,4 +1,4 @@
-"""LRPHeatmaps: a picture an epoch, of the model as it is then, and a training run that does not notice."""
+"""LRPHeatmaps: a picture of the present model after each epoch, and no effect on training."""
 
 import os
 import pathlib
@@ -51,18 +51,18 @@ def test_resumed_training_counts_on(data, tmp_path):
 
 
 def test_each_epoch_shows_the_model_of_that_epoch(data, tmp_path):
-    """The arrays are what a fresh explainer finds in the weights of that epoch; and they change."""
+    """The arrays are those of a new explainer with the weights of that epoch, and they change."""
     x, y = data
-    model, fresh = compiled(network()), []
+    model, weights_by_epoch = compiled(network()), []
     heatmaps = ks.LRPHeatmaps(x[:3], y[:3], directory=tmp_path, save_arrays=True)
-    keep = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: fresh.append(model.get_weights()))
+    keep = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: weights_by_epoch.append(model.get_weights()))
     model.fit(x, y, epochs=2, verbose=0, callbacks=[keep, heatmaps])
     saved = [dict(np.load(tmp_path / f"epoch_000{epoch}.npz")) for epoch in (1, 2)]
-    for weights, arrays in zip(fresh, saved, strict=True):
+    for weights, arrays in zip(weights_by_epoch, saved, strict=True):
         model.set_weights(weights)
-        found = ks.LRP(model).explain(x[:3], y[:3])
-        np.testing.assert_allclose(arrays["relevance"], found.input, atol=1e-6)
-        np.testing.assert_allclose(arrays["output"], found.output, atol=1e-6)
+        explanation = ks.LRP(model).explain(x[:3], y[:3])
+        np.testing.assert_allclose(arrays["relevance"], explanation.input, atol=1e-6)
+        np.testing.assert_allclose(arrays["output"], explanation.output, atol=1e-6)
         np.testing.assert_array_equal(arrays["y"], y[:3])
         np.testing.assert_array_equal(arrays["x"], x[:3])
         missing = arrays["head_total"] - arrays["relevance"].sum(axis=(1, 2))
@@ -73,28 +73,29 @@ def test_each_epoch_shows_the_model_of_that_epoch(data, tmp_path):
 
 def test_training_is_the_same_with_and_without(data, tmp_path):
     x, y = data
-    ends = []
+    results = []
     for callbacks in ([], [ks.LRPHeatmaps(x[:3], y[:3], directory=tmp_path)]):
         keras.utils.set_random_seed(5)
         model = compiled(network())
         history = model.fit(x, y, batch_size=8, epochs=3, verbose=0, callbacks=callbacks, validation_split=0.25)
         values = [*model.variables, *model.optimizer.variables]
-        ends.append([history.history, *(keras.ops.convert_to_numpy(value) for value in values)])
-    assert ends[0][0] == ends[1][0]
-    for one, other in zip(ends[0][1:], ends[1][1:], strict=True):
-        np.testing.assert_array_equal(one, other)
+        results.append((history.history, [keras.ops.convert_to_numpy(value) for value in values]))
+    (logs, variables), (logs_with, variables_with) = results
+    assert logs == logs_with
+    for variable, variable_with in zip(variables, variables_with, strict=True):
+        np.testing.assert_array_equal(variable, variable_with)
 
 
 class Recorder:
-    """Stands before the explainer and writes down what it is asked."""
+    """An explainer that keeps the targets that it was asked for and its last explanation."""
 
     def __init__(self, model):
-        self.explainer, self.targets, self.found = ks.LRP(model), [], None
+        self.explainer, self.targets, self.explanation = ks.LRP(model), [], None
 
     def explain(self, x, target=None):
         self.targets.append(target)
-        self.found = self.explainer.explain(x, target)
-        return self.found
+        self.explanation = self.explainer.explain(x, target)
+        return self.explanation
 
 
 @pytest.mark.parametrize(
@@ -107,8 +108,8 @@ def test_what_is_explained(y, target, expected, data, tmp_path):
     recorder = Recorder(model)
     heatmaps = ks.LRPHeatmaps(x[:2], y, target=target, directory=tmp_path, explainer=recorder)
     model.fit(x, labels, verbose=0, callbacks=[heatmaps])
-    for asked in recorder.targets:
-        np.testing.assert_array_equal(asked, expected)
+    for received in recorder.targets:
+        np.testing.assert_array_equal(received, expected)
 
 
 @pytest.mark.parametrize("form", [lambda y: y, lambda y: y[:, None], lambda y: np.eye(4)[y], lambda y: list(y)])
@@ -134,7 +135,7 @@ def test_titles_give_true_and_predicted_class_with_probability(end, n_classes, d
     heatmaps = ks.LRPHeatmaps(x[:2], [1, 0], class_names=names, directory=tmp_path, explainer=recorder)
     heatmaps.set_model(model)
     heatmaps.on_train_begin()
-    logits = recorder.found.output.astype("float64")
+    logits = recorder.explanation.output.astype("float64")
     if n_classes == 2:
         probability = np.concatenate([1 - logits, logits], axis=1)
     elif end[0].activation is keras.activations.softmax:
@@ -145,7 +146,7 @@ def test_titles_give_true_and_predicted_class_with_probability(end, n_classes, d
     for i, true in enumerate((1, 0)):
         expected = f"true: {names[true]} ({probability[i, true]:.0%})\n"
         expected += f"predicted: {names[best[i]]} ({probability[i, best[i]]:.0%})"
-        assert heatmaps._titles(recorder.found)[i] == expected
+        assert heatmaps._titles(recorder.explanation)[i] == expected
 
 
 def test_flat_inputs_are_drawn_in_the_layout_of_their_images(data, tmp_path):
@@ -156,7 +157,7 @@ def test_flat_inputs_are_drawn_in_the_layout_of_their_images(data, tmp_path):
     assert os.listdir(tmp_path) == ["epoch_0001.png"]
 
 
-def test_more_channels_than_a_screen_has_are_drawn_beside_what_stands_for_them(rng, tmp_path):
+def test_images_of_five_channels_are_drawn_beside_the_images_given_for_them(rng, tmp_path):
     x, y = rng.random((6, 8, 8, 5)).astype("float32"), np.arange(6) % 2
     model = keras.Sequential([keras.Input((8, 8, 5)), layers.Flatten(), layers.Dense(2, activation="softmax")])
     heatmaps = ks.LRPHeatmaps(x[:2], y[:2], images=x[:2, ..., :3], directory=tmp_path, save_arrays=True)
@@ -168,7 +169,7 @@ def test_more_channels_than_a_screen_has_are_drawn_beside_what_stands_for_them(r
 @pytest.mark.parametrize(
     "target, words", [("true", "the true class"), ("predicted", "the predicted class"), (2, "class cat")]
 )
-def test_the_headline_says_what_is_explained_and_how_training_stands(target, words, data, tmp_path):
+def test_the_headline_has_the_explained_class_and_the_logs(target, words, data, tmp_path):
     x, y = data
     names = ["ant", "bee", "cat", "dog"]
     heatmaps = ks.LRPHeatmaps(x[:2], y[:2], target=target, class_names=names, directory=tmp_path)
@@ -190,7 +191,7 @@ def test_one_callback_serves_one_model_after_another(data, tmp_path):
 
 
 def test_a_part_of_a_subclassed_model_can_be_explained(data, tmp_path):
-    """`LRP` refuses the model itself when training begins, and says so; its classifier is a model of its own."""
+    """`LRP` refuses the model itself when training begins; its classifier is a model of its own."""
 
     class Wrapped(keras.Model):
         def __init__(self):
@@ -212,12 +213,12 @@ def test_a_part_of_a_subclassed_model_can_be_explained(data, tmp_path):
 def test_training_that_diverges_is_not_stopped_by_its_pictures(data, tmp_path):
     x, y = data
     model = compiled(network())
-    break_it = keras.callbacks.LambdaCallback(
+    diverge = keras.callbacks.LambdaCallback(
         on_epoch_end=lambda epoch, logs: model.set_weights([w * np.nan for w in model.get_weights()]) if epoch else None
     )
     heatmaps = ks.LRPHeatmaps(x[:2], y[:2], directory=tmp_path)
     with pytest.warns(UserWarning, match="epoch 2.*diverged"):
-        history = model.fit(x, y, epochs=2, verbose=0, callbacks=[break_it, heatmaps])
+        history = model.fit(x, y, epochs=2, verbose=0, callbacks=[diverge, heatmaps])
     assert len(history.history["loss"]) == 2
     assert os.listdir(tmp_path) == ["epoch_0001.png"]
 
@@ -265,13 +266,13 @@ def test_what_does_not_fit_the_model_fails_when_training_begins(data, tmp_path):
 
 
 def test_tensorboard_that_is_not_installed_fails_when_training_begins(data, tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "tensorboard", None)  # what an import finds where it is not installed
+    monkeypatch.setitem(sys.modules, "tensorboard", None)  # as if it were not installed
     with pytest.raises(ValueError, match="`tensorboard_dir` needs TensorFlow"):
         begin(network(), data[0][:2], directory=tmp_path, tensorboard_dir=tmp_path)
 
 
 def test_a_picture_is_never_half_written(data, tmp_path, monkeypatch):
-    """The disk is full in the middle: the old picture stays whole."""
+    """If the disk is full in the middle of a file, the old picture stays whole."""
     x, y = data
     heatmaps = ks.LRPHeatmaps(x[:2], y[:2], directory=tmp_path)
     heatmaps.set_model(network())
@@ -279,12 +280,12 @@ def test_a_picture_is_never_half_written(data, tmp_path, monkeypatch):
     heatmaps.on_epoch_end(0)
     before = (tmp_path / "epoch_0001.png").read_bytes()
 
-    def full(path, content):
+    def write_half(path, content):
         with open(path, "wb") as file:
             file.write(content[: len(content) // 2])
         raise OSError("No space left on device")
 
-    monkeypatch.setattr(pathlib.Path, "write_bytes", full)
+    monkeypatch.setattr(pathlib.Path, "write_bytes", write_half)
     with pytest.raises(OSError, match="space"):
         heatmaps.on_epoch_end(0)
     assert (tmp_path / "epoch_0001.png").read_bytes() == before
@@ -315,26 +316,36 @@ def test_bad_options_fail_at_once(arguments, word):
 
 
 def test_class_means_are_the_means_of_the_explanations(data, tmp_path):
-    """Of the classes given, or of those predicted; in blocks, of which the last is not full."""
+    """For given and for predicted classes, in blocks of which the last is not full."""
     x, y = data
     x = np.concatenate([x] * 4)
     labels = np.concatenate([y] * 4) % 3
-    for of, known in ((x, None), ((x, labels), labels)):
+    for class_means, target in ((x, None), ((x, labels), labels)):
         model = compiled(network())
-        heatmaps = ks.LRPHeatmaps(x[:3], y[:3], directory=tmp_path, save_arrays=True, class_means=of)
+        heatmaps = ks.LRPHeatmaps(x[:3], y[:3], directory=tmp_path, save_arrays=True, class_means=class_means)
         model.fit(*data, verbose=0, callbacks=[heatmaps])
-        found = ks.LRP(model).explain(x, known)
+        explanation = ks.LRP(model).explain(x, target)
         with np.load(tmp_path / "epoch_0001.npz") as file:
             means = file["class_means"]
         assert means.shape == (4, 8, 8)
         for k in range(4):
-            rows = found.target == k
+            rows = explanation.target == k
             if rows.any():
-                np.testing.assert_allclose(means[k], found.input[rows].mean(axis=0), atol=1e-6)
+                np.testing.assert_allclose(means[k], explanation.input[rows].mean(axis=0), atol=1e-6)
             else:
                 assert np.isnan(means[k]).all()
-        assert np.isnan(means[3]).all() == (known is not None or not (found.target == 3).any())
+        assert np.isnan(means[3]).all() == (target is not None or not (explanation.target == 3).any())
     assert (tmp_path / "epoch_0001_classes.png").stat().st_size > 5000
+
+
+def test_class_means_of_flat_inputs_are_drawn_without_images_that_have_colours(data, tmp_path):
+    """The mean image of inputs without colours cannot be shown; their mean relevance has the images' layout."""
+    x, y = data
+    model = compiled(keras.Sequential([keras.Input((64,)), layers.Dense(4, activation="softmax")]))
+    flat, colours = x.reshape(24, 64), np.repeat(x[..., None], 3, axis=3)
+    heatmaps = ks.LRPHeatmaps(flat[:2], images=colours[:2], directory=tmp_path, class_means=flat)
+    model.fit(flat, y, verbose=0, callbacks=[heatmaps])
+    assert sorted(os.listdir(tmp_path)) == ["epoch_0001.png", "epoch_0001_classes.png"]
 
 
 def test_the_animation_has_a_frame_for_each_picture_of_the_training(data, tmp_path):
@@ -353,7 +364,7 @@ def test_the_animation_has_a_frame_for_each_picture_of_the_training(data, tmp_pa
                 drawn = np.asarray(Image.open(tmp_path / f"epoch_{epoch:04d}{suffix}.png").convert("RGB"))
                 assert np.abs(shown[: len(drawn), : drawn.shape[1]] - drawn).mean() < 3
                 np.testing.assert_array_equal(shown[0, 0], 255)
-    # another training begins another animation
+    # another training makes another animation
     model.fit(x, y, epochs=6, initial_epoch=4, verbose=0, callbacks=[heatmaps])
     with Image.open(tmp_path / "lrp_heatmaps.gif") as gif:
         assert getattr(gif, "n_frames", 1) == 1
@@ -373,7 +384,7 @@ def test_bad_class_means_are_named(options, message, data):
         ks.LRPHeatmaps(data[0][:3], **options)
 
 
-def test_a_class_that_the_model_has_not_is_named_before_training(data, tmp_path):
+def test_a_class_that_the_model_lacks_is_named_before_training(data, tmp_path):
     heatmaps = ks.LRPHeatmaps(data[0][:3], directory=tmp_path, class_means=(data[0], np.full(24, 4)))
     with pytest.raises(ValueError, match=r"`class_means` must be in \[0, 4\), the model's classes. Received: 4"):
         compiled(network()).fit(*data, verbose=0, callbacks=[heatmaps])

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import pytest
 from keras import layers
-from reference.paths import ROOT
+from reference.paths import FIXTURES, ROOT
 
 import keras_shapley as ks
 
@@ -169,3 +169,11 @@ def test_lora_comes_back_as_the_parents_does(prefix, rng, tmp_path, numpy):
     ours, parents = outputs.values()
     assert [w.shape for w in ours] == [w.shape for w in parents]
     np.testing.assert_allclose(ours[0], parents[0], rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["mlp", "conv"])
+def test_a_model_saved_by_version_0_1_still_loads(name):
+    """Every layer and option, and the outputs that version 0.1 computed."""
+    saved = np.load(FIXTURES / f"version_0_1_{name}.npz")
+    model = keras.models.load_model(FIXTURES / f"version_0_1_{name}.keras")
+    np.testing.assert_allclose(model.predict(saved["x"], verbose=0), saved["y"], rtol=1e-5, atol=1e-6)

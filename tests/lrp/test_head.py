@@ -7,14 +7,11 @@ import keras
 import numpy as np
 import pytest
 from keras import layers, ops
+from reference.calls import total
 
 import keras_shapley as ks
 
 BIAS = keras.initializers.RandomNormal(stddev=0.5, seed=1)
-
-
-def total(relevance):
-    return relevance.reshape(len(relevance), -1).sum(axis=1)
 
 
 def softmax(logits):
@@ -48,18 +45,18 @@ def head_model(last, n=5):
 def check_game(explain, worth, n, total_atol=1e-6):
     """Of `explain(**options of LRP)`: by all coalitions, and by 500 pairs of orders."""
     exact, spread = by_orders(worth, n)
-    found = explain()
-    np.testing.assert_allclose(found.head[0].ravel(), exact, atol=1e-5)
-    assert not found.head_stderr.any() and found.head_paths == 0
-    pairs, found = 500, explain(head_method="sampled")
-    np.testing.assert_allclose(found.head[0].ravel(), exact, atol=5 * spread.max() / math.sqrt(pairs))
-    assert np.all(np.abs(found.head[0].ravel() - exact) <= 5 * found.head_stderr[0].ravel() + 1e-6)
-    np.testing.assert_allclose(found.head_baseline[0], worth(np.zeros(n)), atol=total_atol)
-    np.testing.assert_allclose(found.head_total[0], worth(np.ones(n)) - worth(np.zeros(n)), atol=total_atol)
+    explanation = explain()
+    np.testing.assert_allclose(explanation.head[0].ravel(), exact, atol=1e-5)
+    assert not explanation.head_stderr.any() and explanation.head_paths == 0
+    pairs, explanation = 500, explain(head_method="sampled")
+    np.testing.assert_allclose(explanation.head[0].ravel(), exact, atol=5 * spread.max() / math.sqrt(pairs))
+    assert np.all(np.abs(explanation.head[0].ravel() - exact) <= 5 * explanation.head_stderr[0].ravel() + 1e-6)
+    np.testing.assert_allclose(explanation.head_baseline[0], worth(np.zeros(n)), atol=total_atol)
+    np.testing.assert_allclose(explanation.head_total[0], worth(np.ones(n)) - worth(np.zeros(n)), atol=total_atol)
     # efficiency holds path by path, so the sum has no sampling error
-    np.testing.assert_allclose(found.head.sum(), found.head_total[0], atol=1e-5)
-    np.testing.assert_allclose(total(found.input), found.head_total, atol=1e-4)
-    assert found.head_paths == 1000
+    np.testing.assert_allclose(explanation.head.sum(), explanation.head_total[0], atol=1e-5)
+    np.testing.assert_allclose(total(explanation.input), explanation.head_total, atol=1e-4)
+    assert explanation.head_paths == 1000
 
 
 @pytest.mark.parametrize(
@@ -88,12 +85,12 @@ def test_softmax_features_get_their_shapley_values(end, rng):
 def test_softmax_logits_as_players(rng):
     model = head_model(layers.Dense(4, "softmax", bias_initializer=BIAS, name="classes"))
     x = rng.normal(size=(1, 5))
-    found = ks.LRP(model, head_players="logits").explain(x, 1)
+    explanation = ks.LRP(model, head_players="logits").explain(x, 1)
     kernel, bias = model.get_weights()[1:]
     logits = x[0] @ kernel + bias
     explain = lambda **options: ks.LRP(model, head_players="logits", **options).explain(x, 1)  # noqa: E731
     check_game(explain, lambda present: softmax(present * logits)[1], 4)
-    np.testing.assert_allclose(found.layers["classes"], found.head)
+    np.testing.assert_allclose(explanation.layers["classes"], explanation.head)
 
 
 def test_several_sigmoids_are_explained_one_at_a_time(rng):
@@ -112,10 +109,10 @@ def test_one_sigmoid_unit_means_class_1(target, sign, rng):
     model = head_model(layers.Dense(1, "sigmoid", bias_initializer=BIAS))
     kernel, bias = model.get_weights()[1:]
     x = rng.normal(size=(1, 5))
-    found = ks.LRP(model).explain(x, target)
+    explanation = ks.LRP(model).explain(x, target)
     explain = lambda **options: ks.LRP(model, **options).explain(x, target)  # noqa: E731
     check_game(explain, lambda present: sigmoid(sign * ((present * x[0]) @ kernel + bias))[0], 5)
-    assert found.target[0] == (1 if target is None else target)
+    assert explanation.target[0] == (1 if target is None else target)
     with pytest.raises(ValueError, match=r"`target`.*\[0, 2\)"):
         ks.LRP(model)(x, 2)
 
@@ -125,10 +122,10 @@ def test_a_model_of_logits_is_explained_as_logits_unless_asked(rng):
     kernel, bias = model.get_weights()[1:]
     x = rng.normal(size=(1, 5))
     logits = x[0] @ kernel + bias
-    found = ks.LRP(model).explain(x, 0)
-    np.testing.assert_allclose(found.head_total, logits[:1], rtol=1e-5, atol=1e-6)
-    np.testing.assert_allclose(found.head[0], [logits[0], 0, 0], rtol=1e-5, atol=1e-6)
-    assert found.head_paths == 0 and found.head_baseline[0] == 0 and not found.head_stderr.any()
+    explanation = ks.LRP(model).explain(x, 0)
+    np.testing.assert_allclose(explanation.head_total, logits[:1], rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(explanation.head[0], [logits[0], 0, 0], rtol=1e-5, atol=1e-6)
+    assert explanation.head_paths == 0 and explanation.head_baseline[0] == 0 and not explanation.head_stderr.any()
     check_game(
         lambda **options: ks.LRP(model, head="softmax", **options).explain(x, 0),
         lambda present: softmax((present * x[0]) @ kernel + bias)[0],
@@ -149,11 +146,11 @@ def test_the_logit_below_a_softmax(end, rng):
     model = head_model(keras.Sequential(end))
     kernel, bias = model.get_weights()[1:]
     x = rng.normal(size=(2, 5))
-    found = ks.LRP(model, head="linear").explain(x, 1)
-    np.testing.assert_allclose(found.head_total, (x @ kernel + bias)[:, 1], rtol=1e-5, atol=1e-6)
-    np.testing.assert_allclose(total(found.input), found.head_total, atol=1e-4)
+    explanation = ks.LRP(model, head="linear").explain(x, 1)
+    np.testing.assert_allclose(explanation.head_total, (x @ kernel + bias)[:, 1], rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(total(explanation.input), explanation.head_total, atol=1e-4)
     features = x * kernel[:, 1] + bias[1] / 5  # eq. (2) from r = logit
-    np.testing.assert_allclose(found.layers["features"], features, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(explanation.layers["features"], features, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -169,30 +166,30 @@ def test_a_relu_head_follows_eq_1(last, rng):
     model = head_model(last)
     kernel, bias = model.get_weights()[1:]
     x = rng.normal(size=(3, 5))
-    found = ks.LRP(model).explain(x, 1)
+    explanation = ks.LRP(model).explain(x, 1)
     expected = ks.neuron_shapley_values(x, kernel, bias)
     expected = keras.ops.convert_to_numpy(expected)[:, :, 1]
-    np.testing.assert_allclose(found.layers["features"], expected, rtol=1e-3, atol=1e-4)
-    np.testing.assert_allclose(found.head_total, expected.sum(axis=1), rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(explanation.layers["features"], expected, rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(explanation.head_total, expected.sum(axis=1), rtol=1e-3, atol=1e-4)
 
 
 def test_an_sa_head_is_explained_as_what_it_gives(rng):
     model = head_model(ks.SADense(3, bias_initializer=BIAS))
     x = rng.normal(size=(3, 5))
-    found = ks.LRP(model).explain(x, 1)
-    np.testing.assert_allclose(found.head_total, model.predict(x, verbose=0)[:, 1], rtol=1e-5)
-    np.testing.assert_allclose(total(found.input), found.head_total, atol=1e-4)
+    explanation = ks.LRP(model).explain(x, 1)
+    np.testing.assert_allclose(explanation.head_total, model.predict(x, verbose=0)[:, 1], rtol=1e-5)
+    np.testing.assert_allclose(total(explanation.input), explanation.head_total, atol=1e-4)
 
 
 @pytest.mark.parametrize("below", [ks.SADense(3, name="logits"), layers.Dense(3, "relu", name="logits")])
 def test_where_no_linear_layer_feeds_the_softmax_the_logits_are_players(below, rng):
     model = head_model(keras.Sequential([below, layers.Softmax()]))
     x = rng.normal(size=(2, 5))
-    found = ks.LRP(model).explain(x, 0)
-    assert found.head.shape == (2, 3)
-    np.testing.assert_allclose(found.head.sum(axis=1), found.head_total, atol=1e-5)
-    np.testing.assert_allclose(found.head_total + found.head_baseline, found.output[:, 0], atol=1e-6)
-    np.testing.assert_allclose(found.head_baseline, 1 / 3, atol=1e-6)
+    explanation = ks.LRP(model).explain(x, 0)
+    assert explanation.head.shape == (2, 3)
+    np.testing.assert_allclose(explanation.head.sum(axis=1), explanation.head_total, atol=1e-5)
+    np.testing.assert_allclose(explanation.head_total + explanation.head_baseline, explanation.output[:, 0], atol=1e-6)
+    np.testing.assert_allclose(explanation.head_baseline, 1 / 3, atol=1e-6)
 
 
 def test_pooled_logits_without_a_last_linear_layer(rng):
@@ -205,9 +202,11 @@ def test_pooled_logits_without_a_last_linear_layer(rng):
             layers.Softmax(),
         ]
     )
-    found = ks.LRP(model).explain(rng.normal(size=(2, 4, 4, 2)))
-    assert found.head.shape == (2, 3)
-    np.testing.assert_allclose(found.head_total + found.head_baseline, found.output.max(axis=1), atol=1e-6)
+    explanation = ks.LRP(model).explain(rng.normal(size=(2, 4, 4, 2)))
+    assert explanation.head.shape == (2, 3)
+    np.testing.assert_allclose(
+        explanation.head_total + explanation.head_baseline, explanation.output.max(axis=1), atol=1e-6
+    )
 
 
 def test_a_callable_gives_the_heads_relevance(rng):
@@ -218,9 +217,9 @@ def test_a_callable_gives_the_heads_relevance(rng):
     def one_minus_other(logits, target):
         return logits * ops.convert_to_tensor([[1.0, -1.0, 0.0]])
 
-    found = ks.LRP(model, head=one_minus_other).explain(x)
+    explanation = ks.LRP(model, head=one_minus_other).explain(x)
     logits = x @ kernel + bias
-    np.testing.assert_allclose(found.head_total, logits[:, 0] - logits[:, 1], rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(explanation.head_total, logits[:, 0] - logits[:, 1], rtol=1e-4, atol=1e-5)
     with pytest.raises(ValueError, match=r"`head`.*\(2, 3\).*\(2, 1\)"):
         ks.LRP(model, head=lambda logits, target: logits[:, :1])(x)
 
@@ -228,26 +227,26 @@ def test_a_callable_gives_the_heads_relevance(rng):
 def test_none_explains_the_predicted_class(rng):
     model = head_model(layers.Dense(4, "softmax"))
     x = rng.normal(size=(6, 5))
-    found = ks.LRP(model).explain(x)
-    np.testing.assert_array_equal(found.target, found.output.argmax(axis=1))
-    np.testing.assert_allclose(found.head, ks.LRP(model).explain(x, found.target).head)
+    explanation = ks.LRP(model).explain(x)
+    np.testing.assert_array_equal(explanation.target, explanation.output.argmax(axis=1))
+    np.testing.assert_allclose(explanation.head, ks.LRP(model).explain(x, explanation.target).head)
 
 
 def test_a_very_large_head_stops_at_the_tolerance_and_says_so(rng, monkeypatch):
     monkeypatch.setattr("keras_shapley.lrp.head.MAX_SAMPLES", 1000)
     monkeypatch.setattr("keras_shapley.shapley.softmax._block_length", lambda pairs, size: 5)
     model = head_model(layers.Dense(4, "softmax"))
-    found = ks.LRP(model, head_method="sampled").explain(rng.normal(size=(1, 5)))
-    assert 10 <= found.head_paths < 1000
-    assert np.sqrt((found.head_stderr**2).sum() / (found.head**2).sum()) <= 0.05
-    np.testing.assert_allclose(found.head.sum(), found.head_total[0], atol=1e-5)
+    explanation = ks.LRP(model, head_method="sampled").explain(rng.normal(size=(1, 5)))
+    assert 10 <= explanation.head_paths < 1000
+    assert np.sqrt((explanation.head_stderr**2).sum() / (explanation.head**2).sum()) <= 0.05
+    np.testing.assert_allclose(explanation.head.sum(), explanation.head_total[0], atol=1e-5)
 
 
 def test_logits_far_apart_stay_finite(rng):
     model = head_model(layers.Dense(3, "softmax", kernel_initializer=keras.initializers.RandomNormal(stddev=200)))
-    found = ks.LRP(model).explain(rng.normal(size=(4, 5)))
-    assert np.isfinite(found.input).all() and np.isfinite(found.head_stderr).all()
-    np.testing.assert_allclose(found.head.sum(axis=1), found.head_total, atol=1e-5)
+    explanation = ks.LRP(model).explain(rng.normal(size=(4, 5)))
+    assert np.isfinite(explanation.input).all() and np.isfinite(explanation.head_stderr).all()
+    np.testing.assert_allclose(explanation.head.sum(axis=1), explanation.head_total, atol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -270,9 +269,9 @@ def test_a_softmax_of_one_output_is_explained_as_its_logit(rng):
     x = rng.normal(size=(2, 5)).astype("float32")
     with pytest.raises(ValueError, match="is always 1. Explain it with head='linear'"):
         ks.LRP(model)(x)
-    found = ks.LRP(model, head="linear").explain(x)
+    explanation = ks.LRP(model, head="linear").explain(x)
     kernel, bias = (ops.convert_to_numpy(weight) for weight in model.layers[-1].weights)
-    np.testing.assert_allclose(found.head_total, (x @ kernel + bias)[:, 0], rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(explanation.head_total, (x @ kernel + bias)[:, 0], rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -287,8 +286,10 @@ def test_a_softmax_of_one_output_is_explained_as_its_logit(rng):
 )
 def test_total_and_baseline_are_the_models_probability(end, rng):
     model = head_model(keras.Sequential(end))
-    found = ks.LRP(model).explain(rng.normal(size=(4, 5)))
-    np.testing.assert_allclose(found.head_total + found.head_baseline, found.output.max(axis=1), atol=1e-6)
+    explanation = ks.LRP(model).explain(rng.normal(size=(4, 5)))
+    np.testing.assert_allclose(
+        explanation.head_total + explanation.head_baseline, explanation.output.max(axis=1), atol=1e-6
+    )
 
 
 def test_a_single_logit_speaks_for_class_1_and_against_class_0(rng):
@@ -302,18 +303,18 @@ def test_a_single_logit_speaks_for_class_1_and_against_class_0(rng):
 
 def test_paths_are_all_walked_whatever_their_number(rng):
     """499 pairs have no divisor, and three players make the first pairs agree by chance."""
-    found = ks.LRP(head_model(layers.Dense(4, "softmax"), n=3), head_method="sampled", n_paths=998).explain(
+    explanation = ks.LRP(head_model(layers.Dense(4, "softmax"), n=3), head_method="sampled", n_paths=998).explain(
         rng.normal(size=(20, 3))
     )
-    assert found.head_paths == 998
+    assert explanation.head_paths == 998
 
 
 def test_few_players_are_enumerated_and_many_sampled(rng):
     for n, paths in ((16, 0), (17, 1000)):
         model = head_model(layers.Dense(4, "softmax", bias_initializer=BIAS), n)
-        found = ks.LRP(model).explain(rng.normal(size=(2, n)))
-        assert found.head_paths == paths and found.head_stderr.any() == bool(paths)
-        np.testing.assert_allclose(found.head.sum(axis=1), found.head_total, atol=1e-5)
+        explanation = ks.LRP(model).explain(rng.normal(size=(2, n)))
+        assert explanation.head_paths == paths and explanation.head_stderr.any() == bool(paths)
+        np.testing.assert_allclose(explanation.head.sum(axis=1), explanation.head_total, atol=1e-5)
     with pytest.raises(ValueError, match="head_method='exact'.*up to 16 players. Received: a head with 17"):
         ks.LRP(model, head_method="exact")(rng.normal(size=(2, 17)))
     with pytest.raises(ValueError, match="`head_method` must be one of .*'quadrature'. Received: head_method='monte"):
@@ -323,11 +324,11 @@ def test_few_players_are_enumerated_and_many_sampled(rng):
 def test_what_quadrature_misses_of_the_sum_is_a_gap_of_the_last_layer(rng):
     model = head_model(layers.Dense(4, "softmax", bias_initializer=BIAS, name="classes"), 20)
     x = rng.normal(size=(3, 20))
-    found, sampled = (ks.LRP(model, head_method=method).explain(x) for method in ("quadrature", "sampled"))
-    assert np.isnan(found.head_stderr).all() and found.head_paths == 0
-    np.testing.assert_allclose(found.head_total, sampled.head_total, atol=1e-6)
-    missed = found.head_total - found.head.sum(axis=1)
+    explanation, sampled = (ks.LRP(model, head_method=method).explain(x) for method in ("quadrature", "sampled"))
+    assert np.isnan(explanation.head_stderr).all() and explanation.head_paths == 0
+    np.testing.assert_allclose(explanation.head_total, sampled.head_total, atol=1e-6)
+    missed = explanation.head_total - explanation.head.sum(axis=1)
     assert 1e-4 < np.abs(missed).max() < 0.05
-    np.testing.assert_allclose(found.conservation_gap.signed["classes"], missed, atol=1e-5)
+    np.testing.assert_allclose(explanation.conservation_gap.signed["classes"], missed, atol=1e-5)
     size = np.linalg.norm(sampled.head, axis=1)
-    assert (np.linalg.norm(found.head - sampled.head, axis=1) / size).max() < 0.15
+    assert (np.linalg.norm(explanation.head - sampled.head, axis=1) / size).max() < 0.15

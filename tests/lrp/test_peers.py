@@ -103,5 +103,7 @@ def test_epsilon_agrees_with_captum(twins):
 
 def test_without_biases_eq_2_is_epsilon(twins):
     model, _, x, _ = twins
-    one = ks.LRP(model, rules=[(layers.MaxPooling2D, "winner_takes_all")]).explain(x, 1).input
-    np.testing.assert_allclose(one, ks.LRP(model, rules="epsilon").explain(x, 1).input, atol=1e-4 * np.abs(one).max())
+    shapley = ks.LRP(model, rules=[(layers.MaxPooling2D, "winner_takes_all")]).explain(x, 1).input
+    np.testing.assert_allclose(
+        shapley, ks.LRP(model, rules="epsilon").explain(x, 1).input, atol=1e-4 * np.abs(shapley).max()
+    )

@@ -1,4 +1,4 @@
-"""Inputs of every kind: several, by name, whole numbers, masks, and of other precisions."""
+"""Inputs, outputs and targets, of every form that a user may give."""
 
 import keras
 import numpy as np
@@ -14,134 +14,140 @@ def test_several_inputs_keep_their_structure(rng):
     model = keras.Model({"a": a, "b": b}, layers.Dense(2)(layers.Concatenate()([a, b])))
     data = {"a": rng.normal(size=(4, 3)), "b": rng.normal(size=(4, 2))}
     explainer = ks.LRP(model)
-    found = explainer.explain(data, 0)
-    assert set(found.input) == {"a", "b"}
-    assert found.input["a"].shape == (4, 3)
+    explanation = explainer.explain(data, 0)
+    assert set(explanation.input) == {"a", "b"}
+    assert explanation.input["a"].shape == (4, 3)
     np.testing.assert_allclose(
-        total(found.input["a"]) + total(found.input["b"]), found.head_total, rtol=1e-3, atol=1e-3
+        total(explanation.input["a"]) + total(explanation.input["b"]), explanation.head_total, rtol=1e-3, atol=1e-3
     )
     relevance = explainer(data, 0)
-    np.testing.assert_allclose(ops.convert_to_numpy(relevance["b"]), found.input["b"], atol=1e-6)
-
-
-def test_mixed_precision_models_are_explained_in_float32(rng):
-    if keras.backend.backend() == "torch":
-        policy = "mixed_bfloat16"
-    else:
-        policy = "mixed_float16"
-    model = keras.Sequential(
-        [
-            keras.Input((8, 8, 1)),
-            ks.SAConv2D(4, 3, dtype=policy),
-            layers.MaxPooling2D(2, dtype=policy),
-            layers.Flatten(dtype=policy),
-            layers.Dense(3, "softmax", dtype=policy),
-        ]
-    )
-    found = ks.LRP(model).explain(rng.uniform(size=(2, 8, 8, 1)))
-    assert found.input.dtype == np.float32
-    np.testing.assert_allclose(total(found.input), found.head_total, atol=1e-3)
+    np.testing.assert_allclose(ops.convert_to_numpy(relevance["b"]), explanation.input["b"], atol=1e-6)
 
 
 def test_inputs_given_by_name_reach_the_input_of_that_name(rng):
     a, b = keras.Input((3,), name="a"), keras.Input((2,), name="b")
     model = keras.Model([b, a], layers.Dense(2)(layers.Concatenate()([layers.Dense(3)(b), a])))
     data = {"a": rng.normal(size=(4, 3)), "b": rng.normal(size=(4, 2))}
-    found = ks.LRP(model).explain(data, 0)
-    np.testing.assert_allclose(found.output, model.predict([data["b"], data["a"]], verbose=0), rtol=1e-4, atol=1e-5)
-    assert found.input["a"].shape == (4, 3) and found.input["b"].shape == (4, 2)
+    explanation = ks.LRP(model).explain(data, 0)
+    np.testing.assert_allclose(
+        explanation.output, model.predict([data["b"], data["a"]], verbose=0), rtol=1e-4, atol=1e-5
+    )
+    assert explanation.input["a"].shape == (4, 3) and explanation.input["b"].shape == (4, 2)
     with pytest.raises(ValueError, match="names of the model's inputs"):
         ks.LRP(model)({"a": data["a"], "c": data["b"]})
 
 
-def test_zero_padding_and_mixed_precision_go_together(rng):
-    policy = "mixed_bfloat16"
-    model = keras.Sequential(
-        [
-            keras.Input((4, 4, 2)),
-            layers.ZeroPadding2D(1, dtype=policy),
-            layers.Conv2D(3, 3, bias_initializer=BIAS, dtype=policy),
-            layers.Flatten(dtype=policy),
-            layers.Dense(3, dtype=policy),
-        ]
-    )
-    found = ks.LRP(model).explain(rng.uniform(size=(2, 4, 4, 2)), 0)
-    np.testing.assert_allclose(total(found.input), found.head_total, rtol=0.05, atol=0.05)
-
-
-def test_masks_and_indices_are_no_players(rng):
-    """No relevance can reach the input through a comparison, so a factor made from one is a constant."""
-    x = keras.Input((4, 3))
-    kept = ops.cast(x > 1.2, "float32")
-    z = layers.Multiply()([ops.take(x, [2, 0], axis=1), kept[:, :2]])
-    model = keras.Model(x, layers.Dense(2, use_bias=False)(layers.Flatten()(z)))
-    found = ks.LRP(model).explain(rng.uniform(1, 2, size=(2, 4, 3)), 0)
-    assert not found.input[:, [1, 3]].any() and found.input[:, [0, 2]].any()
-    np.testing.assert_allclose(total(found.input), found.head_total, rtol=1e-4)
-
-
 @pytest.mark.parametrize("dtype", ["int32", "bool"])
-def test_integers_and_booleans_are_players_as_floats_are(dtype, rng):
+def test_integers_and_booleans_receive_relevance_as_floats_do(dtype, rng):
     x, counts = keras.Input((3,)), keras.Input((3,), dtype=dtype)
     y = layers.Dense(3, use_bias=False)(ops.cast(counts, "float32"))
     model = keras.Model(
         [x, counts], layers.Dense(2)(layers.Concatenate()([layers.Add()([x, y]), ops.cast(counts, "float32")]))
     )
     data = [rng.normal(size=(2, 3)), rng.integers(2, size=(2, 3)).astype(dtype)]
-    found = ks.LRP(model).explain(data, 0)
-    assert np.abs(found.input[1]).max() > 0
-    np.testing.assert_allclose(sum(map(total, found.input)), found.head_total, rtol=1e-3, atol=1e-4)
+    explanation = ks.LRP(model).explain(data, 0)
+    assert np.abs(explanation.input[1]).max() > 0
+    np.testing.assert_allclose(sum(map(total, explanation.input)), explanation.head_total, rtol=1e-3, atol=1e-4)
 
 
-def test_a_constant_table_is_looked_up_in(rng):
-    tokens = keras.Input((4,), dtype="int32")
-    table = rng.normal(size=(5, 3)).astype("float32")
-    model = keras.Model(tokens, layers.Dense(2)(layers.Flatten()(ops.take(table, tokens, axis=0))))
-    found = ks.LRP(model).explain(np.array([[0, 1, 4, 4]]), 0)
-    np.testing.assert_allclose(found.input.sum(axis=1), found.head_total, rtol=1e-4)
+@pytest.mark.parametrize("x, word", [([["a", "b"]], "numbers"), ([[1.5, 2.0]], "whole numbers")])
+def test_inputs_of_another_kind_are_refused(x, word):
+    model = keras.Sequential(
+        [keras.Input((2,), dtype="int32"), layers.Embedding(5, 3), layers.Flatten(), layers.Dense(2)]
+    )
+    with pytest.raises(ValueError, match=word):
+        ks.LRP(model)(np.array(x))
 
 
-BEHIND_A_MASK = [
-    layers.Dense(4, "relu", bias_initializer=BIAS),
-    layers.Conv1D(4, 3, padding="same", activation="relu", bias_initializer=BIAS),
-    layers.Conv1D(4, 3, bias_initializer=BIAS),
-    layers.SeparableConv1D(4, 3, padding="same", bias_initializer=BIAS),
-    layers.EinsumDense("abc,cd->abd", (None, 4), bias_axes="d", bias_initializer=BIAS),
-    layers.TimeDistributed(layers.Dense(4, "relu")),
-]
+@pytest.mark.parametrize(
+    "x, target, word",
+    [
+        (np.zeros((2, 9, 9)), None, r"`x`.*\(2, 9, 9\)"),
+        (np.zeros((2, 8, 9, 3)), None, r"`x`.*\(2, 8, 9, 3\)"),
+        (np.zeros((0, 9, 9, 3)), None, "`x`"),
+        (np.full((1, 9, 9, 3), np.nan), None, "`x`.*finite"),
+        (np.full((1, 9, 9, 3), np.inf), None, "`x`.*finite"),
+        ([np.zeros((1, 9, 9, 3))] * 2, None, "`x`"),
+        (np.zeros((2, 9, 9, 3)), 5, r"`target`.*\[0, 5\).*5"),
+        (np.zeros((2, 9, 9, 3)), -1, "`target`"),
+        (np.zeros((2, 9, 9, 3)), [0, 1, 2], r"`target`.*\(3,\)"),
+        (np.zeros((2, 9, 9, 3)), 0.5, "`target`"),
+        (np.zeros((2, 9, 9, 3)), "cat", "`target`"),
+    ],
+)
+def test_bad_data_is_named(convnet, x, target, word):
+    with pytest.raises(ValueError, match=word):
+        ks.LRP(convnet)(x, target)
 
 
-@pytest.mark.filterwarnings("ignore:Layer .* was passed an input with a mask")
-@pytest.mark.parametrize("nested", [False, True])
-@pytest.mark.parametrize("rules", [None, "epsilon_plus"])
-@pytest.mark.parametrize("layer", BEHIND_A_MASK, ids=lambda layer: layer.name)
-def test_what_is_explained_is_what_the_model_gives(layer, rules, nested, rng):
-    """Masks too go where Keras sends them, and no further."""
-    layer = type(layer).from_config(layer.get_config())
-    parts = [layers.Embedding(9, 3, mask_zero=True), layer, layers.GlobalAveragePooling1D(), layers.Dense(3, "softmax")]
-    inside = keras.Sequential(parts)
-    tokens = keras.Input((6,), dtype="int32")
-    model = keras.Model(tokens, inside(tokens)) if nested else keras.Sequential([tokens, *parts])
-    text = np.array([[1, 2, 3, 0, 0, 0], [4, 5, 6, 7, 8, 0]])
-    found = ks.LRP(model, rules=rules).explain(text)
-    np.testing.assert_allclose(found.output, ops.convert_to_numpy(model(text)), rtol=1e-5)
+def test_a_model_built_on_one_batch_is_explained_on_another(rng):
+    model = keras.Sequential([layers.Dense(3), layers.Dense(2, activation="softmax")])
+    model(rng.normal(size=(8, 4)).astype("float32"))
+    assert ks.LRP(model).explain(rng.normal(size=(5, 4))).input.shape == (5, 4)
 
 
-@pytest.mark.filterwarnings("ignore:Layer .* was passed an input with a mask")
-def test_a_mask_given_to_a_model_inside_is_the_one_that_it_sees(rng):
-    inside = keras.Sequential([keras.Input((6, 3)), layers.Dense(4, "relu"), layers.GlobalAveragePooling1D()])
-    x, mask = keras.Input((6, 3)), keras.Input((6,), dtype="bool")
-    model = keras.Model([x, mask], layers.Dense(2)(inside(x, mask=mask)))
-    data = [rng.normal(size=(2, 6, 3)), np.arange(6) < [[4], [2]]]
-    found = ks.LRP(model).explain(data, 0)
-    np.testing.assert_allclose(found.output, ops.convert_to_numpy(model([np.float32(data[0]), data[1]])), rtol=1e-5)
-    assert not found.input[0][~data[1]].any() and not found.input[1].any()
+def test_one_of_several_outputs_is_explained_as_if_it_were_alone(rng):
+    x = keras.Input((4,))
+    y = layers.Dense(5, "relu", bias_initializer=BIAS)(x)
+    probabilities, logits = layers.Dense(3, "softmax", name="one")(y), layers.Dense(2, name="other")(layers.Dense(3)(y))
+    data = rng.normal(size=(2, 4))
+    expected = ks.LRP(keras.Model(x, logits)).explain(data, 1)
+    for model, output in (
+        (keras.Model(x, [probabilities, logits]), 1),
+        (keras.Model(x, {"other": logits, "one": probabilities}), "other"),
+    ):
+        explanation = ks.LRP(model, output=output).explain(data, 1)
+        np.testing.assert_allclose(explanation.input, expected.input, rtol=1e-5)
+        np.testing.assert_allclose(explanation.output, expected.output, rtol=1e-6)
+    with pytest.raises(ValueError, match="`output`.*'one', 'other'.*'third'"):
+        ks.LRP(keras.Model(x, [probabilities, logits]), output="third")
+    with pytest.raises(ValueError, match="`output`.*2"):
+        ks.LRP(keras.Model(x, [probabilities, logits]), output=2)
 
 
-def test_models_of_float64_are_explained_in_it(float64, rng):
-    model = keras.Sequential([keras.Input((3,), dtype="float64")])
-    for units in (4, 2):
-        model.add(layers.Dense(units, bias_initializer=BIAS, dtype="float64"))
-    found = ks.LRP(model).explain(rng.normal(size=(2, 3)), 0)
-    assert found.input.dtype == "float64"
-    np.testing.assert_allclose(total(found.input), found.head_total, rtol=1e-6)
+def test_several_targets_are_each_explained_as_alone(convnet, images):
+    explainer = ks.LRP(convnet)
+    targets = np.array([[0, 3], [1, 3], [4, 4], [2, 0]])
+    explanation = explainer.explain(images, targets)
+    assert explanation.input.shape == (4, 2, 9, 9, 3) and explanation.output.shape == (4, 5)
+    for k in range(2):
+        alone = explainer.explain(images, targets[:, k])
+        np.testing.assert_allclose(explanation.input[:, k], alone.input, atol=1e-6)
+        np.testing.assert_allclose(explanation.layers["conv"][:, k], alone.layers["conv"], atol=1e-6)
+        np.testing.assert_allclose(explanation.head_total[:, k], alone.head_total, atol=1e-6)
+        np.testing.assert_array_equal(explanation.target[:, k], targets[:, k])
+        for name, gap in alone.conservation_gap.signed.items():
+            np.testing.assert_allclose(explanation.conservation_gap.signed[name][:, k], gap, atol=1e-6)
+    called = ops.convert_to_numpy(explainer(images, [[0, 3]]))
+    assert called.shape == (4, 2, 9, 9, 3)
+    np.testing.assert_allclose(called[:, 1], ops.convert_to_numpy(explainer(images, 3)), atol=1e-6)
+
+
+def test_several_targets_cost_no_new_trace(convnet, images):
+    calls = []
+
+    def counting(call, inputs, relevance):
+        calls.append(call.name)
+        return [relevance]
+
+    explainer = ks.LRP(convnet, rules=[(layers.Dropout, counting)])
+    explainer(images, [[0, 1, 2]])
+    explainer(images, [[0, 1, 2, 3, 4]])
+    eager = keras.backend.backend() == "torch"
+    assert len(calls) == (8 if eager else 1)
+
+
+@pytest.mark.parametrize("head", ["auto", "linear"])
+def test_a_class_against_another_is_the_difference_of_both(head, convnet, images):
+    """Every step back is linear in the relevance."""
+    explainer = ks.LRP(convnet, head=head)
+    target, versus = explainer.explain(images, 1), explainer.explain(images, [0, 2, 3, 4])
+    explanation = explainer.explain(images, 1, versus=[0, 2, 3, 4])
+    np.testing.assert_allclose(explanation.head, target.head - versus.head, atol=1e-6)
+    np.testing.assert_allclose(explanation.head_total, target.head_total - versus.head_total, atol=1e-6)
+    scale = np.abs(target.input).max() + np.abs(versus.input).max()
+    np.testing.assert_allclose(explanation.input, target.input - versus.input, atol=1e-4 * scale)
+    np.testing.assert_array_equal(explanation.versus, [0, 2, 3, 4])
+    np.testing.assert_allclose(
+        ops.convert_to_numpy(explainer(images, 1, [0, 2, 3, 4])), explanation.input, atol=1e-5 * scale
+    )

@@ -1,11 +1,9 @@
-"""Pictures of relevance: what is drawn where, and what is refused."""
+"""Figures of heatmaps: what is drawn where, and what is refused."""
 
-import keras
 import numpy as np
 import pytest
 
 import keras_shapley as ks
-from keras_shapley.plotting.arrays import display_images, relevance_maps
 
 
 def drawn_images(figure):
@@ -24,8 +22,8 @@ def test_every_image_stands_beside_its_relevance(n, channels, rng, tmp_path):
         heat = drawn[2 * i + 1].get_array()
         np.testing.assert_allclose(np.sign(heat), np.sign(summed[i]))
         np.testing.assert_allclose(heat / np.abs(heat).max(), summed[i] / np.abs(summed[i]).max(), atol=1e-6)
-    written = {text.get_text() for text in figure.texts}
-    assert {"headline", *(f"image {i}" for i in range(n))} <= written
+    texts = {text.get_text() for text in figure.texts}
+    assert {"headline", *(f"image {i}" for i in range(n))} <= texts
     figure.savefig(tmp_path / "figure.png")
     assert (tmp_path / "figure.png").stat().st_size > 1000
 
@@ -38,7 +36,7 @@ def test_the_scale_is_symmetric_and_zero_is_white(rng):
         assert image.cmap(image.norm(0.0)) == (1, 1, 1, 1)
 
 
-def test_relevance_of_nothing_is_white():
+def test_a_heatmap_of_zeros_is_white():
     (image,) = drawn_images(ks.plot_heatmaps(np.zeros((1, 4, 4))))
     assert np.all(image.to_rgba(image.get_array()) == 1)
 
@@ -51,29 +49,29 @@ def test_titles_stay_inside_their_cells(rng):
     assert all(-1 <= box.x0 and box.x1 <= width + 1 for box in boxes)
 
 
-def occupied(figure):
-    """Extents of all that is written and of all panels and bars."""
+def extents(figure):
+    """Boxes in pixels of all texts, panels and colour bars."""
     figure.canvas.draw()
     ticks = [label for axes in figure.axes for label in (*axes.get_xticklabels(), *axes.get_yticklabels())]
-    written = [text for text in (*figure.texts, *ticks) if text.get_text()]
-    return [thing.get_window_extent() for thing in (*written, *(axes.patch for axes in figure.axes))]
+    texts = [text for text in (*figure.texts, *ticks) if text.get_text()]
+    return [artist.get_window_extent() for artist in (*texts, *(axes.patch for axes in figure.axes))]
 
 
 @pytest.mark.parametrize("shared_scale", [False, True])
 @pytest.mark.parametrize("n, size", [(1, (8, 8)), (5, (8, 8)), (2, (4, 30)), (3, (30, 4)), (17, (6, 8))])
-def test_nothing_lies_on_anything_else(n, size, shared_scale, rng):
+def test_nothing_overlaps_and_nothing_leaves_the_figure(n, size, shared_scale, rng):
     relevance = {"one method": rng.normal(size=(n, *size)) * 1e-9, "another": rng.normal(size=(n, *size)) * 1e9}
     titles = [f"true: {i} (12%)\npredicted: an unusually long name (83%)" for i in range(n)]
     figure = ks.plot_heatmaps(
         relevance, rng.random((n, *size)), titles=titles, title="Epoch 12", shared_scale=shared_scale, percentile=90
     )
-    boxes, edge = occupied(figure), figure.bbox
-    for i, one in enumerate(boxes):
-        assert edge.x0 <= one.x0 and one.x1 <= edge.x1 and edge.y0 <= one.y0 and one.y1 <= edge.y1
+    boxes, edge = extents(figure), figure.bbox
+    for i, box in enumerate(boxes):
+        assert edge.x0 <= box.x0 and box.x1 <= edge.x1 and edge.y0 <= box.y0 and box.y1 <= edge.y1
         for other in boxes[:i]:
-            across = min(one.x1, other.x1) - max(one.x0, other.x0)
-            up = min(one.y1, other.y1) - max(one.y0, other.y0)
-            assert min(across, up) < 1, (one, other)
+            overlap_x = min(box.x1, other.x1) - max(box.x0, other.x0)
+            overlap_y = min(box.y1, other.y1) - max(box.y0, other.y0)
+            assert min(overlap_x, overlap_y) < 1, (box, other)
 
 
 def test_sizes_suit_a_page(rng):
@@ -97,15 +95,15 @@ def test_faint_images_have_a_scale_of_their_own_unless_it_is_shared(rng):
     assert bar_labels(ks.plot_heatmaps(relevance, shared_scale=True)) == [["−0.5", "0", "0.5"]]
 
 
-def test_the_scale_ends_at_the_percentile_and_the_bar_tells():
+def test_the_scale_ends_at_the_percentile_and_the_bar_shows_it():
     relevance = np.arange(100.0).reshape(1, 10, 10)
     assert bar_labels(ks.plot_heatmaps(relevance, percentile=90)) == [["−90", "0", "90"]]
     assert bar_labels(ks.plot_heatmaps(relevance, percentile=100)) == [["−99", "0", "99"]]
-    relevance[0, 1:] = 0  # nine pixels in a hundred: the percentile is 0, and they are seen all the same
+    relevance[0, 1:] = 0  # the percentile is 0, and the other nine pixels are seen all the same
     assert bar_labels(ks.plot_heatmaps(relevance, percentile=50)) == [["−9", "0", "9"]]
 
 
-def test_numbers_at_the_ends_of_their_range_are_drawn(rng, tmp_path):
+def test_the_smallest_and_the_largest_numbers_are_drawn(rng, tmp_path):
     for scale in (1e-310, 1e30):
         (image,) = drawn_images(ks.plot_heatmaps(np.array([[[scale, -scale], [0.0, scale]]])))
         np.testing.assert_array_equal(image.get_array(), [[1, -1], [0, 1]])
@@ -115,39 +113,14 @@ def test_several_heatmaps_stand_beside_each_image_under_their_names(rng):
     relevance = {"LRP": rng.normal(size=(3, 4, 4)), "gradient": rng.normal(size=(3, 4, 4, 3))}
     figure = ks.plot_heatmaps(relevance, rng.random((3, 4, 4, 3)))
     assert len(drawn_images(figure)) == 3 * 3
-    written = [text.get_text() for text in figure.texts]
-    assert written.count("LRP") == written.count("gradient") == 3
+    texts = [text.get_text() for text in figure.texts]
+    assert texts.count("LRP") == texts.count("gradient") == 3
 
 
 def test_names_of_classes_are_not_formulas():
     figure = ks.plot_heatmaps(np.ones((1, 4, 4)), titles=["$5 or $x^"], title="a_b$")
     figure.canvas.draw()
     assert {text.get_text() for text in figure.texts} == {"$5 or $x^", "a_b$"}
-
-
-def test_images_are_shown_in_the_range_that_they_have(rng):
-    bytes_ = np.array([[[0, 255], [51, 102]]], "uint8")
-    np.testing.assert_allclose(display_images(bytes_)[0], [[0, 1], [0.2, 0.4]])
-    unit = rng.random((2, 3, 3))
-    np.testing.assert_array_equal(display_images(unit), unit)
-    wide = display_images(rng.normal(size=(2, 3, 3, 3)))
-    assert wide.min() == 0 and wide.max() == 1
-
-
-def test_flat_relevance_takes_the_layout_of_the_images(rng):
-    flat, images = rng.normal(size=(2, 12)), rng.random((2, 3, 4))
-    np.testing.assert_array_equal(relevance_maps(flat, images)[""], flat.reshape(2, 3, 4))
-    np.testing.assert_array_equal(relevance_maps(flat, rng.random((2, 3, 4, 3)))[""], flat.reshape(2, 3, 4))
-
-
-def test_channels_first_is_understood(rng):
-    keras.config.set_image_data_format("channels_first")
-    try:
-        relevance = rng.normal(size=(2, 3, 5, 4))
-        np.testing.assert_allclose(relevance_maps(relevance)[""], relevance.sum(axis=1))
-        assert display_images(rng.random((2, 3, 5, 4))).shape == (2, 5, 4, 3)
-    finally:
-        keras.config.set_image_data_format("channels_last")
 
 
 @pytest.mark.parametrize(
@@ -177,7 +150,7 @@ def test_bad_input_is_named(arguments, word):
         ks.plot_heatmaps(**arguments)
 
 
-def test_pyplot_is_left_alone():
+def test_pyplot_keeps_its_backend_and_opens_no_figure():
     import matplotlib
     from matplotlib import pyplot
 

@@ -6,6 +6,7 @@ import keras
 from keras import ops
 
 from keras_shapley.backend import compiled
+from keras_shapley.lrp.rules.base import CallRecord
 from keras_shapley.models.tracing import trace
 
 BIAS = keras.initializers.RandomNormal(stddev=0.3, seed=1)
@@ -19,8 +20,9 @@ def call_of(layer, *shapes):
 
 
 def propagate(rule, call, inputs, relevance):
+    record = CallRecord(call.name, call.op, call.arguments, call.outputs)
     tensors = [ops.convert_to_tensor(x, dtype="float32") for x in inputs]
-    parts = compiled(partial(rule, call), ())(tensors, ops.convert_to_tensor(relevance, dtype="float32"))
+    parts = compiled(partial(rule, record), ())(tensors, ops.convert_to_tensor(relevance, dtype="float32"))
     return [ops.convert_to_numpy(part).astype("float64") for part in parts]
 
 

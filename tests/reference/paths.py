@@ -4,3 +4,4 @@ import pathlib
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 REPRODUCE = ROOT / "reproduce"
+FIXTURES = ROOT / "tests" / "fixtures"

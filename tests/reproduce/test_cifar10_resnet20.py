@@ -9,12 +9,13 @@ import sys
 import time
 
 import cifar10_resnet20 as script
-import experiment
-import grid
 import keras
 import matplotlib.image
 import numpy as np
 import pytest
+from lab import experiment, rows
+from lab.analysis import figure5
+from lab.checkpoint import CHECKPOINT, HISTORY, Checkpoint
 from reference.paths import REPRODUCE
 
 import keras_shapley as ks
@@ -51,16 +52,20 @@ def small(seed=0):
 RUN = {"model": "resnet20", "activation": "sa", "seed": 0, "batch_size": 4, "data": "random"}
 
 
+def checkpoint(directory, settings):
+    return Checkpoint(directory, settings, script.learning_rate)
+
+
 def run(directory, data, epochs, initial=0, heatmaps=False):
     """A run of the small model; gives its result and the values of all its variables."""
     directory.mkdir(exist_ok=True)
     model = small(initial)
-    result = script.train(model, data, script.Checkpoint(directory, RUN), epochs, heatmaps)
+    result = script.train(model, data, checkpoint(directory, RUN), epochs, heatmaps)
     return result, [keras.ops.convert_to_numpy(v) for v in (*model.variables, *model.optimizer.variables)]
 
 
 def lines(directory):
-    return [json.loads(line) for line in (directory / script.HISTORY).read_text().splitlines()]
+    return [json.loads(line) for line in (directory / HISTORY).read_text().splitlines()]
 
 
 def without_times(result):
@@ -78,7 +83,7 @@ def test_resumed_run_ends_where_an_uninterrupted_one_does(uninterrupted, data, t
     _, whole, expected = uninterrupted
     run(tmp_path, data, 1)
     # killed after the checkpoint, before the line; and the new process starts from other values
-    (tmp_path / script.HISTORY).write_text("half a li")
+    (tmp_path / HISTORY).write_text("half a li")
     resumed, values = run(tmp_path, data, 3, initial=1)
     for value, other in zip(values, expected, strict=True):
         np.testing.assert_array_equal(value, other)
@@ -106,7 +111,7 @@ def test_training_changes_the_model_and_is_recorded(uninterrupted):
 def test_another_run_is_refused_by_name(name, value, uninterrupted):
     directory, *_ = uninterrupted
     with pytest.raises(ValueError, match=f"{name} = {RUN[name]!r}, not {value!r}.*another --out"):
-        script.Checkpoint(directory, {**RUN, name: value})
+        checkpoint(directory, {**RUN, name: value})
 
 
 def test_heatmaps_are_drawn_and_change_nothing(uninterrupted, data, tmp_path):
@@ -129,7 +134,7 @@ def row(activation, seed, last, model="resnet20", epochs=2):
 def test_table_compares_within_a_network(tmp_path):
     found = [row("relu", seed, 0.5) for seed in range(2)] + [row("sa", seed, 0.6 + 0.02 * seed) for seed in range(2)]
     found += [row("sa", 0, 0.9, model="resnet20_units"), row("relu", 0, 0.7, epochs=3)]
-    text = script.write(found, tmp_path)
+    text = figure5.write(found, tmp_path)
     short, long = text.split("## 3 epochs")
     half = 12.7062 * 0.01
     interval = f"{0.11 - half:+.4f} to {0.11 + half:+.4f}"
@@ -146,12 +151,12 @@ def test_longer_runs_are_compared_by_the_epochs_that_shorter_ones_had(tmp_path):
     other = row("relu", 0, 0.8, epochs=3)
     other["run"]["limit"] = 640
     short = row("sa", 0, 0.55)
-    assert [found["result"]["val_accuracy"][-1] for found in script.until([long, short], 2)] == [0.55, 0.5]
-    assert len(script.until([long, other], 2)) == 2
+    assert [found["result"]["val_accuracy"][-1] for found in figure5.until([long, short], 2)] == [0.55, 0.5]
+    assert len(figure5.until([long, other], 2)) == 2
     # a run that was trained on is there once
-    assert script.until([long, row("relu", 0, 0.51)], 2) == [row("relu", 0, 0.51)]
-    assert script.until([long, short], 3) == [long]
-    text = script.write([long, short], tmp_path)
+    assert figure5.until([long, row("relu", 0, 0.51)], 2) == [row("relu", 0, 0.51)]
+    assert figure5.until([long, short], 3) == [long]
+    text = figure5.write([long, short], tmp_path)
     assert "| resnet20 | relu | 0.2000 |  | 0.5000 |  |\n" in text.split("## 3 epochs")[0]
     assert "| resnet20 | sa | 0.4500 | +0.2500 (1 seed) | 0.5500 | +0.0500 (1 seed) |\n" in text
 
@@ -183,7 +188,7 @@ def test_quick_run(rng, tmp_path, capsys):
     np.savez(path, **arrays, **{f"y_{split}": rng.integers(0, 10, 40) for split in ("train", "test")})
     command = ["--quick", "--activations", "relu", "sa_pooled", "--data", str(path), "--out", str(tmp_path)]
     assert main(command) == 0
-    found = grid.rows(tmp_path / "figure5.jsonl")
+    found = rows.read(tmp_path / "figure5.jsonl")
     assert [(row["run"]["activation"], row["run"]["limit"], row["result"]["epoch"]) for row in found] == [
         ("relu", 640, [1]),
         ("sa_pooled", 640, [1]),
@@ -208,7 +213,7 @@ def test_killed_run_ends_with_the_weights_of_an_uninterrupted_one(rng, tmp_path)
     directories = {name: tmp_path / name / "runs" / "resnet20_sa_Adam_0.001_seed0" for name in ("whole", "killed")}
 
     whole, killed = (start(tmp_path / "data.npz", tmp_path / name) for name in ("whole", "killed"))
-    history = directories["killed"] / script.HISTORY
+    history = directories["killed"] / HISTORY
     while killed.poll() is None and not (history.exists() and history.read_text().count("\n") > 0):
         time.sleep(0.01)
     killed.send_signal(signal.SIGKILL)
@@ -221,17 +226,17 @@ def test_killed_run_ends_with_the_weights_of_an_uninterrupted_one(rng, tmp_path)
         _, error = process.communicate()
         assert process.returncode == 0, error
     with (
-        np.load(directories["killed"] / script.CHECKPOINT) as ours,
-        np.load(directories["whole"] / script.CHECKPOINT) as theirs,
+        np.load(directories["killed"] / CHECKPOINT) as ours,
+        np.load(directories["whole"] / CHECKPOINT) as theirs,
     ):
         assert ours.files == theirs.files
         for name in ours.files:
             if name != "record":
                 np.testing.assert_array_equal(ours[name], theirs[name])
-    (ours,), (theirs,) = (grid.rows(tmp_path / name / "figure5.jsonl") for name in ("killed", "whole"))
+    (ours,), (theirs,) = (rows.read(tmp_path / name / "figure5.jsonl") for name in ("killed", "whole"))
     assert without_times(ours["result"]) == without_times(theirs["result"])
 
     saved = keras.models.load_model(directories["killed"] / script.MODEL)
-    with np.load(directories["whole"] / script.CHECKPOINT) as theirs:
+    with np.load(directories["whole"] / CHECKPOINT) as theirs:
         for index, variable in enumerate(saved.variables):
             np.testing.assert_array_equal(keras.ops.convert_to_numpy(variable), theirs[f"variable_{index}"])

@@ -4,25 +4,26 @@ import figure1_attention as script
 import matplotlib.image
 import numpy as np
 import pytest
+from lab.analysis import figure1
 from scipy.special import ndtr
 
 
-@pytest.mark.parametrize("weight", script.WEIGHTS)
+@pytest.mark.parametrize("weight", figure1.WEIGHTS)
 def test_gates_are_eq_1_with_both_second_moments(weight):
     signals, rest = np.array([-7.0, 0.5, 30.0]), -4.0
-    exact, pooled = script.gates(signals, rest, weight)
+    exact, pooled = figure1.gates(signals, rest, weight)
     for i, signal in enumerate(signals):
-        w = np.array([weight] + [1.0] * (script.N - 1))
-        x = np.array([signal / weight] + [rest / (script.N - 1)] * (script.N - 1))
+        w = np.array([weight] + [1.0] * (figure1.N - 1))
+        x = np.array([signal / weight] + [rest / (figure1.N - 1)] * (figure1.N - 1))
         u = np.sum(w * x)
         for found, q in ((exact, np.sum((w * x) ** 2)), (pooled, np.mean(x**2) * np.sum(w**2))):
             assert found[i] == pytest.approx(ndtr(u / 2 / np.sqrt(q / 6 + u**2 / 12)), rel=1e-5)
 
 
 def test_far_out_the_exact_gate_forgets_the_others_and_the_weight():
-    for rest in script.SUMS:
-        for weight in script.WEIGHTS:
-            exact, _ = script.gates(np.array([-1e6, 1e6]), rest, weight)
+    for rest in figure1.SUMS:
+        for weight in figure1.WEIGHTS:
+            exact, _ = figure1.gates(np.array([-1e6, 1e6]), rest, weight)
             np.testing.assert_allclose(exact, ndtr([-1, 1]), atol=1e-4)
 
 

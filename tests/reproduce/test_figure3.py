@@ -1,19 +1,18 @@
 """`reproduce/figure3_mnist_mlp.py`: the network, a quick run, and what the table says of rows."""
 
-import experiment
 import figure3_mnist_mlp as script
-import grid
 import keras
 import matplotlib.image
 import numpy as np
 import pytest
-from neurons import neurons
+from lab import experiment, rows
+from lab.networks import mnist_mlp
 
 torch_only = pytest.mark.skipif(keras.backend.backend() != "torch", reason="once, where nothing is compiled")
 
 
 def test_network_is_the_papers():
-    model = script.mlp(neurons("shaplu", "Dense"))
+    model = mnist_mlp("shaplu")
     assert [layer.units for layer in model.layers if hasattr(layer, "units")] == [100, 50, 10]
     assert model.count_params() == 784 * 100 + 100 + 100 * 50 + 50 + 50 * 10 + 10
 
@@ -27,7 +26,7 @@ def row(activation, seed, accuracy, last):
 def test_table_takes_the_first_epoch_and_the_last_validation(tmp_path):
     found = [row("relu", seed, [0.1, 0.3, 0.9, 0.9], 0.8) for seed in range(2)]
     found += [row("sa", seed, [0.3, 0.5 + 0.02 * seed, 0.9, 0.9], 0.8) for seed in range(2)]
-    text = script.write(found, tmp_path)
+    text = script.FIGURE3.write(found, tmp_path)
     assert "| relu | 0.2000 ± 0.0000 (2) |  | 0.8000 ± 0.0000 (2) |  |" in text
     half = 12.7062 * 0.005
     interval = f"{0.205 - half:+.4f} to {0.205 + half:+.4f}"
@@ -42,8 +41,8 @@ def test_quick_run(tmp_path, rng, capsys):
     np.savez(path, **arrays, **{f"y_{split}": rng.integers(0, 10, 50) for split in ("train", "test")})
     command = ["--quick", "--data", str(path), "--out", str(tmp_path), "--limit", "40"]
     assert experiment.main(script.FIGURE3, script.__doc__, script.EXAMPLES, command) == 0
-    rows = grid.rows(tmp_path / "figure3.jsonl")
-    assert {row["run"]["learning_rate"] for row in rows} == {0.1}
-    assert len(rows) == 6 and all(len(row["result"]["accuracy"]) == 8 for row in rows)
+    found = rows.read(tmp_path / "figure3.jsonl")
+    assert {row["run"]["learning_rate"] for row in found} == {0.1}
+    assert len(found) == 6 and all(len(row["result"]["accuracy"]) == 8 for row in found)
     assert matplotlib.image.imread(tmp_path / "figure3.png")[..., :3].std() > 0.05
     assert "## SGD 0.1" in capsys.readouterr().out

@@ -5,8 +5,9 @@ import keras
 import matplotlib.image
 import numpy as np
 import pytest
-from figure3_mnist_mlp import mlp
-from neurons import neurons
+from lab.analysis import figure6
+from lab.gradients import input_gradients
+from lab.networks import mnist_mlp
 
 import keras_shapley as ks
 
@@ -23,10 +24,10 @@ def images(rng):
 def test_maps_are_means_of_relevance_per_grey_where_there_is_grey(images, monkeypatch):
     monkeypatch.setattr(script, "BLOCK", 2)
     keras.utils.set_random_seed(0)
-    model = mlp(neurons("relu", "Dense"))
+    model = mnist_mlp("relu")
     found = script.maps(model, images, seed=1)
     for players in ("features", "logits"):
-        options = {"head_method": "sampled", "n_paths": script.PATHS, "seed": 1}
+        options = {"head_method": "sampled", "n_paths": figure6.PATHS, "seed": 1}
         explainer = ks.LRP(model, head_players=players, **options)
         for digit in (0, 7):
             approve, reject = np.zeros((28, 28)), np.zeros((28, 28))
@@ -42,8 +43,8 @@ def test_maps_are_means_of_relevance_per_grey_where_there_is_grey(images, monkey
 
 def test_sensitivity_is_the_slope_of_the_probability(images):
     keras.utils.set_random_seed(0)
-    model = mlp(neurons("gelu", "Dense"))
-    slopes = script.slopes(script.sensitivities(model), images)
+    model = mnist_mlp("gelu")
+    slopes = script.sensitivity(input_gradients(model), images)
     direction = np.random.default_rng(0).normal(size=images.shape).astype("float32")
     step = np.float32(1e-2)
     ahead, behind = (keras.ops.convert_to_numpy(model(images + sign * step * direction)) for sign in (1, -1))
@@ -54,9 +55,9 @@ def test_sensitivity_is_the_slope_of_the_probability(images):
 
 def test_the_gradient_without_black_pixels_is_that_of_each_image_where_it_is_grey(images):
     keras.utils.set_random_seed(0)
-    model = mlp(neurons("gelu", "Dense"))
+    model = mnist_mlp("gelu")
     found = script.maps(model, images, seed=1)
-    parts = script.slopes(script.sensitivities(model), images) * (images > 0)[:, None]
+    parts = script.sensitivity(input_gradients(model), images) * (images > 0)[:, None]
     np.testing.assert_allclose(found["ink"][0], np.maximum(parts, 0).mean(axis=0), rtol=1e-4, atol=1e-7)
     np.testing.assert_allclose(found["ink"][0] - found["ink"][1], parts.mean(axis=0), rtol=1e-3, atol=1e-6)
     assert found["ink"].max() > 0 and not np.array_equal(found["ink"], found["sensitivity"])
@@ -77,7 +78,7 @@ def test_quick_run_and_table_again(tmp_path, rng, capsys):
     np.savez(path, **arrays, **{f"y_{split}": np.arange(40) % 10 for split in ("train", "test")})
     assert script.main(["--quick", "--images", "4", "--data", str(path), "--out", str(tmp_path)]) == 0
     text = (tmp_path / "figure6.md").read_text()
-    assert all(name in text for name in script.READINGS.values()) and "4 images, 1000 paths" in text
+    assert all(name in text for name in figure6.READINGS.values()) and "4 images, 1000 paths" in text
     for name in ("figure6.png", "figure7.png"):
         assert matplotlib.image.imread(tmp_path / name)[..., :3].std() > 0.05
         (tmp_path / name).unlink()

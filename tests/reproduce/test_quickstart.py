@@ -1,6 +1,5 @@
 """The README's first command, cut short."""
 
-import importlib.util
 import json
 import os
 import subprocess
@@ -8,6 +7,8 @@ import sys
 
 import keras
 import pytest
+import quickstart as script
+from lab.data import digits
 from reference.paths import REPRODUCE
 
 SCRIPT = REPRODUCE / "quickstart.py"
@@ -15,22 +16,15 @@ SCRIPT = REPRODUCE / "quickstart.py"
 pytestmark = pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="once is enough")
 
 
-def quickstart(*arguments, cwd):
+def run(*arguments, cwd):
     command = [sys.executable, str(SCRIPT), *arguments]
     return subprocess.run(
         command, cwd=cwd, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(SCRIPT.parent.parent)}
     )
 
 
-def loaded():
-    spec = importlib.util.spec_from_file_location("quickstart", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 def test_it_trains_all_six_and_draws_them_and_the_same_seed_gives_the_same_table(tmp_path):
-    done = quickstart("--out", "out", "--epochs", "1", "--seed", "3", cwd=tmp_path)
+    done = run("--out", "out", "--epochs", "1", "--seed", "3", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     record = json.loads((tmp_path / "out" / "table.json").read_text())
     rows = {(row["network"], row["activation"]): row for row in record["rows"]}
@@ -43,8 +37,7 @@ def test_it_trains_all_six_and_draws_them_and_the_same_seed_gives_the_same_table
     assert pictures == sorted([f"{'_'.join(row)}/epoch_0001.png" for row in rows] + ["relevance.png"])
 
     # two rows again, in another process and another order
-    script = loaded()
-    *data, examples = script.digits(seed=3)
+    *data, examples = digits(seed=3)
     for network, activation in (("convnet", "sa"), ("mlp", "shaplu")):
         row, _ = script.train(network, activation, data, examples, tmp_path / "again", epochs=1, seed=3)
         assert row["accuracy"] == rows[network, activation]["accuracy"]
@@ -53,12 +46,12 @@ def test_it_trains_all_six_and_draws_them_and_the_same_seed_gives_the_same_table
 @pytest.mark.parametrize("arguments", [("--epochs", "0"), ("--seed", "-1")])
 def test_a_bad_option_is_one_clear_line(arguments, capsys):
     with pytest.raises(SystemExit):
-        loaded().main(arguments)
-    assert f"{arguments[0]} must be" in capsys.readouterr().err
+        script.main(arguments)
+    assert f"{arguments[0]}: must be at least" in capsys.readouterr().err
 
 
 def test_a_directory_that_cannot_be_made_is_one_clear_line(tmp_path):
     (tmp_path / "file").write_text("")
-    done = quickstart("--out", "file/out", cwd=tmp_path)
+    done = run("--out", "file/out", cwd=tmp_path)
     assert done.returncode == 2
     assert "--out file/out cannot be made" in done.stderr and "Traceback" not in done.stderr

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import table1_example as script
+from lab.analysis import table1
 
 
 @pytest.mark.parametrize(
@@ -17,11 +18,11 @@ import table1_example as script
     ],
 )
 def test_rows_are_the_papers(order, sums, outputs, gains):
-    assert script.contributions(order) == (sums, outputs, gains)
+    assert table1.contributions(order) == (sums, outputs, gains)
 
 
 def test_enumeration_gives_the_papers_averages():
-    np.testing.assert_allclose(script.approximations()["exact"], [float(value) for value in script.PAPER], atol=1e-6)
+    np.testing.assert_allclose(table1.approximations()["exact"], [float(value) for value in table1.PAPER], atol=1e-6)
 
 
 def test_written_table(tmp_path, capsys):

@@ -3,17 +3,13 @@
 import functools
 import json
 
-import experiment
-import grid
 import keras
 import numpy as np
 import pytest
 import table2_cifar10_mlp as script
-from input_dropout import InputDropoutDense
-from keras import ops
-from neurons import KINDS, neurons
-
-import keras_shapley as ks
+from lab import experiment, rows
+from lab.analysis import table2
+from lab.networks import cifar10_mlp
 
 main = functools.partial(experiment.main, script.TABLE2, script.__doc__, script.EXAMPLES)
 torch_only = pytest.mark.skipif(keras.backend.backend() != "torch", reason="once, where nothing is compiled")
@@ -38,7 +34,7 @@ def row(activation, optimizer, rate, seed, accuracy, epochs=8, data="somewhere")
 
 
 def test_network_is_the_papers():
-    model = script.mlp(neurons("sa", "Dense"))
+    model = cifar10_mlp("sa")
     assert [layer.units for layer in model.layers if hasattr(layer, "units")] == [1024, 512, 512, 10]
     assert [layer.rate for layer in model.layers if isinstance(layer, keras.layers.Dropout)] == [0.2] * 3
     assert model.count_params() == 3072 * 1024 + 1024 + 1024 * 512 + 512 + 512 * 512 + 512 + 512 * 10 + 10
@@ -47,37 +43,11 @@ def test_network_is_the_papers():
     assert {type(each).__name__ for each in initializers} == {"GlorotUniform"}
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_every_kind_makes_the_layer_of_its_name(kind):
-    layer = neurons(kind, "Dense")(3)
-    types = {"sa": ks.SADense, "shaplu": ks.ShapLUDense}
-    if kind.endswith("dropout"):
-        types["relu"] = InputDropoutDense
-    assert type(layer) is types.get(kind.partition("_")[0], keras.layers.Dense)
-    if isinstance(layer, ks.SADense):
-        assert (layer.second_moment == "pooled") == ("pooled" in kind)
-        assert layer.moment_gradient == ("no_moment_gradient" not in kind)
-    elif not isinstance(layer, ks.ShapLUDense):
-        name, _, slope = kind.partition("_0.")
-        found = getattr(layer.activation, "func", layer.activation).__name__
-        assert found == {"relu_he": "relu"}.get(
-            name, name.removesuffix("_permutation_dropout").removesuffix("_dropout")
-        )
-        assert not slope or ops.convert_to_numpy(layer.activation(-1.0)) == pytest.approx(-float(f"0.{slope}"))
-
-
-def test_the_options_of_a_kind_go_before_those_of_the_call():
-    model = script.mlp(neurons("relu_he", "Dense"))
-    layer = model.get_layer("hidden1")
-    assert type(layer.kernel_initializer).__name__ == "HeNormal"
-    assert type(layer.bias_initializer).__name__ == "Zeros"
-
-
 @torch_only
 def test_a_run_is_recorded_repeated_by_nothing_and_the_same_again(data, tmp_path, capsys):
     command = ["--data", str(data), "--epochs", "2", "--activations", "relu", "sa", "--only", "*/SGD_0.1/seed0"]
     assert main([*command, "--out", str(tmp_path / "a")]) == 0
-    found = grid.rows(tmp_path / "a" / "table2.jsonl")
+    found = rows.read(tmp_path / "a" / "table2.jsonl")
     assert [row["run"]["activation"] for row in found] == ["relu", "sa"]
     assert all(len(row["result"]["val_accuracy"]) == 2 for row in found)
     assert "data.npz, sha256 of x_train" in found[0]["data"]
@@ -93,7 +63,7 @@ def test_a_run_is_recorded_repeated_by_nothing_and_the_same_again(data, tmp_path
     assert (tmp_path / "a" / "table2.md").read_text() == table
 
     main([*command, "--out", str(tmp_path / "b")])
-    again = grid.rows(tmp_path / "b" / "table2.jsonl")
+    again = rows.read(tmp_path / "b" / "table2.jsonl")
     assert [row["result"] for row in again] == [row["result"] for row in found]
 
 
@@ -101,7 +71,7 @@ def test_table_compares_runs_of_the_same_setting_and_seed_alone():
     found = [row("relu", "SGD", 0.1, seed, 0.4 + 0.1 * seed) for seed in range(3)]
     found += [row("sa", "SGD", 0.1, seed, 0.45 + 0.1 * seed + 0.001 * seed) for seed in range(3)]
     found += [row("sa", "Adam", 0.001, 0, 0.9), row("sa", "SGD", 0.1, 0, 0.99, epochs=3)]
-    text = script.table(found)
+    text = table2.table(found)
     eight = text.partition("## 8 epochs, all images, torch")[2]
     assert "| SGD 0.1 | 0.5736 ± 0.0053 | 0.5586 ± 0.0087 | 0.5000 ± 0.1000 (3) | 0.5510 ± 0.1010 (3) |" in eight
     half = 4.302653 * 0.001 / np.sqrt(3)
@@ -118,15 +88,15 @@ def test_epochs_are_counted_until_relus_final_accuracy():
     found = [row("relu", "SGD", 0.1, seed, 0.5) for seed in range(4)]
     for seed, curve in enumerate([[0.5, 0.4, 0.6], [0.4, 0.49, 0.5], [0.4, 0.45, 0.49]]):
         found.append({**row("sa", "SGD", 0.1, seed, 0), "result": {"val_accuracy": curve}})
-    assert script.epochs_to_reach(found, "sa") == [(1, 2), (3, 2), (np.inf, 2)]
-    assert script.epochs_to_reach(found, "gelu") == []
-    assert "| sa | 3 | 2 | 3 | 1 |" in script.table(found)
+    assert table2.epochs_to_reach(found, "sa") == [(1, 2), (3, 2), (np.inf, 2)]
+    assert table2.epochs_to_reach(found, "gelu") == []
+    assert "| sa | 3 | 2 | 3 | 1 |" in table2.table(found)
 
 
 @torch_only
 def test_quick_run(data, tmp_path, capsys):
     assert main(["--quick", "--data", str(data), "--out", str(tmp_path), "--activations", "relu", "sa"]) == 0
-    found = grid.rows(tmp_path / "table2.jsonl")
+    found = rows.read(tmp_path / "table2.jsonl")
     assert {(row["run"]["limit"], row["run"]["epochs"], row["run"]["seed"]) for row in found} == {(1280, 1, 0)}
     assert [row["run"]["learning_rate"] for row in found] == [0.002, 0.002, 0.001, 0.001]
     assert (tmp_path / "figure4.png").exists()
@@ -138,16 +108,6 @@ def test_a_directory_without_runs_has_no_table(tmp_path, capsys):
         main(["--table", "--out", str(tmp_path / "typo")])
     assert error.value.code == 2 and "table2.jsonl holds no finished run" in capsys.readouterr().err
     assert not (tmp_path / "typo").exists()
-
-
-@pytest.mark.parametrize("kind", ["gelu", "sa", "shaplu_full", "relu_permutation_dropout"])
-def test_arms_start_from_the_same_weights(kind, numpy):
-    models = []
-    for name in ("relu", kind):
-        keras.utils.set_random_seed(3)
-        models.append(script.mlp(neurons(name, "Dense")))
-    for weights, others in zip(*([numpy(v) for v in model.trainable_variables] for model in models), strict=True):
-        np.testing.assert_array_equal(weights, others)
 
 
 @pytest.mark.parametrize(

@@ -8,28 +8,28 @@ from reference.networks import exact, network
 from scipy import stats
 
 import keras_shapley as ks
-from keras_shapley.shapley import fast as multilinear
+from keras_shapley.shapley import masks, moments
 
 METHODS = ("moments", "masks")
 
 
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("baseline", [0.0, np.linspace(-1, 1, 10)])
-def test_an_additive_function_deals_to_each_what_it_adds(method, baseline, rng):
+def test_values_of_an_additive_function_are_its_addends(method, baseline, rng):
     model = keras.Sequential([keras.Input((10,)), layers.Dense(4, bias_initializer="normal")])
     x = rng.normal(size=(3, 10))
-    found = ks.fast_shapley_values(model, x, 2, method=method, baseline=baseline, n=2)
+    result = ks.fast_shapley_values(model, x, 2, method=method, baseline=baseline, n=2)
     kernel = ops.convert_to_numpy(model.layers[0].kernel)
-    np.testing.assert_allclose(found.values, (x - baseline) * kernel[:, 2], atol=1e-5)
-    np.testing.assert_allclose(found.residual, 0, atol=1e-5)
-    assert found.values.dtype == "float64" and list(found.target) == [2, 2, 2]
+    np.testing.assert_allclose(result.values, (x - baseline) * kernel[:, 2], atol=1e-5)
+    np.testing.assert_allclose(result.residual, 0, atol=1e-5)
+    assert result.values.dtype == "float64" and list(result.target) == [2, 2, 2]
 
 
-def test_of_a_relu_neuron_moments_are_the_integral_of_its_derivative(rng):
+def test_moments_of_a_relu_neuron_give_the_integral_of_its_derivative(rng):
     """dE/dp_k, with mean b + t u and variance t (1 - t) q, over t: by loops over 4 nodes."""
     model = keras.Sequential([keras.Input((10,)), layers.Dense(1, "relu", bias_initializer="normal")])
     x = rng.normal(size=(2, 10))
-    found = ks.fast_shapley_values(model, x, 0, n=4)
+    result = ks.fast_shapley_values(model, x, 0, n=4)
     w, b = (ops.convert_to_numpy(weight).astype("float64") for weight in model.get_weights())
     expected = np.zeros((2, 10))
     nodes, weights = np.polynomial.legendre.leggauss(4)
@@ -39,9 +39,9 @@ def test_of_a_relu_neuron_moments_are_the_integral_of_its_derivative(rng):
             s = np.sqrt(t * (1 - t) * np.sum(a**2))
             z = (b[0] + t * a.sum()) / s
             row += weight * (a * stats.norm.cdf(z) + (1 - 2 * t) * a**2 * stats.norm.pdf(z) / (2 * s))
-    np.testing.assert_allclose(found.values, expected, atol=1e-5)
-    np.testing.assert_allclose(found.total, ops.convert_to_numpy(model(x))[:, 0] - max(b[0], 0), atol=1e-6)
-    assert found.stderr is None
+    np.testing.assert_allclose(result.values, expected, atol=1e-5)
+    np.testing.assert_allclose(result.total, ops.convert_to_numpy(model(x))[:, 0] - max(b[0], 0), atol=1e-6)
+    assert result.stderr is None
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -52,35 +52,35 @@ def test_shaplu_is_explained_as_the_relu_that_it_computes(method, gradient, rng)
     model = keras.Sequential([keras.Input((10,)), *hidden, layers.Dense(3, "softmax")])
     plain, _ = ks.to_relu(model)
     x = rng.normal(size=(3, 10)).astype("float32")
-    found, expected = (ks.fast_shapley_values(each, x, method=method).values for each in (model, plain))
-    np.testing.assert_allclose(found, expected, atol=1e-6)
+    result, expected = (ks.fast_shapley_values(each, x, method=method).values for each in (model, plain))
+    np.testing.assert_allclose(result, expected, atol=1e-6)
 
 
 @pytest.mark.parametrize("activation", ["relu", "gelu", "tanh"])
 def test_both_methods_are_near_the_exact_values(activation, rng):
     model, x = network(rng, activation), rng.normal(size=(3, 10))
-    moments, masks = (ks.fast_shapley_values(model, x, method=m, n=n) for m, n in (("moments", 8), ("masks", 2000)))
-    expected = exact(model, x, moments.target)
-    # masks see a kink near the two ends of a player's way alone
-    for found, tolerance in ((moments, 0.2), (masks, 0.35)):
-        error = np.linalg.norm(found.values - expected, axis=1) / np.linalg.norm(expected, axis=1)
+    # masks see a kink only near the two ends of a player's way
+    for method, n, tolerance in (("moments", 8, 0.2), ("masks", 2000, 0.35)):
+        result = ks.fast_shapley_values(model, x, method=method, n=n)
+        expected = exact(model, x, result.target)
+        error = np.linalg.norm(result.values - expected, axis=1) / np.linalg.norm(expected, axis=1)
         assert np.mean(error) < tolerance
-        assert np.corrcoef(found.values.ravel(), expected.ravel())[0, 1] > 0.9
+        assert np.corrcoef(result.values.ravel(), expected.ravel())[0, 1] > 0.9
 
 
-def test_shapley_layers_have_both(rng):
+def test_both_methods_explain_shapley_layers(rng):
     keras.utils.set_random_seed(1)
     model = keras.Sequential(
         [keras.Input((10,)), ks.SADense(12), ks.ShapLUDense(8, gradient="full"), layers.Dense(3, "softmax")]
     )
     x = rng.normal(size=(4, 10))
     for method in METHODS:
-        found = ks.fast_shapley_values(model, x, method=method, n={"moments": 8, "masks": 1000}[method])
-        assert np.corrcoef(found.values.ravel(), exact(model, x, found.target).ravel())[0, 1] > 0.9
+        result = ks.fast_shapley_values(model, x, method=method, n={"moments": 8, "masks": 1000}[method])
+        assert np.corrcoef(result.values.ravel(), exact(model, x, result.target).ravel())[0, 1] > 0.9
 
 
 def test_a_network_of_images(rng):
-    """All that a small classifier is made of, some pixels at the baseline, players enumerated as groups."""
+    """A small classifier with every common layer, and with some pixels at the baseline."""
     inputs = keras.Input((6, 6, 1))
     y = layers.BatchNormalization()(layers.Conv2D(4, 3, padding="same", bias_initializer="normal")(inputs))
     y = layers.ReLU()(y)
@@ -91,57 +91,57 @@ def test_a_network_of_images(rng):
     x[:, :, 0] = 0
     truth = ks.sampled_shapley_values(model, x, n_paths=300)
     for method, n in (("moments", 4), ("masks", 512)):
-        found = ks.fast_shapley_values(model, x, method=method, n=n)
-        expected = np.stack([of[:, k].reshape(6, 6, 1) for of, k in zip(truth.values, found.target)])
-        assert np.corrcoef(found.values.ravel(), expected.ravel())[0, 1] > 0.9
-        assert not found.values[:, :, 0].any()
+        result = ks.fast_shapley_values(model, x, method=method, n=n)
+        expected = np.stack([of[:, k].reshape(6, 6, 1) for of, k in zip(truth.values, result.target)])
+        assert np.corrcoef(result.values.ravel(), expected.ravel())[0, 1] > 0.9
+        assert not result.values[:, :, 0].any()
 
 
-def test_a_group_of_an_additive_function_has_the_sum_of_its_terms(rng):
+def test_a_group_of_an_additive_function_receives_the_sum_of_its_addends(rng):
     model = keras.Sequential([keras.Input((4, 6, 2)), layers.Flatten(), layers.Dense(3)])
     x, players = rng.normal(size=(2, 4, 6, 2)), rng.permutation(np.arange(24) % 5).reshape(4, 6)
-    found = ks.fast_shapley_values(model, x, 1, players=players, n=2)
+    result = ks.fast_shapley_values(model, x, 1, players=players, n=2)
     terms = x * ops.convert_to_numpy(model.layers[-1].kernel)[:, 1].reshape(4, 6, 2)
     expected = np.stack([terms[:, players == k].sum(axis=(1, 2)) for k in range(5)], axis=1)
-    np.testing.assert_allclose(found.values, expected, atol=1e-5)
-    np.testing.assert_allclose(found.residual, 0, atol=1e-5)
+    np.testing.assert_allclose(result.values, expected, atol=1e-5)
+    np.testing.assert_allclose(result.residual, 0, atol=1e-5)
 
 
 @pytest.mark.parametrize("affine", [False, True])
-def test_moments_of_groups_are_those_of_a_network_of_the_groups(affine, rng):
-    """Each group has one number, so that its members' weights can be summed up."""
+def test_moments_by_group_are_those_of_a_network_with_one_input_for_each_group(affine, rng):
+    """Each group has one number, so that the weights of its members can be added."""
     in_front = [layers.Rescaling(0.5, 0.1), layers.BatchNormalization(), layers.Dense(10)] if affine else []
     numbers = rng.permutation(np.arange(10) % 5)
     model = keras.Sequential([keras.Input((10,)), *in_front, *network(rng).layers])
     spread = np.eye(5)[numbers].T.astype("float32")
-    of_groups = keras.Sequential([keras.Input((5,)), layers.Dense(10, use_bias=False), *model.layers])
-    of_groups.layers[0].set_weights([spread])
+    by_group = keras.Sequential([keras.Input((5,)), layers.Dense(10, use_bias=False), *model.layers])
+    by_group.layers[0].set_weights([spread])
     x = rng.normal(size=(4, 5))
-    found = ks.fast_shapley_values(model, x[:, numbers], 0, players=numbers, n_samples=0)
-    expected = ks.fast_shapley_values(of_groups, x, 0, players=np.arange(5), n_samples=0)
-    np.testing.assert_allclose(found.values, expected.values, atol=1e-5)
+    result = ks.fast_shapley_values(model, x[:, numbers], 0, players=numbers, n_samples=0)
+    expected = ks.fast_shapley_values(by_group, x, 0, players=np.arange(5), n_samples=0)
+    np.testing.assert_allclose(result.values, expected.values, atol=1e-5)
     if not affine:
         first, kernel = model.layers[0], ops.convert_to_numpy(model.layers[0].kernel)
         merged = keras.Sequential([keras.Input((5,)), layers.Dense(12, "relu"), *model.layers[1:]])
         merged.layers[0].set_weights([spread @ kernel, ops.convert_to_numpy(first.bias)])
         expected = ks.fast_shapley_values(merged, x, 0, n_samples=0)
-        np.testing.assert_allclose(found.values, expected.values, atol=1e-5)
+        np.testing.assert_allclose(result.values, expected.values, atol=1e-5)
 
 
 @pytest.mark.parametrize("prefix", ["SA", "ShapLU"])
-def test_moments_of_groups_stop_being_exact_at_a_shapley_gate(prefix, rng):
-    """Nearly what ReLU has with the same weights, whose gate is open or closed; exactly for ShapLU."""
+def test_moments_by_group_stop_being_exact_at_a_shapley_gate(prefix, rng):
+    """The values are near those of ReLU with the same weights; equal for ShapLU."""
     dense, numbers = getattr(ks, f"{prefix}Dense"), np.arange(10) // 2
     hidden = [dense(n, bias_initializer="normal") for n in (12, 8)]
     model = keras.Sequential([keras.Input((10,)), *hidden, layers.Dense(3, "softmax")])
     x = rng.normal(size=(6, 10)).astype("float32")
-    found = ks.fast_shapley_values(model, x, 0, players=numbers, n_samples=0).values
+    result = ks.fast_shapley_values(model, x, 0, players=numbers, n_samples=0).values
     if prefix == "ShapLU":
         plain, _ = ks.to_relu(model)
         expected = ks.fast_shapley_values(plain, x, 0, players=numbers, n_samples=0).values
-        np.testing.assert_allclose(found, expected, atol=1e-6)
+        np.testing.assert_allclose(result, expected, atol=1e-6)
     truth = exact(model, x, np.zeros(6, int), players=numbers)
-    assert ks.metrics.relative_rmse(found, truth).mean() < 0.25
+    assert ks.metrics.relative_rmse(result, truth).mean() < 0.25
 
 
 def test_moments_of_patches_are_near_their_exact_values(rng):
@@ -149,9 +149,9 @@ def test_moments_of_patches_are_near_their_exact_values(rng):
     model = keras.Sequential([keras.Input((9, 9, 1)), hidden, layers.Flatten(), layers.Dense(3, "softmax")])
     x, rows = rng.normal(size=(8, 9, 9, 1)), np.arange(9) // 3
     players = rows[:, None] * 3 + rows
-    found = ks.fast_shapley_values(model, x, players=players)
-    expected = exact(model, x, found.target, players=players)
-    assert ks.metrics.relative_rmse(found.values, expected).mean() < 0.1
+    result = ks.fast_shapley_values(model, x, players=players)
+    expected = exact(model, x, result.target, players=players)
+    assert ks.metrics.relative_rmse(result.values, expected).mean() < 0.1
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -169,50 +169,51 @@ def test_an_image_has_the_same_values_alone_and_among_many(method, rng):
 def test_normalized_values_are_efficient_and_leave_null_players_alone(method, rng):
     model, x = network(rng), rng.normal(size=(3, 10))
     x[:, 4] = 0
-    plain, found = (ks.fast_shapley_values(model, x, method=method, n=4, normalize=n) for n in (False, True))
+    plain, result = (ks.fast_shapley_values(model, x, method=method, n=4, normalize=n) for n in (False, True))
     outputs, (without,) = (ops.convert_to_numpy(model(part)) for part in (x, np.zeros((1, 10))))
     target = outputs.argmax(axis=1)
-    np.testing.assert_array_equal(found.target, target)
+    np.testing.assert_array_equal(result.target, target)
     total = (outputs - without)[np.arange(3), target]
-    np.testing.assert_allclose(found.values.sum(axis=1), total, atol=1e-5)
-    np.testing.assert_allclose(found.total, total, atol=1e-5)
+    np.testing.assert_allclose(result.values.sum(axis=1), total, atol=1e-5)
+    np.testing.assert_allclose(result.total, total, atol=1e-5)
     np.testing.assert_allclose(plain.residual, total - plain.values.sum(axis=1), atol=1e-5)
     assert np.abs(plain.residual).max() > 1e-4
-    assert not found.values[:, 4].any()
+    assert not result.values[:, 4].any()
 
 
-def test_nothing_to_share_out_in_proportion_to_is_shared_equally(rng):
-    """An image whose gradients are zero at every mask, though its output is not that of the baseline."""
+def test_a_residual_without_values_is_distributed_equally(rng):
+    """An image whose gradients are zero at every mask, although its output differs from that of the baseline."""
     model = keras.Sequential([keras.Input((2,)), layers.Lambda(lambda x: ops.stop_gradient(x)), layers.Dense(1)])
-    found = ks.fast_shapley_values(model, [[1.0, 3.0]], method="masks", normalize=True)
-    np.testing.assert_allclose(found.values, np.full((1, 2), found.total[0] / 2), rtol=1e-6)
+    result = ks.fast_shapley_values(model, [[1.0, 3.0]], method="masks", normalize=True)
+    np.testing.assert_allclose(result.values, np.full((1, 2), result.total[0] / 2), rtol=1e-6)
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_targets_may_differ_from_image_to_image(method, rng):
     model, x = network(rng), rng.normal(size=(3, 10))
     each = [ks.fast_shapley_values(model, x, k, method=method, n=4).values for k in range(3)]
-    found = ks.fast_shapley_values(model, x, np.array([2, 0, 1]), method=method, n=4)
-    np.testing.assert_allclose(found.values, [each[2][0], each[0][1], each[1][2]], atol=1e-6)
+    result = ks.fast_shapley_values(model, x, np.array([2, 0, 1]), method=method, n=4)
+    np.testing.assert_allclose(result.values, [each[2][0], each[0][1], each[1][2]], atol=1e-6)
 
 
 def test_present_weights_count(rng):
     model, x = network(rng), rng.normal(size=(2, 10))
     before = model.get_weights()
     first = ks.fast_shapley_values(model, x, 0).values
-    np.testing.assert_array_equal(np.concatenate([w.ravel() for w in before]), flat(model))
+    np.testing.assert_array_equal(np.concatenate([w.ravel() for w in before]), flat_weights(model))
     model.set_weights([-weight for weight in before])
     assert np.abs(ks.fast_shapley_values(model, x, 0).values - first).max() > 1e-3
 
 
-def flat(model):
+def flat_weights(model):
     return np.concatenate([weight.ravel() for weight in model.get_weights()])
 
 
 def batches_of(monkeypatch, method):
     """A list that gets the number of images of each batch that the method explains."""
-    cls = {"moments": multilinear.MomentPropagation, "masks": multilinear.Masks}[method]
-    sizes, call = [], cls.__call__
+    cls = {"moments": moments.MomentPropagation, "masks": masks.Masks}[method]
+    sizes = []
+    call = cls.__call__
 
     def counted(self, x, *others):
         sizes.append(len(x))
@@ -222,27 +223,27 @@ def batches_of(monkeypatch, method):
     return sizes
 
 
-# masks: 16 of an image at once, of 10 elements; a batch that is not whole is filled up
+# masks: 16 of an image at once, of 10 elements; the last batch is filled up
 @pytest.mark.parametrize(
-    "method, limit, least, sizes",
+    "method, module, limit, value, sizes",
     [
-        ("moments", "_VALUES", 1, [1] * 5),
-        ("moments", "_VALUES", 5000, [2, 2, 2]),
-        ("masks", "_MASKED", 1, [1] * 5),
-        ("masks", "_MASKED", 4 * 16 - 1, [3, 3]),
-        ("masks", "_ELEMENTS", 3 * 16 * 10 - 1, [2, 2, 2]),
+        ("moments", moments, "_MAX_VALUES", 1, [1] * 5),
+        ("moments", moments, "_MAX_VALUES", 5000, [2, 2, 2]),
+        ("masks", masks, "_MAX_INPUTS", 1, [1] * 5),
+        ("masks", masks, "_MAX_INPUTS", 4 * 16 - 1, [3, 3]),
+        ("masks", masks, "_MAX_ELEMENTS", 3 * 16 * 10 - 1, [2, 2, 2]),
     ],
 )
-def test_how_many_images_the_network_sees_at_once_changes_nothing(method, limit, least, sizes, rng, monkeypatch):
+def test_the_number_of_images_at_once_changes_nothing(method, module, limit, value, sizes, rng, monkeypatch):
     model, x = network(rng), rng.normal(size=(5, 10)).astype("float32")
     expected = ks.fast_shapley_values(model, x, method=method)
-    monkeypatch.setattr(multilinear, limit, least)
+    monkeypatch.setattr(module, limit, value)
     explained = batches_of(monkeypatch, method)
-    found = ks.fast_shapley_values(model, x, method=method)
+    result = ks.fast_shapley_values(model, x, method=method)
     assert explained == sizes
-    np.testing.assert_allclose(found.values, expected.values, atol=1e-6)
+    np.testing.assert_allclose(result.values, expected.values, atol=1e-6)
     if method == "masks":
-        np.testing.assert_allclose(found.stderr, expected.stderr, atol=1e-6)
+        np.testing.assert_allclose(result.stderr, expected.stderr, atol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -253,17 +254,17 @@ def test_how_many_images_the_network_sees_at_once_changes_nothing(method, limit,
         (layers.Dense(40, "relu"), {"n_samples": 0}, 2 * (10 + 4 + 40 + 2)),
         (ks.SADense(40), {"n_samples": 3}, 2 * (10 + 4 + 24 * 40 + 2) + 2 * 3 * 40),
         (layers.Dense(40, "softmax"), {"n_samples": 0}, 2 * (10 + 4 + 128 * 40 + 2)),
-        # nobody and five groups
+        # no player, and five groups alone
         (layers.Dense(40), {"n_samples": 2, "players": np.repeat(range(5), 2)}, 2 * (10 + 4 + 40 + 2) + 6 * 40),
     ],
     ids=["the input", "a layer", "no samples", "quadrature", "softmax", "groups"],
 )
-def test_images_come_in_batches_by_the_values_that_they_take(hidden, options, values, rng, monkeypatch):
+def test_images_come_in_batches_by_the_number_of_their_values(hidden, options, values, rng, monkeypatch):
     model = keras.Sequential([keras.Input((10,)), layers.Dense(4, "relu"), hidden, layers.Dense(2)])
-    monkeypatch.setattr(multilinear, "_VALUES", 4 * values - 1)
+    monkeypatch.setattr(moments, "_MAX_VALUES", 4 * values - 1)
     explained = batches_of(monkeypatch, "moments")
     ks.fast_shapley_values(model, rng.normal(size=(7, 10)), n=2, **options)
-    # of one size, so that one is compiled
+    # batches have one size, so that one function is compiled
     assert explained == [3, 3, 3]
 
 

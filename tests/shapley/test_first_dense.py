@@ -1,4 +1,4 @@
-"""Models that begin with a Dense layer, one player at a time: the same values as from the whole model."""
+"""Models that begin with a Dense layer: adding players one by one gives the values of the whole model."""
 
 import tracemalloc
 
@@ -47,11 +47,11 @@ def test_values_are_those_of_the_whole_model(name, players, rng):
     background = rng.normal(size=(2, 2, 3, 2)).astype("float32")
     for baseline in (0.0, background):
         options = {"players": players, "n_paths": 6, "baseline": baseline, "batch_size": 16}
-        found = ks.sampled_shapley_values(model, x, **options)
+        result = ks.sampled_shapley_values(model, x, **options)
         whole = ks.sampled_shapley_values(lambda batch: model(batch, training=False), x, **options)
-        np.testing.assert_allclose(found.values, whole.values, atol=2e-6)
-        np.testing.assert_allclose(found.stderr, whole.stderr, atol=2e-6)
-        assert found.n_evaluations == whole.n_evaluations
+        np.testing.assert_allclose(result.values, whole.values, atol=2e-6)
+        np.testing.assert_allclose(result.stderr, whole.stderr, atol=2e-6)
+        assert result.n_evaluations == whole.n_evaluations
 
 
 @pytest.mark.parametrize(
@@ -62,14 +62,14 @@ def test_values_are_those_of_the_whole_model(name, players, rng):
         ((1, 6), [layers.Dense(4, "tanh"), layers.Flatten()]),
     ],
 )
-def test_where_inputs_are_no_rows_of_the_kernel_the_whole_model_is_evaluated(shape, front, rng):
+def test_the_whole_model_is_evaluated_where_inputs_are_no_rows_of_the_kernel(shape, front, rng):
     model = keras.Sequential([keras.Input(shape), *front, layers.Dense(3, "softmax")])
     assert first_dense(model) is None
     x = rng.normal(size=(2, *shape)).astype("float32")
-    found = ks.sampled_shapley_values(model, x, n_paths=6)
+    result = ks.sampled_shapley_values(model, x, n_paths=6)
     whole = ks.sampled_shapley_values(lambda batch: model(batch, training=False), x, n_paths=6)
-    np.testing.assert_allclose(found.values, whole.values, atol=2e-6)
-    assert np.abs(found.values).max() > 1e-3
+    np.testing.assert_allclose(result.values, whole.values, atol=2e-6)
+    assert np.abs(result.values).max() > 1e-3
 
 
 def test_memory_is_bounded_by_the_batch_where_orders_come_in_groups():
@@ -133,10 +133,10 @@ def own_model():
         own_model,
     ],
 )
-def test_others_are_evaluated_as_a_whole(model, rng):
+def test_other_models_are_evaluated_as_a_whole(model, rng):
     model = model()
     assert first_dense(model) is None
     x = rng.normal(size=(1, 4) if isinstance(model, OwnModel) else (1, *model.inputs[0].shape[1:])).astype("float32")
-    found = ks.sampled_shapley_values(model, x, n_paths=2)
+    result = ks.sampled_shapley_values(model, x, n_paths=2)
     whole = ks.sampled_shapley_values(lambda batch: model(batch, training=False), x, n_paths=2)
-    np.testing.assert_allclose(found.values, whole.values, atol=1e-5)
+    np.testing.assert_allclose(result.values, whole.values, atol=1e-5)

@@ -10,7 +10,9 @@ from scipy import stats
 
 import keras_shapley as ks
 from keras_shapley.models.tracing import trace
-from keras_shapley.shapley import moment_rules as moments
+from keras_shapley.shapley.moment_rules import moment_rule
+from keras_shapley.shapley.moments import ForwardPass, channel_axes
+from keras_shapley.shapley.normal_moments import Moments
 
 GRID = np.linspace(-9, 9, 40001)
 WEIGHTS = stats.norm.pdf(GRID) * (GRID[1] - GRID[0])
@@ -19,30 +21,26 @@ WEIGHTS = stats.norm.pdf(GRID) * (GRID[1] - GRID[0])
 def carried(model, mean, variance, samples=None):
     """Moments of a model's output, NumPy arrays."""
     graph = trace(model)
-    found = {graph.inputs[0]: tuple(ops.convert_to_tensor(part, "float32") for part in (mean, variance))}
-    sampled = {graph.inputs[0]: None if samples is None else ops.convert_to_tensor(samples, "float32")}
-    moments.check(graph.calls)
-    axes = moments.channel_axes(graph.calls)
+    (image,) = graph.inputs
+    moments = Moments(*(ops.convert_to_tensor(part, "float32") for part in (mean, variance)))
+    sampled = {} if samples is None else {image: ops.convert_to_tensor(samples, "float32")}
+    state = ForwardPass({image: moments}, sampled)
+    axes = channel_axes(graph.calls)
     for call in graph.calls:
-        beside = None if samples is None else [sampled[value] for value in call.inputs]
-        inputs = [found[value] for value in call.inputs]
-        # the first has independent addends
-        axis = None if call is graph.calls[0] else axes[call]
-        outputs, beside = moments.carry(call, inputs, beside, axis)
-        found.update(zip(call.outputs, outputs))
-        sampled.update(zip(call.outputs, beside or []))
-    return [ops.convert_to_numpy(part).astype("float64") for part in found[graph.outputs[0]]]
+        # the addends of the first call are independent
+        state.carry(call, moment_rule(call), None if call is graph.calls[0] else axes[call])
+    return [ops.convert_to_numpy(part).astype("float64") for part in state.moments[graph.outputs[0]]]
 
 
 def coalitions(x, p):
-    """All inputs of which some elements are zero, and their probabilities."""
+    """The inputs of all coalitions, with absent elements at zero, and their probabilities."""
     present = np.array(list(itertools.product((False, True), repeat=x.size)))
     probability = np.where(present, p.ravel(), 1 - p.ravel()).prod(axis=1)
     return (present * x.ravel()).reshape(-1, *x.shape), probability
 
 
-def of_coalitions(model, x, p):
-    """Mean and variance of a model's output over coalitions in which input k is present with probability p_k."""
+def moments_over_coalitions(model, x, p):
+    """Mean and variance of a model's output if input k is present with probability p_k."""
     inputs, probability = coalitions(x, p)
     outputs = ops.convert_to_numpy(model(inputs.astype("float32"))).astype("float64")
     mean = np.tensordot(probability, outputs, axes=1)
@@ -101,14 +99,14 @@ def test_an_activation_has_the_moments_of_its_integral(layer):
     ],
     ids=lambda part: getattr(part, "name", str(part)),
 )
-def test_some_calls_take_many_values_of_each_element(layer, expected):
-    """Memory follows them: images of a network with SA come in smaller batches."""
+def test_some_calls_compute_many_values_of_each_element(layer, expected):
+    """Memory is in proportion to them: images of a network with SA come in smaller batches."""
     call, _ = trace(keras.Sequential([keras.Input((4, 3)), layer, layers.Dense(2)])).calls
-    assert moments.evaluations(call) == expected
+    assert moment_rule(call).n_values(call) == expected
 
 
 def test_relu_far_from_its_kink_keeps_its_digits():
-    """Of large means with small variances a difference of squares would leave noise."""
+    """With large means and small variances a difference of squares would leave noise."""
     model = keras.Sequential([keras.Input((1,)), layers.ReLU()])
     mean, variance = carried(model, [[300.0], [-300.0]], [[1e-3], [1e-3]])
     np.testing.assert_allclose(mean[:, 0], [300, 0], rtol=1e-6)
@@ -125,7 +123,7 @@ def test_relu_far_from_its_kink_keeps_its_digits():
     ],
     ids=lambda layer: layer.name,
 )
-def test_of_vectors_the_first_layer_has_exact_moments(layer, rng):
+def test_moments_behind_the_first_layer_of_vectors_are_exact(layer, rng):
     model = keras.Sequential([keras.Input((6,)), layer])
     check_exact(model, rng)
 
@@ -149,7 +147,7 @@ def test_of_vectors_the_first_layer_has_exact_moments(layer, rng):
     ],
     ids=lambda layer: layer.name,
 )
-def test_of_images_the_first_layer_has_exact_moments(layer, rng):
+def test_moments_behind_the_first_layer_of_images_are_exact(layer, rng):
     check_exact(keras.Sequential([keras.Input((3, 2, 2)), layer]), rng)
 
 
@@ -157,7 +155,7 @@ def check_exact(model, rng):
     shape = model.input_shape[1:]
     x, p = rng.normal(size=shape), rng.uniform(size=shape)
     mean, variance = carried(model, (p * x)[None], (p * (1 - p) * x**2)[None])
-    expected = of_coalitions(model, x, p)
+    expected = moments_over_coalitions(model, x, p)
     np.testing.assert_allclose(mean[0], expected[0], atol=1e-5)
     np.testing.assert_allclose(variance[0], expected[1], atol=1e-5)
 
@@ -181,7 +179,7 @@ def test_independent_tensors_combine_exactly(combined, rng):
 
 
 @pytest.mark.parametrize("shape, layer", [((2, 2), layers.MaxPooling1D(2)), ((2, 3), layers.GlobalMaxPooling1D())])
-def test_the_larger_of_two_is_clark_s(shape, layer, rng):
+def test_the_maximum_of_two_has_the_moments_of_its_integral(shape, layer, rng):
     m, v = rng.normal(size=shape), rng.uniform(0.1, 2, size=shape)
     mean, variance = carried(keras.Sequential([keras.Input(shape), layer]), m[None], v[None])
     x = np.linspace(-15, 15, 40001)[:, None]
@@ -197,7 +195,7 @@ def test_the_larger_of_two_is_clark_s(shape, layer, rng):
     "layer", [layers.MaxPooling2D(2, padding="same"), layers.GlobalMaxPooling2D(), layers.MaxPooling2D(3, strides=1)]
 )
 def test_max_pooling_is_near_the_mean_over_draws(layer, rng):
-    """Below zero, so that what padding adds must not win."""
+    """The inputs are negative, so that a padding of zeros would be the maximum."""
     shape = (5, 5, 2)
     model = keras.Sequential([keras.Input(shape), layer])
     m, v = rng.normal(size=shape) - 4, rng.uniform(0.1, 1, size=shape)
@@ -241,7 +239,7 @@ def test_a_shapley_activation_is_integrated_with_its_mean_second_moment(second_m
 
 
 def test_samples_correct_the_variance_of_dependent_addends(rng):
-    """Two layers without a bend are one: its variance is known, and that of independent neurons is another."""
+    """Two linear layers are one, whose variance is known; independent neurons would have another."""
     model = keras.Sequential([keras.Input((6,)), layers.Dense(20), layers.Dense(4)])
     x, p = rng.normal(size=(1, 6)), np.full((1, 6), 0.4)
     kernel = np.linalg.multi_dot([ops.convert_to_numpy(layer.kernel).astype("float64") for layer in model.layers])
@@ -270,7 +268,7 @@ def test_the_correction_of_a_channel_is_one_factor(rng):
 def test_the_correction_is_by_channel_wherever_the_channels_are(rng):
     x, p = rng.uniform(size=(1, 6, 4, 3)), 0.4
     samples = (rng.uniform(size=(30, 6, 4, 3)) < p) * x
-    found = []
+    moments = []
     for axis, data_format in ((-1, "channels_last"), (1, "channels_first")):
         parts = [np.moveaxis(part, -1, axis) for part in (p * x, p * (1 - p) * x**2, samples)]
         model = keras.Sequential(
@@ -279,30 +277,31 @@ def test_the_correction_is_by_channel_wherever_the_channels_are(rng):
                 layers.Rescaling(2.0),
                 layers.BatchNormalization(axis=axis),
                 layers.AveragePooling2D(2, data_format=data_format),
-                # does not say where its channels are
+                # a layer that does not say where its channels are
                 layers.Rescaling(0.5),
             ]
         )
-        found.append([np.moveaxis(part, axis, -1) for part in carried(model, *parts)])
-    np.testing.assert_allclose(found[1], found[0], rtol=1e-4)
+        moments.append([np.moveaxis(part, axis, -1) for part in carried(model, *parts)])
+    np.testing.assert_allclose(moments[1], moments[0], rtol=1e-4)
 
 
-def test_the_channels_stay_where_other_axes_go(rng):
+def test_the_channel_axis_is_known_behind_a_mean_over_time(rng):
     """A mean over time is the same by a layer and by an operation."""
-    image, found = keras.Input((6, 3)), []
+    image = keras.Input((6, 3))
+    values = []
     convolution = layers.Conv1D(4, 3, activation="relu", bias_initializer="normal")
     head = layers.Dense(2, "softmax")
     for mean in (layers.GlobalAveragePooling1D(), lambda x: ops.mean(x, axis=1)):
         model = keras.Model(image, head(mean(convolution(image))))
-        found.append(ks.fast_shapley_values(model, np.ones((2, 6, 3)), 0).values)
-    np.testing.assert_allclose(found[1], found[0], rtol=1e-5)
+        values.append(ks.fast_shapley_values(model, np.ones((2, 6, 3)), 0).values)
+    np.testing.assert_allclose(values[1], values[0], rtol=1e-5)
 
 
 @pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
 @pytest.mark.parametrize("images", [False, True])
 @pytest.mark.parametrize("in_front", [layers.Rescaling, layers.Normalization, layers.BatchNormalization])
 def test_moments_are_carried_at_full_precision(policy, images, in_front, rng):
-    """Layers of another policy in front of a linear one, against those of float32 with the same weights."""
+    """Layers of another dtype policy in front of a linear one, against float32 with the same weights."""
     shape, models = (6, 6, 2) if images else (10,), []
     options = {layers.Rescaling: {"scale": 0.02, "offset": -2.0}, layers.Normalization: {"mean": 100, "variance": 2500}}
     for dtype in ("float32", policy):
@@ -314,9 +313,9 @@ def test_moments_are_carried_at_full_precision(policy, images, in_front, rng):
         models[0].layers[0].set_weights([np.full(shape[-1], value) for value in (1.0, 0.0, 100.0, 2500.0)])
     models[1].set_weights(models[0].get_weights())
     x = rng.uniform(0, 200, size=(3, *shape))
-    expected, found = (ks.fast_shapley_values(model, x, 0, n_samples=0).values for model in models)
-    # what is left is in the layers behind, and is seen by what they sum up alone
-    assert ks.metrics.relative_rmse(found, expected).max() < 0.02
+    expected, values = (ks.fast_shapley_values(model, x, 0, n_samples=0).values for model in models)
+    # the error that is left is that of the layers behind
+    assert ks.metrics.relative_rmse(values, expected).max() < 0.02
 
 
 def test_a_layer_without_moments_is_named():

@@ -1,5 +1,6 @@
 """Shapley values of a neuron, against enumeration."""
 
+import functools
 import itertools
 import math
 
@@ -25,16 +26,19 @@ def test_table_1(method):
     np.testing.assert_allclose(values[0, :, 0], TABLE_1[method], atol=5e-4)
 
 
+def coalition_value(a, b, present):
+    return max(a[present].sum() + b, 0)
+
+
 def test_exact_values_are_the_mean_over_all_orders(rng):
     x, kernel, bias = rng.normal(size=(2, 5)), rng.normal(size=(5, 3)), rng.normal(size=3)
     values = ops.convert_to_numpy(ks.neuron_shapley_values(x, kernel, bias, method="exact"))
     for image, unit in itertools.product(range(2), range(3)):
-        a = x[image] * kernel[:, unit]
-        expected = by_permutations(lambda present: max(a[present].sum() + bias[unit], 0), 5)
+        expected = by_permutations(functools.partial(coalition_value, x[image] * kernel[:, unit], bias[unit]), 5)
         np.testing.assert_allclose(values[image, :, unit], expected, atol=1e-5)
 
 
-def test_each_method_sums_to_what_it_says(rng):
+def test_each_method_sums_to_its_documented_total(rng):
     x, kernel, bias = rng.normal(size=(7, 9)), rng.normal(size=(9, 4)), rng.normal(size=4)
     a = x[:, :, None] * kernel
     u, q = a.sum(axis=1), (a**2).sum(axis=1)

@@ -1,4 +1,4 @@
-"""Orders of players: permutations all, each as likely as any other, and unlike each other where that is promised."""
+"""Random orders of players: permutations, all equally likely, and unlike each other where that is promised."""
 
 import math
 
@@ -33,10 +33,10 @@ def test_groups_are_many_enough_for_a_standard_error():
 
 @pytest.mark.parametrize("kind", orders.KINDS)
 def test_every_order_is_as_likely(kind):
-    """Of four players, over 4,800 groups' orders: 24 orders, each within five standard deviations of its number."""
-    found = np.concatenate([np.concatenate(groups_of(kind, 4, 48, seed)) for seed in range(100)])
-    _, counts = np.unique(found, axis=0, return_counts=True)
-    # orders of one group are not independent: of four turns one at most is a given order
+    """The 24 orders of four players, each within five standard deviations of its expected number in 4,800."""
+    drawn = np.concatenate([np.concatenate(groups_of(kind, 4, 48, seed)) for seed in range(100)])
+    _, counts = np.unique(drawn, axis=0, return_counts=True)
+    # the orders of a group are not independent: at most one of four rotations is a given order
     assert len(counts) == 24
     assert np.abs(counts - 200).max() < 5 * math.sqrt(200)
 
@@ -55,7 +55,7 @@ def test_stratified_orders_bring_each_player_once_in_each_quarter():
 
 
 def test_orthogonal_orders_are_less_alike_than_random_ones():
-    """Rank correlation of the orders of a group, on average of its absolute value."""
+    """The mean absolute rank correlation between the orders of a group."""
 
     def likeness(group):
         places = np.argsort(group, axis=1)

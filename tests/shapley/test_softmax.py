@@ -42,17 +42,17 @@ def test_all_orders_give_the_exact_values_of_a_softmax(rng):
     values, _, paths, baseline, total = walk(a, b, pairs)
     assert paths == 60
     for image in range(3):
-        worth = partial(probability, a[image].astype("float64"), b[image].astype("float64"))
-        np.testing.assert_allclose(values[image], by_permutations(worth, 5), atol=1e-6)
-        np.testing.assert_allclose(baseline[image], worth(np.zeros(5, bool)), rtol=1e-5)
-        np.testing.assert_allclose(total[image], worth(np.ones(5, bool)) - baseline[image], atol=1e-6)
+        value = partial(probability, a[image].astype("float64"), b[image].astype("float64"))
+        np.testing.assert_allclose(values[image], by_permutations(value, 5), atol=1e-6)
+        np.testing.assert_allclose(baseline[image], value(np.zeros(5, bool)), rtol=1e-5)
+        np.testing.assert_allclose(total[image], value(np.ones(5, bool)) - baseline[image], atol=1e-6)
 
 
 def test_a_single_pair_of_paths_is_efficient(rng):
     a, b = softmax_game(rng, players=40, classes=10)
     values, stderr, _, _, total = walk(a, b, random_orders(40, 1, seed=3))
     np.testing.assert_allclose(values.sum(axis=1), total, atol=2e-6)
-    assert np.isnan(stderr).all()  # one pair says nothing of its error
+    assert np.isnan(stderr).all()  # a single pair has no standard error
 
 
 def test_standard_errors_are_those_of_pair_means(rng):
@@ -69,12 +69,12 @@ def test_blocks_of_orders_give_the_same_as_one_at_a_time(rng, monkeypatch):
     chosen = random_orders(6, 12, seed=1)
     whole = walk(a, b, chosen, softmax.sampled)
     monkeypatch.setattr("keras_shapley.shapley.softmax._block_length", lambda pairs, size: 3)
-    for one, other in zip(whole, walk(a, b, chosen, softmax.sampled)):
-        np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-6)
+    for expected, part in zip(whole, walk(a, b, chosen, softmax.sampled)):
+        np.testing.assert_allclose(part, expected, rtol=1e-3, atol=1e-6)
 
 
 def test_the_standard_error_covers_the_truth(rng):
-    """Of 400 z-scores against all orders, about 95 % are below 1.96, and none is wild."""
+    """About 95 % of 400 z-scores against all orders are below 1.96, and none is wild."""
     a, b = softmax_game(rng, batch=1, players=5)
     pairs = np.array([order for order in itertools.permutations(range(5)) if order < order[::-1]], "int32")
     truth = walk(a, b, pairs)[0]
@@ -104,8 +104,8 @@ def test_all_coalitions_give_the_exact_values(rng, monkeypatch, block):
     a, b = softmax_game(rng)
     (values,) = walk(a, b, np.zeros(1), lambda a, b, _: [softmax.enumerated(a, b)])
     for image in range(3):
-        worth = partial(probability, a[image].astype("float64"), b[image].astype("float64"))
-        np.testing.assert_allclose(values[image], by_permutations(worth, 5), atol=1e-6)
+        value = partial(probability, a[image].astype("float64"), b[image].astype("float64"))
+        np.testing.assert_allclose(values[image], by_permutations(value, 5), atol=1e-6)
 
 
 def by_quadrature(a, b):
@@ -113,7 +113,7 @@ def by_quadrature(a, b):
 
 
 def test_quadrature_is_exact_where_the_logits_hardly_move(rng):
-    """There the probability is linear in them, and a player's value its slope times what it adds."""
+    """There the probability is linear in the logits, and a player's value is the slope times what it adds to them."""
     a, b = softmax_game(rng)
     a *= 1e-2
     middle = b + a.sum(axis=1) / 2
@@ -123,16 +123,16 @@ def test_quadrature_is_exact_where_the_logits_hardly_move(rng):
     np.testing.assert_allclose(by_quadrature(a, b), np.einsum("bpc,bc->bp", a, slope), atol=2e-6)
 
 
-def test_quadrature_comes_near_many_players_values(rng):
-    """Thirty of them: within a few percent of 40,000 random orders, and so is their sum."""
+def test_quadrature_is_near_the_values_of_many_players(rng):
+    """Thirty players: the values are within a few percent of those by 40,000 orders, and so is their sum."""
     a, b = softmax_game(rng, players=30, classes=5)
     a *= 0.5
     truth, stderr, _, _, total = walk(a, b, random_orders(30, 20_000, seed=0))
-    found = by_quadrature(a, b)
-    error = np.linalg.norm(found - truth, axis=1) / np.linalg.norm(truth, axis=1)
+    result = by_quadrature(a, b)
+    error = np.linalg.norm(result - truth, axis=1) / np.linalg.norm(truth, axis=1)
     assert np.linalg.norm(stderr, axis=1).max() < 0.01 * np.linalg.norm(truth, axis=1).min()
     assert error.max() < 0.08
-    np.testing.assert_allclose(found.sum(axis=1), total, atol=0.03)
+    np.testing.assert_allclose(result.sum(axis=1), total, atol=0.03)
 
 
 def test_quadrature_stays_finite_where_logits_are_far_apart(rng):

@@ -1,86 +1,90 @@
-"""Rules of relevance propagation: how a call hands the relevance of its output on to its inputs.
+# ruff: noqa: F403
+"""Rules of relevance propagation.
 
-A rule is a function `rule(call, inputs, relevance)`: the `Call` in the graph, its input tensors, and the relevance of
-its output (a list of them where it has several outputs), all with a leading batch axis. It returns a list with the
-relevance of each input.
+A rule distributes the relevance of a call's output among the call's inputs. It is a function
+`rule(call, inputs, relevance)`, or an object that can be called so:
+
+- `call` says which layer or operation was called: `call.op` is the layer or operation, `call.name` its name in the
+  model, and `call.at_full_precision(*inputs)` runs it again.
+- `inputs` is the list of its input tensors, with a leading batch axis. Masks, indices and constants are not among them.
+- `relevance` is the relevance of its output, in the shape of the output; a list if there are several outputs.
+
+It returns a list with the relevance of each input, in the shape of the input. A rule conserves relevance if the input
+and the output have the same sum; what it does not conserve appears as a gap in `Explanation.conservation_gap`.
+
+Example:
+    This rule passes relevance through a ReLU only where the ReLU is open.
+
+    >>> def open_gates(call, inputs, relevance):
+    ...     (x,) = inputs
+    ...     return [keras.ops.where(x > 0, relevance, 0.0)]
+    >>> model = keras.Sequential([keras.Input((2,)), keras.layers.ReLU(), keras.layers.Dense(3)])
+    >>> explainer = ks.LRP(model, rules=[(keras.layers.ReLU, open_gates)])
+    >>> tuple(explainer(np.ones((5, 2))).shape)
+    (5, 2)
+
+A rule for layers with weights is shorter as a subclass of `LinearRule`.
 """
 
-from keras_shapley.lrp.rules.attention import Attention, Bilinear, SoftmaxTaylor
-from keras_shapley.lrp.rules.base import stabilize
-from keras_shapley.lrp.rules.elementwise import OneOperand, Pass
-from keras_shapley.lrp.rules.linear import (
-    AlphaBeta,
-    Epsilon,
-    Flat,
-    Gamma,
-    LinearRule,
-    Part,
-    Shapley,
-    WSquare,
-    ZBox,
-    ZPlus,
-)
-from keras_shapley.lrp.rules.moving import EachStep, Gather, Lookup, Move, Resize
-from keras_shapley.lrp.rules.normalization import CentredScale
-from keras_shapley.lrp.rules.pooling import Airport, LargerOperand, WinnerTakesAll
-from keras_shapley.lrp.rules.sums import AbsoluteSum, EqualSplit, Proportional, Sum
+import re
+
+from keras_shapley.lrp.rules import attention, base, elementwise, linear, moving, normalization, pooling, sums
+from keras_shapley.lrp.rules.attention import *
+from keras_shapley.lrp.rules.base import *
+from keras_shapley.lrp.rules.base import Rule
+from keras_shapley.lrp.rules.elementwise import *
+from keras_shapley.lrp.rules.linear import *
+from keras_shapley.lrp.rules.moving import *
+from keras_shapley.lrp.rules.normalization import *
+from keras_shapley.lrp.rules.pooling import *
+from keras_shapley.lrp.rules.sums import *
 from keras_shapley.utils.validation import one_of
 
-__all__ = [
-    "AbsoluteSum",
-    "Airport",
-    "AlphaBeta",
-    "Attention",
-    "Bilinear",
-    "CentredScale",
-    "EachStep",
-    "Epsilon",
-    "EqualSplit",
-    "Flat",
-    "Gamma",
-    "Gather",
-    "LargerOperand",
-    "LinearRule",
-    "Lookup",
-    "Move",
-    "OneOperand",
-    "Part",
-    "Pass",
-    "Proportional",
-    "Resize",
-    "Shapley",
-    "SoftmaxTaylor",
-    "Sum",
-    "WSquare",
-    "WinnerTakesAll",
-    "ZBox",
-    "ZPlus",
-    "get",
-    "stabilize",
-]
+# each module lists its own rules
+__all__ = ["get"]
+__all__ += attention.__all__
+__all__ += base.__all__
+__all__ += elementwise.__all__
+__all__ += linear.__all__
+__all__ += moving.__all__
+__all__ += normalization.__all__
+__all__ += pooling.__all__
+__all__ += sums.__all__
 
-ALIASES = {
-    "shapley": Shapley,
-    "epsilon": Epsilon,
-    "gamma": Gamma,
-    "alpha_beta": AlphaBeta,
-    "z_plus": ZPlus,
-    "w_square": WSquare,
-    "flat": Flat,
-    "pass": Pass,
-    "winner_takes_all": WinnerTakesAll,
-    "airport": Airport,
-}
+_NAMED = (
+    linear.Shapley,
+    linear.Epsilon,
+    linear.Gamma,
+    linear.AlphaBeta,
+    linear.ZPlus,
+    linear.WSquare,
+    linear.Flat,
+    elementwise.Pass,
+    pooling.WinnerTakesAll,
+    pooling.Airport,
+)
+_BY_NAME = {re.sub(r"\B([A-Z])", r"_\1", rule.__name__).lower(): rule for rule in _NAMED}
 
 
-def get(identifier):
-    """A rule from its snake_case name, with default arguments, or the rule itself.
+def get(identifier: str | Rule) -> Rule:
+    """A rule from its name, as `LRP` reads the names in a table of rules.
+
+    Args:
+        identifier: the name of a rule in snake_case, or a rule.
+
+    Returns:
+        The rule of that name with its default arguments, or the rule that was given.
 
     Raises:
-        ValueError: if the name is unknown, or `identifier` is no rule.
+        ValueError: if the name is unknown, or `identifier` is neither a name nor a rule.
+
+    Example:
+        >>> rule = ks.rules.get("z_plus")
+        >>> type(rule).__name__, rule.epsilon
+        ('ZPlus', 1e-06)
     """
     if isinstance(identifier, str):
-        return ALIASES[one_of("rule", identifier, tuple(ALIASES))]()
+        return _BY_NAME[one_of("rule", identifier, tuple(_BY_NAME))]()
     if isinstance(identifier, type) or not callable(identifier):
         raise ValueError(f"A rule must be an instance, a function or a name. Received: {identifier!r}")
     return identifier

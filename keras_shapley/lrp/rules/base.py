@@ -1,25 +1,83 @@
-"""Rules for calls without weights: sums, pooling, elementwise operations, and those that move elements.
+"""What a rule works with: the record of a call, a stabilised division, and relevance in proportion to addends."""
 
-What a rule is, `keras_shapley.rules` says.
-"""
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, TypeAlias
 
 from keras import ops
 
 from keras_shapley.backend import signed, vjp
+from keras_shapley.layers.linear_maps import LINEAR_TYPES, LinearMap, linear_map
+from keras_shapley.models.graph import Call
+from keras_shapley.utils.typing import Tensor, TensorFunction
+
+__all__ = ["stabilize"]
 
 
-def stabilize(x, epsilon):
-    """`x + epsilon sign(x)` with sign(0) = +1, the denominator of eq. (2) as the paper keeps it from vanishing."""
+class Preactivation(NamedTuple):
+    """What a linear layer computes before its activation.
+
+    Attributes:
+        value: `u + b`, in the shape of the layer's output.
+        pullback: takes a cotangent of `value` and returns a tuple with the cotangent of the layer's input.
+    """
+
+    value: Tensor
+    pullback: Callable[[Tensor], tuple[Tensor, ...]]
+
+
+@dataclasses.dataclass(eq=False, kw_only=True)
+class CallRecord(Call):
+    """One call in one walk: the first argument of a rule.
+
+    Masks and indices are bound to their tensors, so `inputs` holds the inputs that carry data.
+
+    Attributes:
+        linear_map: the linear map of the layer, including a merged BatchNormalization; None for a call without one.
+        preactivation: what the layer computed on the way forward; None if the walk did not save it.
+    """
+
+    linear_map: LinearMap | None = None
+    preactivation: Preactivation | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.linear_map is None and isinstance(self.op, LINEAR_TYPES):
+            self.linear_map = linear_map(self.op)
+
+
+# `rule(call, inputs, relevance)`; the relevance is a list for a call with several outputs
+Rule: TypeAlias = Callable[[CallRecord, list[Tensor], Any], Sequence[Tensor]]
+
+
+def stabilize(x: Tensor, epsilon: float) -> Tensor:
+    """`x + epsilon sign(x)` with sign(0) = +1, the denominator of eq. (2).
+
+    Args:
+        x: denominators, of any shape.
+        epsilon: size of the stabiliser.
+
+    Returns:
+        Tensor of the shape of `x`. No element is closer to zero than `epsilon`.
+
+    Example:
+        >>> x = keras.ops.convert_to_tensor([-1.0, 0.0, 2.0])
+        >>> print(keras.ops.convert_to_numpy(ks.rules.stabilize(x, 0.5)))
+        [-1.5  0.5  2.5]
+    """
     return x + signed(epsilon, x)
 
 
-def in_proportion(fn, inputs, relevance, epsilon):
-    """Relevance of the inputs of a linear `fn`, or one linear in each: `x df/dx` of what it gives over what it is."""
-    y, transpose = vjp(fn, *inputs)
-    return [x * part for x, part in zip(inputs, transpose(relevance / stabilize(y, epsilon)))]
+def in_proportion(
+    function: TensorFunction, inputs: Sequence[Tensor], relevance: Tensor, epsilon: float
+) -> list[Tensor]:
+    """Relevance of the inputs of a function that is linear in each of them: `x df/dx` over the value of `f`."""
+    y, pullback = vjp(function, *inputs)
+    cotangents = pullback(relevance / stabilize(y, epsilon))
+    return [x * cotangent for x, cotangent in zip(inputs, cotangents)]
 
 
-def gathered(relevance, x):
-    """Relevance of what `x` was broadcast to, summed back to the shape of `x`."""
-    _, transpose = vjp(lambda x: ops.broadcast_to(x, relevance.shape), x)
-    return transpose(relevance)[0]
+def unbroadcast(relevance: Tensor, x: Tensor) -> Tensor:
+    """Relevance in the shape to which `x` was broadcast, summed back to the shape of `x`."""
+    _, pullback = vjp(lambda x: ops.broadcast_to(x, relevance.shape), x)
+    return pullback(relevance)[0]

@@ -1,19 +1,27 @@
-"""Rules for calls without weights: sums, pooling, elementwise operations, and those that move elements.
+"""Rules for operations on each element alone, which have `n = 1` input for each output in eq. (2)."""
 
-What a rule is, `keras_shapley.rules` says.
-"""
+from typing import ClassVar
 
-from keras_shapley.lrp.rules.base import gathered
+from keras_shapley.lrp.rules.base import CallRecord, unbroadcast
+from keras_shapley.models.layer_types import ONE_OPERAND
+from keras_shapley.utils.typing import Tensor
+
+__all__ = ["OneOperand", "Pass"]
 
 
 class Pass:
-    """Elementwise operations have one input an output (n = 1 in eq. (2)): the relevance passes unchanged.
+    """Elementwise layers and operations: the relevance passes unchanged, eq. (2) with n = 1.
 
-    Raises:
-        ValueError: if input and output differ in shape.
+    A call raises a `ValueError` if input and output differ in shape.
+
+    Example:
+        >>> model = keras.Sequential([keras.Input((2,)), keras.layers.ReLU(name="relu"), keras.layers.Dense(3)])
+        >>> layer, rule = ks.LRP(model).rules["relu"]
+        >>> type(rule).__name__
+        'Pass'
     """
 
-    def __call__(self, call, inputs, relevance):
+    def __call__(self, call: CallRecord, inputs: list[Tensor], relevance: Tensor) -> list[Tensor]:
         if len(inputs) != 1 or tuple(inputs[0].shape) != tuple(relevance.shape):
             raise ValueError(
                 f"Rule Pass is for operations on one input that keep its shape. Received: {call.description} with "
@@ -23,16 +31,23 @@ class Pass:
 
 
 class OneOperand:
-    """An operation on one tensor and constants (`x / 255`, `x ** 2`) has n = 1: the relevance passes unchanged.
+    """An operation on one tensor and constants, such as `x / 255`: the relevance passes unchanged, eq. (2) with n = 1.
 
-    Raises:
-        ValueError: if more than one operand is a tensor of the model.
+    A call raises a `ValueError` if more than one operand is a tensor of the model.
+
+    Example:
+        >>> x = keras.Input((1,))
+        >>> explainer = ks.LRP(keras.Model(x, x / 4.0))
+        >>> print(explainer.explain(np.array([[2.0]])).input)
+        [[0.5]]
     """
 
-    def __call__(self, call, inputs, relevance):
+    fits: ClassVar[tuple[type, ...]] = ONE_OPERAND
+
+    def __call__(self, call: CallRecord, inputs: list[Tensor], relevance: Tensor) -> list[Tensor]:
         if len(inputs) != 1:
             raise ValueError(
                 f"Rule OneOperand is for one tensor and constants. Received: {call.description} of {len(inputs)} "
                 f"tensors. Give it a rule of its own: LRP(model, rules=[({call.op.name!r}, rule)])."
             )
-        return [gathered(relevance, inputs[0])]
+        return [unbroadcast(relevance, inputs[0])]

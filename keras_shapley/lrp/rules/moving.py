@@ -1,59 +1,101 @@
-"""Rules for calls without weights: sums, pooling, elementwise operations, and those that move elements.
+"""Rules for operations that move, copy or look up elements."""
 
-What a rule is, `keras_shapley.rules` says.
-"""
+from typing import ClassVar
 
-import keras
-from keras import ops
+from keras import ops, tree
 
 from keras_shapley.backend import vjp
+from keras_shapley.lrp.rules.base import CallRecord, Rule
 from keras_shapley.lrp.rules.sums import Proportional
-from keras_shapley.models.graph import Value
+from keras_shapley.models.graph import Call, Value
+from keras_shapley.models.layer_types import EMBEDDING, EXTREME, LOOKUP, MAX_POOLING, MOVING, RESIZING
+from keras_shapley.utils.typing import Structure, Tensor
+
+__all__ = ["EachStep", "Gather", "Lookup", "Move", "Resize"]
 
 
 class Move:
-    """Operations that move elements to other places (Reshape, Concatenate, ZeroPadding, ...): each takes its relevance.
+    """Operations that move elements to other places, such as Reshape and Concatenate: relevance moves back with them.
 
-    Relevance on places that no input element fills, as the margin of ZeroPadding, is lost and shows as a gap.
+    Relevance on places that no input element fills, such as the margin of ZeroPadding, is lost and appears as a gap.
+
+    Example:
+        >>> model = keras.Sequential([keras.Input((3,)), keras.layers.Reshape((3, 1)), keras.layers.Cropping1D((1, 0))])
+        >>> model.add(keras.layers.GlobalAveragePooling1D())
+        >>> explainer = ks.LRP(model, rules=[(keras.layers.Cropping1D, ks.rules.Move())])
+        >>> print(explainer.explain(np.array([[1.0, 2.0, 4.0]])).input.round(2))
+        [[0. 1. 2.]]
     """
 
-    def __call__(self, call, inputs, relevance):
-        def moved(*inputs):
-            return _flat(call.at_full_precision(*inputs))
+    fits: ClassVar[tuple[type, ...]] = (*MOVING, *MAX_POOLING, *EXTREME, *RESIZING)
 
-        _, transpose = vjp(moved, *inputs)
-        return list(transpose(_flat(relevance)))
+    def __call__(self, call: CallRecord, inputs: list[Tensor], relevance: Structure) -> list[Tensor]:
+        _, pullback = vjp(lambda *inputs: _flat(call.at_full_precision(*inputs)), *inputs)
+        return list(pullback(_flat(relevance)))
 
 
-def _flat(tensors):
-    """All elements of a tensor or list of tensors in one vector."""
-    return ops.concatenate([ops.reshape(tensor, (-1,)) for tensor in keras.tree.flatten(tensors)], axis=0)
+def _flat(tensors: Structure) -> Tensor:
+    """All elements of a tensor or of several in one vector."""
+    return ops.concatenate([ops.reshape(tensor, (-1,)) for tensor in tree.flatten(tensors)], axis=0)
 
 
 class Resize(Proportional):
-    """UpSampling: copies give their relevance back to the original, interpolated values in proportion to their parts.
+    """UpSampling and Resizing: an element receives the relevance of its copies.
+
+    An interpolated element is a sum of several, which receive its relevance in proportion to their addends, eq. (2).
 
     Args:
-        epsilon: stabiliser of the denominator.
+        epsilon: stabiliser of the denominators.
+
+    Example:
+        >>> model = keras.Sequential([keras.Input((2, 1)), keras.layers.UpSampling1D(3), keras.layers.Flatten()])
+        >>> model.add(keras.layers.Dense(1, kernel_initializer="ones"))
+        >>> explainer = ks.LRP(model, rules=[(keras.layers.UpSampling1D, ks.rules.Resize())])
+        >>> print(explainer.explain(np.array([[[1.0], [2.0]]])).input[0, :, 0].round(2))
+        [3. 6.]
     """
 
-    def __call__(self, call, inputs, relevance):
+    fits = RESIZING
+
+    def __call__(self, call: CallRecord, inputs: list[Tensor], relevance: Tensor) -> list[Tensor]:
         if getattr(call.op, "interpolation", "nearest") == "nearest":
             return Move()(call, inputs, relevance)
         return super().__call__(call, inputs, relevance)
 
 
 class Lookup:
-    """Embedding: a token takes the relevance of its vector. The walk ends there."""
+    """Embedding: a token receives the relevance of its vector, and the walk ends there.
 
-    def __call__(self, call, inputs, relevance):
+    Example:
+        >>> model = keras.Sequential([keras.Input((3,), dtype="int32"), keras.layers.Embedding(9, 4)])
+        >>> model.add(keras.layers.GlobalAveragePooling1D())
+        >>> explainer = ks.LRP(model, rules=[(keras.layers.Embedding, ks.rules.Lookup())])
+        >>> explainer.explain(np.array([[1, 5, 7]])).input.shape
+        (1, 3)
+    """
+
+    fits: ClassVar[tuple[type, ...]] = EMBEDDING
+
+    def __call__(self, call: CallRecord, inputs: list[Tensor], relevance: Tensor) -> list[Tensor]:
         return [ops.sum(relevance, axis=-1)]
 
 
 class Gather(Move):
-    """`take`: elements take their relevance along; of a constant table, as `Lookup`."""
+    """`keras.ops.take`: relevance moves back to the elements that were taken.
 
-    def __call__(self, call, inputs, relevance):
+    Where rows of a constant table are taken, an index receives the relevance of its row, as in `Lookup`. A call raises
+    a `ValueError` if the table is constant and the axis is not its first.
+
+    Example:
+        >>> x = keras.Input((3,))
+        >>> model = keras.Model(x, keras.ops.take(x, [2], axis=1))
+        >>> print(ks.LRP(model).explain(np.array([[1.0, 2.0, 4.0]])).input)
+        [[0. 0. 4.]]
+    """
+
+    fits = (*LOOKUP, *MOVING)
+
+    def __call__(self, call: CallRecord, inputs: list[Tensor], relevance: Tensor) -> list[Tensor]:
         if isinstance(call.named(call.inputs)["x"], Value):
             return super().__call__(call, inputs, relevance)
         rank = len(inputs[0].shape)
@@ -65,21 +107,32 @@ class Gather(Move):
 
 
 class EachStep:
-    """TimeDistributed: a rule on every step by itself.
+    """TimeDistributed: the rule of the wrapped layer, on every step by itself. `LRP` makes it from that rule.
 
     Args:
-        call: the wrapped layer's call.
+        call: the call of the wrapped layer.
         rule: its rule.
+
+    Example:
+        >>> model = keras.Sequential([keras.Input((3, 2))])
+        >>> model.add(keras.layers.TimeDistributed(keras.layers.Dense(4), name="steps"))
+        >>> model.add(keras.layers.GlobalAveragePooling1D())
+        >>> layer, rule = ks.LRP(model, rules="epsilon").rules["steps"]
+        >>> type(rule).__name__, type(rule.rule).__name__
+        ('EachStep', 'Epsilon')
     """
 
-    def __init__(self, call, rule):
-        self.call, self.rule = call, rule
+    def __init__(self, call: Call, rule: Rule) -> None:
+        self.call = call
+        self.rule = rule
 
-    def __call__(self, call, inputs, relevance):
+    def __call__(self, call: CallRecord, inputs: list[Tensor], relevance: Tensor) -> list[Tensor]:
         (x,) = inputs
-        (part,) = self.rule(self.call, [_steps(x)], _steps(relevance))
-        return [ops.reshape(part, x.shape)]
+        step = CallRecord(self.call.name, self.call.op, self.call.arguments)
+        (step_relevance,) = self.rule(step, [_steps(x)], _steps(relevance))
+        return [ops.reshape(step_relevance, x.shape)]
 
 
-def _steps(x):
+def _steps(x: Tensor) -> Tensor:
+    """A batch of sequences as one batch of steps."""
     return ops.reshape(x, (x.shape[0] * x.shape[1], *x.shape[2:]))

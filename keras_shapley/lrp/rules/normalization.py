@@ -1,52 +1,80 @@
-"""Rules for calls without weights: sums, pooling, elementwise operations, and those that move elements.
+"""The rule for normalisation layers."""
 
-What a rule is, `keras_shapley.rules` says.
-"""
+from collections.abc import Sequence
+from typing import ClassVar, NamedTuple
 
 import keras
 from keras import ops
 
-from keras_shapley.lrp.rules.base import in_proportion
-from keras_shapley.models.layer_types import UNCENTRED
+from keras_shapley.lrp.rules.base import CallRecord, in_proportion
+from keras_shapley.models.layer_types import NORMALIZATION, UNCENTRED
+from keras_shapley.utils.typing import Operation, Tensor
+
+__all__ = ["CentredScale"]
 
 
 class CentredScale:
-    """LayerNormalization and GroupNormalization with their standard deviation held constant, after Ali et al. (2022).
+    """LayerNormalization and GroupNormalization with the standard deviation held constant, after Ali et al. (2022).
 
-    What is left is linear, `y = gamma (x - mean(x))/std + beta`: `beta` is dealt as by n = 1, the rest in proportion.
-    Where nothing is centred (RMSNormalization, UnitNormalization, `rms_scaling`) that is n = 1, and relevance passes.
+    What remains is linear, `y = gamma (x - mean(x))/std + beta`. The relevance of an output is distributed in
+    proportion to the addends of `y - beta`, so `beta` receives nothing. Where nothing is centred (RMSNormalization,
+    UnitNormalization, `rms_scaling`) each output has one input, and relevance passes unchanged.
 
     Args:
-        epsilon: stabiliser of the denominator.
+        epsilon: stabiliser of the denominators.
+
+    Example:
+        >>> model = keras.Sequential([keras.Input((4,)), keras.layers.LayerNormalization(), keras.layers.Dense(2)])
+        >>> explainer = ks.LRP(model, rules=[(keras.layers.LayerNormalization, ks.rules.CentredScale())])
+        >>> explanation = explainer.explain(np.array([[1.0, 2.0, 4.0, 8.0]]), target=0)
+        >>> bool(np.isclose(explanation.input.sum(), explanation.head_total[0], rtol=1e-3))
+        True
     """
 
-    def __init__(self, epsilon=1e-9):
+    fits: ClassVar[tuple[type, ...]] = NORMALIZATION
+
+    def __init__(self, epsilon: float = 1e-9) -> None:
         self.epsilon = epsilon
 
-    def __call__(self, call, inputs, relevance):
-        (x,), layer = inputs, call.op
+    def __call__(self, call: CallRecord, inputs: list[Tensor], relevance: Tensor) -> list[Tensor]:
+        layer = call.op
+        (x,) = inputs
         if getattr(layer, "rms_scaling", isinstance(layer, UNCENTRED)):
             return [relevance]
-        shape, axes, features = _normalized(layer, x)
+        shape, axes, gamma_axes = _layout(layer, x)
         scale = ops.rsqrt(ops.var(ops.reshape(x, shape), axis=axes, keepdims=True) + layer.epsilon)
         gamma = 1.0
         if layer.gamma is not None:
-            sizes = [size if axis in features else 1 for axis, size in enumerate(x.shape)]
+            sizes = [size if axis in gamma_axes else 1 for axis, size in enumerate(x.shape)]
             gamma = ops.reshape(ops.cast(layer.gamma, x.dtype), sizes)
 
-        def centred(x):
-            parts = ops.reshape(x, shape)
-            return gamma * ops.reshape(scale * (parts - ops.mean(parts, axis=axes, keepdims=True)), x.shape)
+        def centred(x: Tensor) -> Tensor:
+            grouped = ops.reshape(x, shape)
+            return gamma * ops.reshape(scale * (grouped - ops.mean(grouped, axis=axes, keepdims=True)), x.shape)
 
         return in_proportion(centred, [x], relevance, self.epsilon)
 
 
-def _normalized(layer, x):
-    """How a layer normalises: the shape in which it looks at `x`, the axes of a mean there, and those of `gamma`."""
+class _Layout(NamedTuple):
+    """How a layer normalises.
+
+    Attributes:
+        shape: the shape in which it looks at its input, with an axis for groups.
+        axes: the axes of a mean in that shape.
+        gamma_axes: the axes of the input along which `gamma` varies.
+    """
+
+    shape: Sequence[int]
+    axes: list[int]
+    gamma_axes: list[int]
+
+
+def _layout(layer: Operation, x: Tensor) -> _Layout:
     rank = len(x.shape)
     if isinstance(layer, keras.layers.GroupNormalization):
-        axis, channels = layer.axis % rank, x.shape[layer.axis]
-        shape = (*x.shape[:axis], layer.groups, channels // layer.groups, *x.shape[axis + 1 :])
-        return shape, [i for i in range(1, rank + 1) if i != axis], [axis]
-    axes = [axis % rank for axis in (layer.axis if isinstance(layer.axis, (list, tuple)) else [layer.axis])]
-    return x.shape, axes, axes
+        axis = layer.axis % rank
+        shape = (*x.shape[:axis], layer.groups, x.shape[axis] // layer.groups, *x.shape[axis + 1 :])
+        return _Layout(shape, [i for i in range(1, rank + 1) if i != axis], [axis])
+    given = layer.axis if isinstance(layer.axis, (list, tuple)) else [layer.axis]
+    axes = [axis % rank for axis in given]
+    return _Layout(x.shape, axes, axes)

@@ -1,35 +1,62 @@
-"""Rules for calls without weights: sums, pooling, elementwise operations, and those that move elements.
+"""Rules for sums and products of tensors, and for means."""
 
-What a rule is, `keras_shapley.rules` says.
-"""
+from typing import ClassVar
 
 from keras import ops
 
-from keras_shapley.lrp.rules.base import gathered, in_proportion
+from keras_shapley.lrp.rules.base import CallRecord, in_proportion, unbroadcast
+from keras_shapley.models.layer_types import ADDITION, AVERAGE_POOLING, PRODUCT, RESIZING
+from keras_shapley.utils.typing import Tensor
+
+__all__ = ["AbsoluteSum", "EqualSplit", "Proportional", "Sum"]
 
 
 class Proportional:
-    """Eq. (2) where no weights or bias are: every addend of an output gets relevance in proportion to itself.
+    """Eq. (2) without weights and bias: every addend of an output receives relevance in proportion to itself.
 
-    For pooling by average, and for Add. Where all addends of an output are zero its relevance is lost.
+    It is for means, as in average pooling, and for additions. The relevance of an output whose addends are all zero is
+    lost.
 
     Args:
-        epsilon: stabiliser of the denominator, in units of the output.
+        epsilon: stabiliser of the denominators.
+
+    Example:
+        >>> model = keras.Sequential([keras.Input((3, 1)), keras.layers.GlobalAveragePooling1D()])
+        >>> rules = [(keras.layers.GlobalAveragePooling1D, ks.rules.Proportional())]
+        >>> x = np.array([[[1.0], [2.0], [6.0]]])
+        >>> print(ks.LRP(model, rules=rules).explain(x).input[0, :, 0].round(2))
+        [0.33 0.67 2.  ]
     """
 
-    def __init__(self, epsilon=1e-9):
+    fits: ClassVar[tuple[type, ...]] = (*AVERAGE_POOLING, *ADDITION, *RESIZING)
+
+    def __init__(self, epsilon: float = 1e-9) -> None:
         self.epsilon = epsilon
 
-    def __call__(self, call, inputs, relevance):
+    def __call__(self, call: CallRecord, inputs: list[Tensor], relevance: Tensor) -> list[Tensor]:
         return in_proportion(call.at_full_precision, inputs, relevance, self.epsilon)
 
 
 class Sum(Proportional):
-    """Addition: in proportion, as `Proportional`. A constant addend is no player: the others get everything."""
+    """Addition, in proportion to the addends, eq. (2). A constant addend receives nothing.
 
-    def __call__(self, call, inputs, relevance):
+    Args:
+        epsilon: stabiliser of the denominators.
+
+    Example:
+        >>> a, b = keras.Input((1,)), keras.Input((1,))
+        >>> model = keras.Model([a, b], keras.layers.Add()([a, b]))
+        >>> explainer = ks.LRP(model, rules=[(keras.layers.Add, ks.rules.Sum())])
+        >>> r_a, r_b = explainer.explain([np.array([[3.0]]), np.array([[-1.0]])]).input
+        >>> print(r_a.round(2), r_b.round(2))
+        [[3.]] [[-1.]]
+    """
+
+    fits = ADDITION
+
+    def __call__(self, call: CallRecord, inputs: list[Tensor], relevance: Tensor) -> list[Tensor]:
         if len(inputs) == 1:
-            return [gathered(relevance, inputs[0])]
+            return [unbroadcast(relevance, inputs[0])]
         constant = call.at_full_precision(*map(ops.zeros_like, inputs))
         return in_proportion(lambda *x: call.at_full_precision(*x) - constant, inputs, relevance, self.epsilon)
 
@@ -37,26 +64,46 @@ class Sum(Proportional):
 class AbsoluteSum:
     """Addition, in proportion to absolute values: `r_k = |x_k| / sum_i |x_i| r`, so that no addend amplifies.
 
-    The ratio-based splitting of Otsuki et al. (2024) for residual networks, where addends of opposite signs abound.
-    Where all are zero they share equally. A constant addend is no player.
+    This is the ratio-based splitting of Otsuki et al. (2024) for residual networks, where addends of opposite signs
+    abound. Addends that are all zero receive equal parts. A constant addend receives nothing.
+
+    Example:
+        >>> a, b = keras.Input((1,)), keras.Input((1,))
+        >>> model = keras.Model([a, b], keras.layers.Add()([a, b]))
+        >>> explainer = ks.LRP(model, rules=[(keras.layers.Add, ks.rules.AbsoluteSum())])
+        >>> r_a, r_b = explainer.explain([np.array([[3.0]]), np.array([[-1.0]])]).input
+        >>> print(r_a.round(2), r_b.round(2))
+        [[1.5]] [[0.5]]
     """
 
-    def __call__(self, call, inputs, relevance):
+    fits: ClassVar[tuple[type, ...]] = ADDITION
+
+    def __call__(self, call: CallRecord, inputs: list[Tensor], relevance: Tensor) -> list[Tensor]:
         zeros = [ops.zeros_like(x) for x in inputs]
         constant = call.at_full_precision(*zeros)
         alone = [call.at_full_precision(*zeros[:i], x, *zeros[i + 1 :]) for i, x in enumerate(inputs)]
-        addends = [ops.abs(y - constant) for y in alone]
-        total = sum(addends)
-        shares = [ops.where(total > 0, addend / ops.where(total > 0, total, 1), 1 / len(inputs)) for addend in addends]
-        return [gathered(share * relevance, x) for share, x in zip(shares, inputs)]
+        sizes = [ops.abs(y - constant) for y in alone]
+        total = sum(sizes)
+        shares = [ops.where(total > 0, size / ops.where(total > 0, total, 1), 1 / len(inputs)) for size in sizes]
+        return [unbroadcast(share * relevance, x) for share, x in zip(shares, inputs)]
 
 
 class EqualSplit:
     """Product of `n` tensors: `1/n` of the relevance each, the Shapley values where an absent factor is 0.
 
-    For gates, as in squeeze-and-excite blocks; also the uniform rule of Achtibat et al. (2024) for products. A constant
-    factor is no player.
+    It is for gates, as in squeeze-and-excite blocks; for products it is also the uniform rule of Achtibat et al.
+    (2024). A constant factor receives nothing.
+
+    Example:
+        >>> a, b = keras.Input((1,)), keras.Input((1,))
+        >>> model = keras.Model([a, b], keras.layers.Multiply()([a, b]))
+        >>> explainer = ks.LRP(model, rules=[(keras.layers.Multiply, ks.rules.EqualSplit())])
+        >>> r_a, r_b = explainer.explain([np.array([[2.0]]), np.array([[3.0]])]).input
+        >>> print(r_a.round(2), r_b.round(2))
+        [[3.]] [[3.]]
     """
 
-    def __call__(self, call, inputs, relevance):
-        return [gathered(relevance, x) / len(inputs) for x in inputs]
+    fits: ClassVar[tuple[type, ...]] = PRODUCT
+
+    def __call__(self, call: CallRecord, inputs: list[Tensor], relevance: Tensor) -> list[Tensor]:
+        return [unbroadcast(relevance, x) / len(inputs) for x in inputs]

@@ -1,28 +1,18 @@
 """Attention, products and softmaxes against loops over the formulas, in float64; small transformers as wholes."""
 
-from functools import partial
-
 import keras
 import numpy as np
 import pytest
 from keras import layers, ops
+from reference.calls import BIAS, propagate
 
 import keras_shapley as ks
-from keras_shapley.backend import compiled
 from keras_shapley.lrp.rules import Attention, Bilinear, Epsilon, SoftmaxTaylor
 from keras_shapley.models.tracing import trace
-
-BIAS = keras.initializers.RandomNormal(stddev=0.3, seed=1)
 
 
 def last_call(outputs, *inputs):
     return trace(keras.Model(list(inputs), outputs)).calls[-1]
-
-
-def propagate(rule, call, inputs, relevance):
-    tensors = [ops.convert_to_tensor(x, dtype="float32") for x in inputs]
-    parts = compiled(partial(rule, call), ())(tensors, ops.convert_to_tensor(relevance, dtype="float32"))
-    return [ops.convert_to_numpy(part).astype("float64") for part in parts]
 
 
 def dense(x, w, b, relevance, distribute):
@@ -86,52 +76,50 @@ def test_attention_follows_its_formulas(rule, masked, rng):
     relevance = rng.normal(size=(2, 3, 5))
     # the order of keyword arguments is the backend's
     call, given = graph.calls[-1], dict(zip(graph.inputs, [*x, mask]))
-    found = dict(zip(call.inputs, propagate(rule, call, [given[v] for v in call.inputs], relevance)))
-    found = [found[value] for value in graph.inputs]
+    explanation = dict(zip(call.inputs, propagate(rule, call, [given[v] for v in call.inputs], relevance)))
+    explanation = [explanation[value] for value in graph.inputs]
     for i in range(2):
         distribute = not isinstance(rule.rule, Epsilon) or isinstance(rule.rule, ks.rules.Shapley)
         expected = attention_by_loops(layer, *(part[i] for part in x), mask[i], relevance[i], distribute)
-        for ours, theirs in zip(found, expected):
+        for ours, theirs in zip(explanation, expected):
             np.testing.assert_allclose(ours[i], theirs, rtol=2e-3, atol=2e-4 * np.abs(theirs).max())
-    assert not found[3].any()
+    assert not explanation[3].any()
 
 
 def test_self_attention_collects_what_query_key_and_value_get(rng):
     layer = layers.MultiHeadAttention(2, 3, bias_initializer=BIAS)
     x = keras.Input((4, 5))
     data, relevance = rng.normal(size=(1, 4, 5)), rng.normal(size=(1, 4, 5))
-    found = propagate(Attention(), last_call(layer(x, x, use_causal_mask=True), x), [data] * 2, relevance)
+    shares = propagate(Attention(), last_call(layer(x, x, use_causal_mask=True), x), [data] * 2, relevance)
     expected = attention_by_loops(layer, *[data[0]] * 3, np.tri(4, dtype=bool), relevance[0], True)
-    np.testing.assert_allclose(sum(found)[0], sum(expected), rtol=2e-3, atol=2e-4 * np.abs(sum(expected)).max())
+    np.testing.assert_allclose(sum(shares)[0], sum(expected), rtol=2e-3, atol=2e-4 * np.abs(sum(expected)).max())
 
 
 @pytest.mark.parametrize("make", [lambda a, b: ops.matmul(a, b), lambda a, b: layers.Dot(axes=(2, 1))([a, b])])
-def test_a_matrix_product_halves_and_deals_in_proportion(make, rng):
-    one, other = keras.Input((3, 4)), keras.Input((4, 2))
+def test_a_matrix_product_halves_and_distributes_in_proportion(make, rng):
+    left, right = keras.Input((3, 4)), keras.Input((4, 2))
     a, v, relevance = rng.normal(size=(2, 3, 4)), rng.normal(size=(2, 4, 2)), rng.normal(size=(2, 3, 2))
-    found = propagate(Bilinear(), last_call(make(one, other), one, other), [a, v], relevance)
+    shares = propagate(Bilinear(), last_call(make(left, right), left, right), [a, v], relevance)
     terms = np.einsum("bij,bjp,bip->bijp", a, v, relevance / (2 * a @ v))
-    np.testing.assert_allclose(found[0], terms.sum(axis=3), rtol=1e-3, atol=1e-4)
-    np.testing.assert_allclose(found[1], terms.sum(axis=1), rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(shares[0], terms.sum(axis=3), rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(shares[1], terms.sum(axis=1), rtol=1e-3, atol=1e-4)
 
 
 def test_a_product_with_a_constant_matrix_is_a_linear_layer(rng):
     x, w = keras.Input((3,)), rng.normal(size=(3, 2)).astype("float32")
     data, relevance = rng.normal(size=(2, 3)), rng.normal(size=(2, 2))
-    (found,) = propagate(Bilinear(), last_call(ops.matmul(x, w), x), [data], relevance)
+    (r_in,) = propagate(Bilinear(), last_call(ops.matmul(x, w), x), [data], relevance)
     for i in range(2):
-        np.testing.assert_allclose(
-            found[i], dense(data[i], w, np.zeros(2), relevance[i], True)[0], rtol=1e-4, atol=1e-5
-        )
+        np.testing.assert_allclose(r_in[i], dense(data[i], w, np.zeros(2), relevance[i], True)[0], rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("make", [lambda x: layers.Softmax(axis=1)(x), lambda x: ops.softmax(x, axis=1)])
 def test_softmax_inside_a_network_follows_its_taylor_expansion(make, rng):
     x = keras.Input((4, 2))
     data, relevance = rng.normal(size=(3, 4, 2)), rng.normal(size=(3, 4, 2))
-    (found,) = propagate(SoftmaxTaylor(), last_call(make(x), x), [data], relevance)
+    (r_in,) = propagate(SoftmaxTaylor(), last_call(make(x), x), [data], relevance)
     s = np.exp(data) / np.exp(data).sum(axis=1, keepdims=True)
-    np.testing.assert_allclose(found, data * (relevance - s * relevance.sum(axis=1, keepdims=True)), atol=1e-5)
+    np.testing.assert_allclose(r_in, data * (relevance - s * relevance.sum(axis=1, keepdims=True)), atol=1e-5)
 
 
 def transformer(x):
@@ -151,13 +139,15 @@ def test_a_small_vision_transformer_is_explained(rng):
     x = x + rng.normal(size=(4, 8)).astype("float32")
     x = layers.GlobalAveragePooling1D()(transformer(x))
     model = keras.Model(image, layers.Dense(3, "softmax")(x))
-    found = ks.LRP(model).explain(rng.uniform(size=(2, 8, 8, 3)))
-    assert np.isfinite(found.input).all() and np.abs(found.input).max() > 0
+    explanation = ks.LRP(model).explain(rng.uniform(size=(2, 8, 8, 3)))
+    assert np.isfinite(explanation.input).all() and np.abs(explanation.input).max() > 0
     # attention's softmax loses relevance, and says so; nothing else does
-    lossy = {name for name, (_, gap) in found.conservation_gap.summary().items() if gap[1] > 0.01}
+    lossy = {name for name, (_, gap) in explanation.conservation_gap.summary().items() if gap[1] > 0.01}
     assert lossy <= {call.name for call in trace(model).calls if isinstance(call.op, layers.MultiHeadAttention)}
-    missing = found.head_total - found.input.sum(axis=(1, 2, 3))
-    np.testing.assert_allclose(sum(found.conservation_gap.signed.values()), missing, atol=1e-3 * np.abs(missing).max())
+    missing = explanation.head_total - explanation.input.sum(axis=(1, 2, 3))
+    np.testing.assert_allclose(
+        sum(explanation.conservation_gap.signed.values()), missing, atol=1e-3 * np.abs(missing).max()
+    )
 
 
 def test_a_text_classifier_is_explained_token_by_token(rng):
@@ -170,35 +160,41 @@ def test_a_text_classifier_is_explained_token_by_token(rng):
     outputs = [ops.convert_to_numpy(model(t)) for t in (np.pad(text, [(0, 0), (0, 2)]), text)]
     np.testing.assert_allclose(*outputs, atol=1e-5)
     explainer = ks.LRP(model)
-    found = explainer.explain(text, 1)
-    assert found.input.shape == text.shape
-    np.testing.assert_allclose(found.input[text == 0], 0, atol=1e-6)
-    assert (np.abs(found.input[text > 0]) > 1e-6).all()
+    explanation = explainer.explain(text, 1)
+    assert explanation.input.shape == text.shape
+    np.testing.assert_allclose(explanation.input[text == 0], 0, atol=1e-6)
+    assert (np.abs(explanation.input[text > 0]) > 1e-6).all()
     longer = explainer.explain(np.pad(text, [(0, 0), (0, 2)]), 1)
-    np.testing.assert_allclose(longer.input[:, :5], found.input, rtol=1e-3, atol=1e-4 * np.abs(found.input).max())
+    np.testing.assert_allclose(
+        longer.input[:, :5], explanation.input, rtol=1e-3, atol=1e-4 * np.abs(explanation.input).max()
+    )
     alone = explainer.explain(text[:1, :3], 1)
-    np.testing.assert_allclose(alone.input[0], found.input[0, :3], rtol=1e-3, atol=1e-4 * np.abs(found.input).max())
+    np.testing.assert_allclose(
+        alone.input[0], explanation.input[0, :3], rtol=1e-3, atol=1e-4 * np.abs(explanation.input).max()
+    )
 
 
-def test_a_constant_query_is_no_player(rng):
+def test_a_constant_query_receives_nothing(rng):
     """As the learned queries of a pooling by attention, which the values answer."""
     x, query = keras.Input((4, 5)), rng.normal(size=(1, 3, 5)).astype("float32")
     layer = layers.MultiHeadAttention(2, 3, bias_initializer=BIAS)
     call = last_call(layer(ops.convert_to_tensor(query), x), x)
     data, relevance = rng.normal(size=(1, 4, 5)), rng.normal(size=(1, 3, 5))
-    (found,) = propagate(Attention(), call, [data], relevance)
+    (r_in,) = propagate(Attention(), call, [data], relevance)
     _, value, key = attention_by_loops(layer, query[0], data[0], data[0], np.ones((3, 4), bool), relevance[0], True)
-    np.testing.assert_allclose(found[0], value + key, rtol=2e-3, atol=2e-4 * np.abs(value + key).max())
+    np.testing.assert_allclose(r_in[0], value + key, rtol=2e-3, atol=2e-4 * np.abs(value + key).max())
 
 
 def test_softmax_as_an_activation_layer_inside_is_expanded_too(rng):
-    one, other = (
+    by_layer, by_activation = (
         keras.Sequential([keras.Input((4,)), soft, layers.Dense(2)])
         for soft in (layers.Softmax(), layers.Activation("softmax"))
     )
-    other.set_weights(one.get_weights())
+    by_activation.set_weights(by_layer.get_weights())
     x = rng.normal(size=(2, 4))
-    np.testing.assert_allclose(ks.LRP(one).explain(x, 0).input, ks.LRP(other).explain(x, 0).input, rtol=1e-5)
+    np.testing.assert_allclose(
+        ks.LRP(by_layer).explain(x, 0).input, ks.LRP(by_activation).explain(x, 0).input, rtol=1e-5
+    )
 
 
 def test_attention_refuses_what_it_cannot_follow(rng):

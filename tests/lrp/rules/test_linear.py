@@ -80,25 +80,25 @@ def test_eq_2_matches_its_dense_matrix(cls, config, shape, rng):
     messages = (flat[:, :, None] * w + tap * (b / n)) / (flat @ w + b)[:, None]  # eq. (2), input by output
     expected = (messages * r[:, None]).sum(axis=2)
 
-    (found,) = propagate(rules.Shapley(), call, [x], r.reshape(out_shape))
-    assert found.shape == x.shape
+    (r_in,) = propagate(rules.Shapley(), call, [x], r.reshape(out_shape))
+    assert r_in.shape == x.shape
     scale = np.abs(messages * r[:, None]).sum(axis=2).max()
-    np.testing.assert_allclose(found.reshape(3, -1), expected, atol=1e-4 * scale)
-    np.testing.assert_allclose(found.sum(), r.sum(), atol=2e-4 * scale)
+    np.testing.assert_allclose(r_in.reshape(3, -1), expected, atol=1e-4 * scale)
+    np.testing.assert_allclose(r_in.sum(), r.sum(), atol=2e-4 * scale)
 
 
 def test_bias_never_leaves_the_image():
     """With padding="same", all weights 0 and a bias: a border pixel gets its share, and nothing is lost."""
     layer = layers.Conv2D(1, 3, padding="same", kernel_initializer="zeros", bias_initializer="ones")
     call = call_of(layer, (3, 3, 1))
-    (found,) = propagate(rules.Shapley(), call, [np.ones((1, 3, 3, 1))], np.ones((1, 3, 3, 1)))
+    (r_in,) = propagate(rules.Shapley(), call, [np.ones((1, 3, 3, 1))], np.ones((1, 3, 3, 1)))
     corner = 1 / 4 + 2 / 6 + 1 / 9  # windows that hold the corner: its own, two edges, the centre
-    np.testing.assert_allclose(found[0, 0, 0, 0], corner, rtol=1e-6)
-    np.testing.assert_allclose(found.sum(), 9, rtol=1e-6)
+    np.testing.assert_allclose(r_in[0, 0, 0, 0], corner, rtol=1e-6)
+    np.testing.assert_allclose(r_in.sum(), 9, rtol=1e-6)
 
 
 @pytest.mark.parametrize("margins", [((1, 1),), ((1, 0), (0, 2))])
-def test_zero_padding_in_front_is_no_player(margins, rng):
+def test_zero_padding_in_front_receives_nothing(margins, rng):
     """ZeroPadding + valid convolution shares relevance as the same convolution with padding="same" does."""
     inputs = keras.Input((5, 5, 2))
     x = inputs
@@ -109,13 +109,13 @@ def test_zero_padding_in_front_is_no_player(margins, rng):
     data, relevance = rng.normal(size=(2, 5, 5, 2)), rng.normal(size=(2, *padded.output_shape[1:]))
     calls = trace(padded).calls
     full = np.pad(data, [(0, 0), *[tuple(np.sum(margins, axis=0))] * 2, (0, 0)])
-    (found,) = propagate(rules.Shapley(), calls[-1], [full], relevance)
+    (r_in,) = propagate(rules.Shapley(), calls[-1], [full], relevance)
     for call in reversed(calls[:-1]):
-        lost = np.abs(found).sum()
-        (found,) = propagate(rules.Move(), call, [np.zeros((2, *_shape(call)))], found)
-        assert np.abs(found).sum() == pytest.approx(lost, rel=1e-6)  # the margin held nothing
-    assert found.shape == data.shape
-    np.testing.assert_allclose(found.sum(), relevance.sum(), atol=1e-3)
+        lost = np.abs(r_in).sum()
+        (r_in,) = propagate(rules.Move(), call, [np.zeros((2, *_shape(call)))], r_in)
+        assert np.abs(r_in).sum() == pytest.approx(lost, rel=1e-6)  # the margin held nothing
+    assert r_in.shape == data.shape
+    np.testing.assert_allclose(r_in.sum(), relevance.sum(), atol=1e-3)
 
 
 def _shape(call):
@@ -135,15 +135,15 @@ def test_an_output_over_padding_alone_gives_finite_relevance(rng):
     inputs = keras.Input((2, 2, 1))
     model = keras.Model(inputs, layers.Conv2D(1, 3, bias_initializer="ones")(layers.ZeroPadding2D(3)(inputs)))
     padded = np.pad(rng.uniform(1, 2, size=(1, 2, 2, 1)), [(0, 0), (3, 3), (3, 3), (0, 0)])
-    (found,) = propagate(rules.Shapley(), trace(model).calls[-1], [padded], np.ones((1, 6, 6, 1)))
-    assert np.isfinite(found).all()
-    assert found.sum() == pytest.approx(4 * 4, rel=1e-3)  # the windows that see the image: 4 by 4 of them
+    (r_in,) = propagate(rules.Shapley(), trace(model).calls[-1], [padded], np.ones((1, 6, 6, 1)))
+    assert np.isfinite(r_in).all()
+    assert r_in.sum() == pytest.approx(4 * 4, rel=1e-3)  # the windows that see the image: 4 by 4 of them
 
 
 def test_a_zero_denominator_gives_finite_relevance():
     call = call_of(layers.Dense(2, use_bias=False), (3,))
-    (found,) = propagate(rules.Shapley(), call, [np.zeros((1, 3))], np.ones((1, 2)))
-    assert np.isfinite(found).all()
+    (r_in,) = propagate(rules.Shapley(), call, [np.zeros((1, 3))], np.ones((1, 2)))
+    assert np.isfinite(r_in).all()
 
 
 def plus(x):
@@ -220,9 +220,9 @@ def test_a_rule_is_its_formula(formula, rule, mode, cls, config, shape, rng):
     x = rng.uniform(-2, 3, size=(2, *shape))
     # relevance in proportion to the output: no denominator near zero spoils the comparison in float32
     r = (x.reshape(2, -1) @ w + (0 if mode == "ignore" else b)) * rng.normal(size=(2, len(b)))
-    (found,) = propagate(rule(), call, [x], r.reshape(out_shape))
+    (r_in,) = propagate(rule(), call, [x], r.reshape(out_shape))
     expected = np.stack([formula(x[i].ravel(), w, b, r[i], mode, tap) for i in range(2)])
-    np.testing.assert_allclose(found.reshape(2, -1), expected, atol=1e-4 * np.abs(expected).max())
+    np.testing.assert_allclose(r_in.reshape(2, -1), expected, atol=1e-4 * np.abs(expected).max())
 
 
 @pytest.mark.parametrize(
@@ -233,9 +233,9 @@ def test_rules_that_look_past_the_input_leave_the_margin_of_zero_padding_alone(r
     model = keras.Model(inputs, layers.Conv2D(3, 3)(layers.ZeroPadding2D(1)(inputs)))
     call = call_in(model)
     x = np.pad(rng.uniform(-1, 1, size=(2, 3, 3, 2)), [(0, 0), (1, 1), (1, 1), (0, 0)])
-    (found,) = propagate(rule, call, [x], rng.normal(size=(2, 3, 3, 3)))
-    found[:, 1:-1, 1:-1] = 0
-    np.testing.assert_array_equal(found, 0)
+    (r_in,) = propagate(rule, call, [x], rng.normal(size=(2, 3, 3, 3)))
+    r_in[:, 1:-1, 1:-1] = 0
+    np.testing.assert_array_equal(r_in, 0)
 
 
 def call_in(model):

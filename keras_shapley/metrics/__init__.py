@@ -1,0 +1,18 @@
+# ruff: noqa: F403
+"""How faithful attributions are: measures of any array of attributions, whichever library made it.
+
+Throughout, `fn` is a Keras model with one input, or a function of a NumPy batch, with outputs `(batch, outputs)`.
+Attributions have the shape of `x`, or of `x` without the channels, where the channels of a pixel go together. Results
+have one number for each image, shape `(batch,)`, in float64.
+"""
+
+from keras_shapley.metrics import agreement, perturbation, stability
+from keras_shapley.metrics.agreement import *
+from keras_shapley.metrics.perturbation import *
+from keras_shapley.metrics.stability import *
+
+# each module lists its own metrics
+__all__ = []
+__all__ += agreement.__all__
+__all__ += perturbation.__all__
+__all__ += stability.__all__

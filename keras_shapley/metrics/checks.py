@@ -1,0 +1,61 @@
+"""Arguments of metrics, checked, and what metrics compute alike."""
+
+import numpy as np
+from keras import ops
+from numpy.typing import ArrayLike
+
+from keras_shapley.utils.validation import finite, of_dtype
+
+
+def checked_batch(x: ArrayLike) -> np.ndarray:
+    """A finite batch of inputs."""
+    inputs = ops.convert_to_numpy(x)
+    if inputs.ndim < 2 or not inputs.size:
+        raise ValueError(f"`x` must be a batch of inputs, shape (batch, ...). Received: shape {inputs.shape}")
+    return finite("x", inputs)
+
+
+def flat_attributions(attributions: ArrayLike) -> np.ndarray:
+    """Finite attributions in float64, `(batch, elements)`."""
+    values = np.asarray(ops.convert_to_numpy(attributions), "float64")
+    if values.ndim < 2 or not np.isfinite(values).all():
+        raise ValueError(
+            f"Attributions must be finite, of shape (batch, ...). Received: shape {values.shape}, "
+            f"{np.count_nonzero(~np.isfinite(values))} not finite"
+        )
+    return values.reshape(len(values), -1)
+
+
+def flat_pair(attributions: ArrayLike, truth: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+    """Attributions and the truth, of one shape, as `flat_attributions`."""
+    a = np.asarray(ops.convert_to_numpy(attributions))
+    b = np.asarray(ops.convert_to_numpy(truth))
+    if a.shape != b.shape:
+        raise ValueError(f"`attributions` and `truth` must be of one shape. Received: {a.shape} and {b.shape}")
+    return flat_attributions(a), flat_attributions(b)
+
+
+def checked_arguments(
+    x: ArrayLike, attributions: ArrayLike, baseline: ArrayLike
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Inputs, their attributions in float64, and a baseline of the inputs' dtype."""
+    inputs = checked_batch(x)
+    values = np.asarray(ops.convert_to_numpy(attributions), "float64")
+    allowed = {inputs.shape, inputs.shape[:-1]} if inputs.ndim > 2 else {inputs.shape}
+    if values.shape not in allowed:
+        raise ValueError(
+            f"`attributions` must be of the shape of `x`, {inputs.shape}, or of it without the channels. Received: "
+            f"{values.shape}"
+        )
+    flat_attributions(values)
+    absent = np.asarray(ops.convert_to_numpy(baseline))
+    if absent.shape not in ((), inputs.shape[1:]) or not np.isfinite(absent).all():
+        raise ValueError(
+            f"`baseline` must be a finite number or array of shape {inputs.shape[1:]}. Received: shape {absent.shape}"
+        )
+    return inputs, values, of_dtype("baseline", absent, inputs.dtype)
+
+
+def ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
+    """The quotient; NaN where the denominator is not positive, because nothing is there to compare with."""
+    return np.divide(numerator, denominator, out=np.full(numerator.shape, np.nan), where=denominator > 0)

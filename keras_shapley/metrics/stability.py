@@ -1,0 +1,135 @@
+"""How stable attributions are under small changes of the input, and how much they depend on what a model learned."""
+
+import numbers
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+from numpy.typing import ArrayLike
+
+from keras_shapley.metrics.agreement import rank_correlation
+from keras_shapley.metrics.checks import checked_batch, flat_attributions, ratio
+from keras_shapley.utils.validation import integer
+
+__all__ = ["randomization", "sensitivity_max"]
+
+
+def sensitivity_max(
+    explain: Callable[[np.ndarray], Any],
+    x: ArrayLike,
+    *,
+    radius: float = 0.02,
+    n: int = 10,
+    seed: int = 0,
+) -> np.ndarray:
+    """The largest relative change of attributions under small changes of the input; the lower the better.
+
+    Yeh et al. (2019), eq. (2), by `n` draws from the cube of side `2 radius` around `x`. The change is relative to the
+    norm of the attributions of `x`.
+
+    Args:
+        explain: function of a batch that returns its attributions, `(batch, ...)`.
+        x: batch of inputs, floats.
+        radius: largest change of an element, in units of the input.
+        n: number of draws.
+        seed: of the draws.
+
+    Returns:
+        Shape `(batch,)`; NaN where the attributions of `x` are zero.
+
+    Raises:
+        ValueError: on a `radius` that is not positive, `n` below 1, inputs that are no floats, or attributions that are
+            not finite or not one row for each input.
+
+    Example:
+        >>> x = np.ones((2, 4))
+        >>> ks.metrics.sensitivity_max(lambda x: 3 * x, x, radius=0.1, n=100).round(2).tolist()
+        [0.09, 0.09]
+    """
+    integer("n", n, 1)
+    integer("seed", seed, 0)
+    if not isinstance(radius, numbers.Real) or not radius > 0:
+        raise ValueError(f"`radius` must be a positive number. Received: radius={radius!r}")
+    inputs = checked_batch(x)
+    if not np.issubdtype(inputs.dtype, np.inexact):
+        raise ValueError(f"`x` must be floats, to be changed a little. Received: {inputs.dtype}")
+    rng = np.random.default_rng(seed)
+    attributions = flat_attributions(explain(inputs))
+    if len(attributions) != len(inputs):
+        raise ValueError(
+            f"`explain` must give attributions of each of the {len(inputs)} inputs. Received: {len(attributions)}"
+        )
+    largest = np.zeros(len(inputs))
+    for _ in range(n):
+        changed = (inputs + rng.uniform(-radius, radius, size=inputs.shape)).astype(inputs.dtype)
+        change = flat_attributions(explain(changed)) - attributions
+        largest = np.maximum(largest, np.linalg.norm(change, axis=1))
+    return ratio(largest, np.linalg.norm(attributions, axis=1))
+
+
+def randomization(
+    model: keras.Model, explain: Callable[[Any], Any], x: ArrayLike, *, seed: int = 0
+) -> dict[str, np.ndarray]:
+    """Rank correlation of attributions with those after the weights of more and more layers are shuffled.
+
+    The cascading model randomisation test of Adebayo et al. (2018), from the output down. Attributions that depend on
+    what the model learned fall towards 0. The values within each weight are shuffled, so their distribution stays. The
+    model gets its weights back at the end, also after an error.
+
+    Args:
+        model: a Keras model.
+        explain: function of a batch that returns its attributions by the model's present weights.
+        x: batch of inputs.
+        seed: of the shuffling.
+
+    Returns:
+        Dict of `rank_correlation`, shape `(batch,)`, by the path of a layer: its weights, and those of all layers
+        behind it, were shuffled. The next layer of the same path has the key `path:1`.
+
+    Raises:
+        ValueError: on a negative seed, or attributions that are not finite.
+
+    Example:
+        >>> model = keras.Sequential(
+        ...     [keras.Input((4,)), keras.layers.Dense(8, "relu", name="hidden"), keras.layers.Dense(3, name="head")]
+        ... )
+        >>> def explain(x):
+        ...     return ks.fast_shapley_values(model, x, target=0, method="masks", n=8).values
+        >>> correlations = ks.metrics.randomization(model, explain, np.ones((2, 4)))
+        >>> [path.split("/")[-1] for path in correlations]
+        ['head', 'hidden']
+        >>> [values.shape for values in correlations.values()]
+        [(2,), (2,)]
+    """
+    integer("seed", seed, 0)
+    rng = np.random.default_rng(seed)
+    attributions = np.asarray(ops.convert_to_numpy(explain(x)))
+    weights = model.get_weights()
+    correlations = {}
+    try:
+        for path, variables in reversed(_weights_by_layer(model.weights).items()):
+            for variable in variables:
+                values = ops.convert_to_numpy(variable)
+                variable.assign(rng.permutation(values.ravel()).reshape(values.shape))
+            correlations[path] = rank_correlation(explain(x), attributions)
+    finally:
+        model.set_weights(weights)
+    return correlations
+
+
+def _weights_by_layer(weights: list[Any]) -> dict[str, list[Any]]:
+    """Weights by the path of their layer. If a name comes again, it is of another layer with the same path."""
+    by_layer: dict[str, list[Any]] = {}
+    names: dict[str, list[str]] = {}
+    repetitions: dict[str, int] = {}
+    for variable in weights:
+        path, _, name = variable.path.rpartition("/")
+        if name in names.setdefault(path, []):
+            repetitions[path] = repetitions.get(path, 0) + 1
+            names[path] = []
+        names[path].append(name)
+        key = f"{path}:{repetitions[path]}" if path in repetitions else path
+        by_layer.setdefault(key, []).append(variable)
+    return by_layer

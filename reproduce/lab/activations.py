@@ -1,0 +1,59 @@
+"""The hidden layers that the experiments compare, by the name of their activation."""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import keras
+from keras import activations, layers
+
+import keras_shapley as ks
+from lab import input_dropout
+
+LayerMaker = Callable[..., keras.layers.Layer]
+# a name in ACTIVATIONS, or a function of "Dense" or "Conv2D" that returns what `hidden_layer` returns
+Activation = str | Callable[[str], LayerMaker]
+
+# name: prefix of the layer's type, its arguments. For the same seed all start from the same weights, except those with
+# initializers of their own.
+ACTIVATIONS: dict[str, tuple[str, dict[str, Any]]] = {
+    "relu": ("", {"activation": "relu"}),
+    "relu_he": ("", {"activation": "relu", "kernel_initializer": "he_normal", "bias_initializer": "zeros"}),
+    "gelu": ("", {"activation": "gelu"}),
+    "silu": ("", {"activation": "silu"}),
+    "mish": ("", {"activation": "mish"}),
+    "elu": ("", {"activation": "elu"}),
+    # SA's gate without bias: 0.042 at least for many inputs, and a ratio of its two sides of 0.19 for a single one
+    "leaky_relu_0.043": ("", {"activation": functools.partial(activations.leaky_relu, negative_slope=0.043)}),
+    "leaky_relu_0.19": ("", {"activation": functools.partial(activations.leaky_relu, negative_slope=0.19)}),
+    "relu_permutation_dropout": ("InputDropout", {"activation": "relu", "permutation": True}),
+    "relu_dropout": ("InputDropout", {"activation": "relu", "permutation": False}),
+    "sa": ("SA", {}),
+    "sa_he": ("SA", {"kernel_initializer": "he_normal"}),
+    # the name and not an instance, which would give all layers the same values
+    "sa_normal": ("SA", {"kernel_initializer": "keras_shapley>SANormal"}),
+    "sa_no_moment_gradient": ("SA", {"moment_gradient": False}),
+    "sa_pooled": ("SA", {"second_moment": "pooled"}),
+    "sa_pooled_no_moment_gradient": ("SA", {"second_moment": "pooled", "moment_gradient": False}),
+    "shaplu": ("ShapLU", {}),
+    "shaplu_full": ("ShapLU", {"gradient": "full"}),
+}
+_MODULES = {"": layers, "InputDropout": input_dropout, "SA": ks, "ShapLU": ks}
+
+
+def hidden_layer(activation: Activation, parent: str) -> LayerMaker:
+    """A function that makes hidden layers with their activation.
+
+    Args:
+        activation: a name in `ACTIVATIONS`, or a function of `parent` that makes other layers.
+        parent: `"Dense"` or `"Conv2D"`; those with dropout exist as `"Dense"` alone.
+
+    Returns:
+        A function that is called as the Keras layer is, without `activation`. The arguments in `ACTIVATIONS` override
+        those of the call.
+    """
+    if callable(activation):
+        return activation(parent)
+    prefix, options = ACTIVATIONS[activation]
+    layer = getattr(_MODULES[prefix], prefix + parent)
+    return lambda *args, **others: layer(*args, **(others | options))

@@ -1,0 +1,254 @@
+"""The studies of faithfulness: how near explanations come to Shapley values, and at what cost."""
+
+import pathlib
+from collections.abc import Iterator
+
+import numpy as np
+from matplotlib.axes import Axes
+
+from lab import files, pictures, rows, tables
+from lab.activations import ACTIVATIONS
+from lab.explanations import METHODS
+from lab.faithfulness import NEARNESS, PERTURBATION, kept_file
+from lab.rows import Row
+from lab.statistics import over_seeds_and_images
+
+EQ2, EQ2_WITHOUT = "eq. (2)", "eq. (2) without b/n"
+# in the table of networks that were trained for fewer epochs
+LESS_TRAINED = ("gradient x input", EQ2, EQ2_WITHOUT, "integrated gradients", "moments", "masks 32", "masks 64")
+# by the name of the files
+INTRODUCTIONS = {
+    "faithfulness": """\
+# How near explanations come to Shapley values
+
+Made by `python reproduce/studies/faithfulness.py`. *Correlation*, *rank correlation* and *relative RMSE* are measured
+against Shapley values by random orders, over the pixels that are not black. They are means over training seeds,
+geometric means for errors, with 95 % intervals over seeds (Student's t) and images (resampled). Deletion (lower is
+better), insertion (higher is better) and infidelity (lower is better) are means over seeds. *Gradients* is the cost,
+counted in passes through the network; a gradient has three. It leaves out the paths of LRP's softmax and elementwise
+operations, so the times on small networks are others. The gradient of a network with ShapLU, plain or integrated, is
+the one that it trains with.
+""",
+    "faithfulness_cifar10": """\
+# How near explanations come to Shapley values, on CIFAR-10
+
+Made by `python reproduce/studies/faithfulness_cifar10.py`. *Correlation*, *rank correlation* and *relative RMSE* are
+measured against the Shapley values of 64 patches by random orders; attributions are summed over the patches. They are
+means over training seeds, geometric means for errors, with 95 % intervals over seeds (Student's t) and images
+(resampled). Deletion (lower is better), insertion (higher is better) and infidelity (lower is better) are of pixels,
+means over seeds. *Gradients* is the cost, counted in passes through the network; a gradient has three. It leaves out
+the paths of LRP's softmax and elementwise operations. The gradient of a network with ShapLU, plain or integrated, is
+the one that it trains with. LRP merges BatchNormalization into the layer behind it. Moments and masks estimate the
+gains of pixels that enter one by one; *moments of patches* estimates those of whole patches, as the truth does. Masks
+of runs before commit 0a92bb2 are not mixed with a little of their expected value, as later ones are; on the MNIST conv
+nets, the correlation of 32 and 64 masks without it was lower by 0.001 to 0.012.
+""",
+}
+
+
+def write(name: str, results: list[Row], out: pathlib.Path) -> str:
+    """Writes the table and the two pictures of a study; returns the table."""
+    text = table(name, results)
+    files.write(out / f"{name}.md", text)
+    draw_costs(results, out / f"{name}.png")
+    draw_maps(name, results, out)
+    return text
+
+
+def values(group: list[Row], method: str, measure: str) -> np.ndarray:
+    """A measure of a method for each image, `(seeds, images)`; NaN for a constant map."""
+    return np.array([row["result"]["methods"][method][measure] for row in group], "float64")
+
+
+def methods(group: list[Row]) -> list[str]:
+    """Names of the methods that all rows have."""
+    return [name for name in group[0]["result"]["methods"] if all(name in row["result"]["methods"] for row in group)]
+
+
+def by_network(results: list[Row]) -> Iterator[tuple[str, str, list[list[Row]]]]:
+    """`(model, activation, groups)`, with the activations in the order of `ACTIVATIONS`.
+
+    The groups differ in their epochs; the rows of a group are sorted by seed. Only the rows with the most images for
+    the truth count.
+    """
+    models = list(dict.fromkeys(row["run"]["model"] for row in results))
+    networks = {(row["run"]["model"], row["run"]["activation"]) for row in results}
+    for model, activation in sorted(networks, key=lambda key: (models.index(key[0]), list(ACTIVATIONS).index(key[1]))):
+        members = [row for row in results if (row["run"]["model"], row["run"]["activation"]) == (model, activation)]
+        most = max(map(_images, members))
+        groups = rows.comparable(row for row in members if _images(row) == most)
+        yield model, activation, [sorted(group, key=_seed) for group in groups.values()]
+
+
+def longest(results: list[Row]) -> list[tuple[str, str, list[Row]]]:
+    """`(model, activation, rows)`: of each network the comparable rows with the most epochs."""
+    return [(model, activation, groups[-1]) for model, activation, groups in by_network(results)]
+
+
+def _images(row: Row) -> int:
+    return len(row["result"]["noise"])
+
+
+def _seed(row: Row) -> int:
+    return row["run"]["seed"]
+
+
+def _epochs(group: list[Row]) -> int:
+    return group[0]["run"]["epochs"]
+
+
+def _accuracy(group: list[Row]) -> str:
+    return tables.spread([row["result"]["accuracy"] for row in group])
+
+
+def table(name: str, results: list[Row]) -> str:
+    """Markdown of a study: a table for each network, and the answers to its questions."""
+    rng, lines = np.random.default_rng(0), [INTRODUCTIONS[name]]
+    for model, activation, group in longest(results):
+        lines += [f"## {model}, {activation}", "", *_section(group, rng), ""]
+    lines += [*questions(results, rng), "", *less_trained(results, rng), *tables.origins(results)]
+    return "\n".join(lines) + "\n"
+
+
+def _section(group: list[Row], rng: np.random.Generator) -> list[str]:
+    noise = np.array([row["result"]["noise"] for row in group])
+    ceiling = np.sqrt(np.maximum(1 - np.square(noise), 0)).mean()
+    seeds = f"{len(group)} seeds" if len(group) > 1 else "1 seed, whose intervals are over images alone"
+    lines = [
+        f"{seeds}; {noise.shape[1]} images for the truth, whose own relative error is {noise.mean():.3f} (a perfect "
+        f"map has a correlation of {ceiling:.3f} with it at most); test accuracy {_accuracy(group)}.",
+        "",
+        *tables.head("", "gradients", *(measure.title for measure in NEARNESS.values()), *PERTURBATION),
+    ]
+    for method in methods(group):
+        cells = [method, f"{np.mean(values(group, method, 'gradients')):.3g}"]
+        for key, measure in NEARNESS.items():
+            interval = over_seeds_and_images(values(group, method, key), rng, measure.statistic)
+            cells.append(tables.with_interval(interval, scale=measure.scale))
+        has_all = PERTURBATION[0] in group[0]["result"]["methods"][method]
+        cells += [f"{np.mean(values(group, method, key)):.4g}" if has_all else "" for key in PERTURBATION]
+        lines.append(tables.line(cells))
+    return lines
+
+
+def with_shared_seeds(*groups: list[Row]) -> list[list[Row]]:
+    """The rows of each group whose seed is in all groups; empty lists if their images are not the same."""
+    shared = set.intersection(*(set(map(_seed, group)) for group in groups))
+    if len({_images(row) for group in groups for row in group}) > 1:
+        shared = set()
+    return [[row for row in group if _seed(row) in shared] for group in groups]
+
+
+def questions(results: list[Row], rng: np.random.Generator) -> list[str]:
+    """Lines on the effect of b/n, and on whether LRP explains networks with other activations better than ReLU's."""
+    networks = {(model, activation): group for model, activation, group in longest(results)}
+    lines = ["## Does b/n help?", ""]
+    lines += ["Correlation of eq. (2) without b/n minus that of eq. (2), on the same images.", ""]
+    by_model: dict[str, list[list[Row]]] = {}
+    for (model, activation), group in networks.items():
+        by_model.setdefault(model, []).append(group)
+        lines.append(f"- {model}, {activation}: {_gain(_gain_without(group), rng)}")
+    for model, groups in by_model.items():
+        # a seed gives networks with other activations the same first weights and images
+        groups = with_shared_seeds(*groups)
+        if len(groups) > 1 and groups[0]:
+            mean = np.mean([_gain_without(group) for group in groups], axis=0)
+            lines.append(f"- {model}, mean over these: {_gain(mean, rng)}")
+    lines += ["", "## Does LRP explain a network better that was trained with another activation than ReLU?", ""]
+    lines += ["Correlation of eq. (2) minus that with ReLU; then the same without b/n.", ""]
+    for (model, activation), group in networks.items():
+        group, base = with_shared_seeds(group, networks.get((model, "relu"), []))
+        if activation != "relu" and group:
+            gains = (
+                values(group, name, "correlation") - values(base, name, "correlation") for name in (EQ2, EQ2_WITHOUT)
+            )
+            lines.append(f"- {model}, {activation}: {'; '.join(_gain(gain, rng) for gain in gains)}")
+    return lines
+
+
+def _gain_without(group: list[Row]) -> np.ndarray:
+    return values(group, EQ2_WITHOUT, "correlation") - values(group, EQ2, "correlation")
+
+
+def _gain(gain: np.ndarray, rng: np.random.Generator) -> str:
+    return tables.with_interval(over_seeds_and_images(gain, rng), "+")
+
+
+def less_trained(results: list[Row], rng: np.random.Generator) -> list[str]:
+    """Lines of a table on networks that were also trained for fewer epochs; none if there are no such rows."""
+    lines = []
+    for model, activation, groups in by_network(results):
+        fewer = [group for group in groups if _epochs(group) < _epochs(groups[-1])]
+        for group in [*fewer, groups[-1]] if fewer else []:
+            correlations = (values(group, method, "correlation") for method in LESS_TRAINED)
+            means = (tables.with_interval(over_seeds_and_images(numbers, rng)) for numbers in correlations)
+            lines.append(tables.line([model, activation, str(_epochs(group)), _accuracy(group), *means]))
+    if not lines:
+        return []
+    head = tables.head("", "", "epochs", "test accuracy", *LESS_TRAINED)
+    words = (
+        "Correlation for networks that were trained for fewer epochs, by `--epochs`, beside that of the tables above."
+    )
+    return ["## What does training do?", "", words, "", *head, *lines, ""]
+
+
+def draw_costs(results: list[Row], path: pathlib.Path) -> None:
+    """Draws the correlation of each method against its cost, with a panel for each network."""
+    networks = longest(results)
+    models = list(dict.fromkeys(model for model, _, _ in networks))
+    with pictures.picture(path, 6.5 * len(models), 4.5, dpi=110) as figure:
+        for axes, model in zip(figure.subplots(1, len(models), squeeze=False)[0], models):
+            members = [(activation, group) for name, activation, group in networks if name == model]
+            for marker, (activation, group) in zip("osv^" * len(members), members):
+                points = {
+                    name: (np.mean(values(group, name, "gradients")), 1 - values(group, name, "correlation").mean())
+                    for name in methods(group)
+                }
+                # logarithmic axes have no place for a method without cost, nor for a constant map
+                points = {name: point for name, point in points.items() if point[0] and np.isfinite(point[1])}
+                axes.plot(*zip(*points.values()), marker, label=activation, alpha=0.7)
+            axes.set(xscale="log", yscale="log", xlabel="gradients", title=model)
+            axes.margins(x=0.15)
+            _annotate(axes, points)
+            axes.set_ylabel("1 - correlation with Shapley values")
+            axes.legend(fontsize="small")
+
+
+def _annotate(axes: Axes, points: dict[str, tuple[float, float]]) -> None:
+    """Writes names beside points, those of the same cost above each other."""
+    to_points = 72 / axes.figure.dpi
+    lowest: dict[float, float] = {}
+    for name, point in sorted(points.items(), key=lambda item: item[1]):
+        height = axes.transData.transform(point)[1] * to_points
+        above = max(height, lowest.get(point[0], height))
+        lowest[point[0]] = above + 7
+        axes.annotate(name, point, xytext=(6, above - height), textcoords="offset points", fontsize="xx-small")
+
+
+def draw_maps(name: str, results: list[Row], out: pathlib.Path) -> None:
+    """Draws some images with the attributions of every method, for the networks with ReLU and with SA."""
+    kept = {
+        f"{model}, {activation}": out / kept_file(name, group[0]["run"])
+        for model, activation, group in longest(results)
+        if activation in ("relu", "sa")
+    }
+    kept = {network: path for network, path in kept.items() if path.exists()}
+    if not kept:
+        return
+    size = 1.15 * len(METHODS) + 4.5, 6.0 * len(kept)
+    with pictures.picture(out / f"{name}_maps.png", *size, dpi=80) as figure:
+        for part, (network, path) in zip(np.atleast_1d(figure.subfigures(len(kept), 1)), kept.items()):
+            part.suptitle(network)
+            with np.load(path) as file:
+                truth = ["image", "Shapley values"]
+                names = [*truth, *(method for method in file if method not in truth)]
+                panels = part.subplots(len(file["image"]), len(names), squeeze=False)
+                for column, title in zip(panels.T, names):
+                    for axes, array in zip(column, np.float32(file[title])):
+                        scale = np.abs(array).max()
+                        colours = (
+                            {"cmap": "gray"} if title == "image" else {"cmap": "bwr", "vmin": -scale, "vmax": scale}
+                        )
+                        axes.imshow(array, interpolation="nearest", **colours)
+                        axes.set(xticks=[], yticks=[])
+                    column[0].set_title(title.replace(" ", "\n", 1), fontsize="x-small")

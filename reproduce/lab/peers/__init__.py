@@ -1,0 +1,1 @@
+"""Explanations by other libraries, for comparison. Each library is optional."""

@@ -1,0 +1,174 @@
+"""What the paper says beside its figures, held against the results: functions of the directory of results."""
+
+import functools
+import pathlib
+
+import numpy as np
+from lab import files, rows, statistics, tables
+from lab.analysis import faithfulness, figure5, shapley_gradient, training_cost
+from lab.analysis import large_bias as bias
+from lab.faithfulness import NEARNESS
+from lab.rows import Row
+from lab.statistics import alike, better, paired
+
+from report.verdicts import ABSENT, FIRST_LOOK, Claim, verdict
+
+
+def accurate_approximation(results: pathlib.Path) -> Claim:
+    paper = "Eq. (1) is an accurate approximation of the Shapley values of a neuron."
+    path = results / "neuron_accuracy.json"
+    if not path.exists():
+        return Claim(paper, "", ABSENT)
+    by_width = files.read_json(path)["errors"]["normal"]
+    methods = ("eq. (1)", "quadrature")
+    numbers = tables.head("inputs", *methods)
+    numbers += [tables.line([n, *(f"{by_width[n][method][0]:.3f}" for method in methods)]) for n in ("4", "16", "1024")]
+    ours = "The table has the relative error of eq. (1), and of a quadrature with the same sums, for normal inputs."
+    few, many = (by_width[n]["eq. (1)"][0] < 0.1 for n in ("4", "1024"))
+    return Claim(paper, ours, verdict({"for few inputs": few, "for many": many}), numbers)
+
+
+def crude_approximation(results: pathlib.Path) -> Claim:
+    paper = "LRP by eq. (2) is a crude approximation of the Shapley values of the network."
+    titles = ("correlation", "median relative error", "correlation of `fast_shapley_values`")
+    numbers, head = [], tables.head("network", *titles)
+    for name, dataset in (("faithfulness", "MNIST"), ("faithfulness_cifar10", "CIFAR-10")):
+        for model, activation, group in faithfulness.longest(rows.read(results / f"{name}.jsonl")):
+            correlation = faithfulness.values(group, faithfulness.EQ2, "correlation").mean()
+            measure = NEARNESS["error"]
+            errors = faithfulness.values(group, faithfulness.EQ2, "error")
+            error = measure.scale(measure.statistic(errors, axis=1).mean())
+            # the estimate that has the same players as the truth
+            moments = "moments of patches" if "moments of patches" in faithfulness.methods(group) else "moments"
+            fast = faithfulness.values(group, moments, "correlation").mean()
+            network = f"{dataset}, {model} with {activation}"
+            numbers.append(tables.line([network, f"{correlation:.3f}", f"{error:.2f}", f"{fast:.3f}"]))
+    if not numbers:
+        return Claim(paper, "", ABSENT)
+    ours = "The table compares eq. (2) with the Shapley values of the network, and the fast estimate beside it."
+    return Claim(paper, ours, "Measured.", [*head, *numbers])
+
+
+def dropped_terms(results: pathlib.Path) -> Claim:
+    paper = "The terms of eq. (4) that ShapLU drops are small, and SA's gradient closely matches the Shapley gradient."
+    path = results / shapley_gradient.RESULTS
+    if not path.exists():
+        return Claim(paper, "", ABSENT)
+    measured = files.read_json(path)["rows"]
+    least = {
+        rule: min(
+            shapley_gradient.over_seeds(measured, layer, step, "cosine", rule).mean
+            for layer in shapley_gradient.LAYERS
+            for step in shapley_gradient.STEPS
+        )
+        for rule in shapley_gradient.RULES
+    }
+    ours = "The least cosine with the Shapley gradient by random orders, over six steps of the training of Fig. 3's "
+    ours += (
+        f"network and its two hidden layers, is {', '.join(f'{value:.3f} ({rule})' for rule, value in least.items())}."
+    )
+    return Claim(paper, ours, verdict({"ShapLU": least["shaplu"] > 0.95, "SA": least["sa"] > 0.95}))
+
+
+def permutation_dropout(results: pathlib.Path) -> Claim:
+    paper = "Training with random permutations of the inputs, as a dropout, is similar to ShapLU."
+    group = rows.with_setting(rows.fullest(rows.read(results / "figure3.jsonl")), ("Adam", 0.001))
+    gain = paired(group, "relu_permutation_dropout", "shaplu", rows.validation)
+    if gain is None:
+        return Claim(paper, "", ABSENT)
+    ours = f"In Fig. 3 with Adam, the difference to ShapLU's validation is {tables.difference(gain)}. The paper does "
+    ours += (
+        "not say how; here all neurons of a layer share one mask of the inputs, and inputs are doubled as in dropout."
+    )
+    return Claim(paper, ours, verdict({"similar": alike(gain)}))
+
+
+def fewer_epochs(results: pathlib.Path) -> Claim:
+    paper = "SA needs fewer epochs to the same accuracy in training (said of ResNet-20)."
+    group = rows.fullest(rows.read(results / "table2.jsonl"))
+    couples = rows.pairs(group, "sa", "relu")
+    epochs = group[0]["run"]["epochs"] if group else 0
+    # an accuracy that is never reached takes one epoch more than there were, at least; it may take many
+    nevers = (epochs + 1, 3 * epochs)
+    statements, listed = {}, []
+    for quantity, name in (("accuracy", "training"), ("val_accuracy", "validation")):
+        delays = [statistics.over_seeds(couples, functools.partial(_delay, quantity, never)) for never in nevers]
+        if None in delays:
+            return Claim(paper, "", ABSENT)
+        fewer = {better(delay._replace(mean=-delay.mean)) for delay in delays}
+        statements[f"in {name}"] = fewer.pop() if len(fewer) == 1 else None
+        missed = sum(np.isinf(rows.first_epoch_at(row, relu, quantity)) for row, relu in couples)
+        differences = ", or ".join(map(tables.difference, delays if missed else delays[:1]))
+        listed.append(f"{name} {differences}, never in {missed} of {len(couples)} runs")
+    ours = f"MLP of Table 2, {epochs} epochs. Number of epochs until ReLU's final accuracy, minus the number that ReLU "
+    ours += "itself took until it first had it; never counts as {} or {}: ".format(*nevers) + "; ".join(listed)
+    return Claim(paper, ours, verdict(statements))
+
+
+def _delay(quantity: str, never: int, row: Row, relu: Row) -> float:
+    """By how many epochs a curve reaches ReLU's final value later than ReLU; `never` is the epoch if it does not."""
+    own, other = (min(rows.first_epoch_at(run, relu, quantity), never) for run in (row, relu))
+    return own - other
+
+
+def training_time(results: pathlib.Path) -> Claim:
+    paper = "Training takes 20 % more time with SA than with ReLU (CIFAR-10)."
+    measurements = training_cost.read(results)
+    if not measurements:
+        return Claim(paper, "", ABSENT)
+    statements, listed = {}, []
+    for moment in ("exact", "pooled"):
+        measured = [row for each in measurements for row in each["rows"] if row["name"] == f"SA, {moment}"]
+        ratios, (lows, highs) = [row["ratio"] for row in measured], zip(*(row["interval"] for row in measured))
+        fast = True if max(highs) <= 1.2 else False if max(lows) > 1.2 else None
+        statements[f"with the {moment} second moment"] = fast
+        listed.append(f"with the {moment} second moment {min(ratios):.2f} to {max(ratios):.2f}")
+    keys = "model", "backend", "device"
+    models, backends, devices = (", ".join(dict.fromkeys(each["run"][key] for each in measurements)) for key in keys)
+    ours = f"Time of a training step over ReLU's, for the networks {models} on {backends}, {devices} (the paper names "
+    ours += f"no machine): {'; '.join(listed)}"
+    return Claim(paper, ours, verdict(statements))
+
+
+def large_biases(results: pathlib.Path) -> Claim:
+    paper = "If b is much larger than the products, eq. (2) distributes relevance equally, which is more sensible."
+    median = {name: np.median(values) for name, values in bias.spreads(100, seed=0).items()}
+    ours = "With b a hundred times the products' root mean square, the standard deviation of the shares, in units of "
+    ours += (
+        f"their mean, is {', '.join(f'{value:.2f} ({name})' for name, value in median.items())}. The Shapley values "
+    )
+    ours += "of such a neuron are its products, and not equal."
+    statements = {"equal": median["eq. (2)"] < 0.1, "as Shapley values": median["exact Shapley values"] < 0.1}
+    return Claim(paper, ours, verdict(statements))
+
+
+def six_relus(results: pathlib.Path) -> Claim:
+    paper = "It does not say what becomes of the six ReLUs of ResNet-20 behind an addition."
+    sa = rows.with_activation(rows.read(results / "figure5.jsonl"), "sa")
+    longest: dict[str, int] = {}
+    for row in sa:
+        model, epochs = row["run"]["model"], row["run"]["epochs"]
+        longest[model] = max(epochs, longest.get(model, 0))
+    if len(longest) < 2:
+        return Claim(paper, "", ABSENT)
+    epochs = min(longest.values())
+    cut = figure5.until(sa, epochs)
+    listed = []
+    for model in longest:
+        members = [row for row in cut if row["run"]["model"] == model]
+        means = (np.mean([last(row) for row in members]) for last in (rows.final("accuracy"), rows.validation))
+        listed.append(f"{model} ({len(members)}) " + ", ".join(f"{mean:.4f}" for mean in means))
+    ours = f"SA, {epochs} epochs (number of seeds), training and validation: {'; '.join(listed)}"
+    return Claim(paper, ours, FIRST_LOOK if len(cut) < 2 * len(longest) else "")
+
+
+CLAIMS = (
+    accurate_approximation,
+    crude_approximation,
+    dropped_terms,
+    permutation_dropout,
+    fewer_epochs,
+    training_time,
+    large_biases,
+    six_relus,
+)

@@ -1,0 +1,79 @@
+"""What an explanation reports: relevance of every layer, conservation gaps, amplification, overflow."""
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+from reference.calls import total
+
+import keras_shapley as ks
+
+
+def test_relevance_of_every_layer_has_the_shape_of_its_output(convnet, images):
+    explanation = ks.LRP(convnet).explain(images)
+    expected = [layer.name for layer in convnet.layers if layer.name not in ("image", "classes")]
+    assert [name for name in explanation.layers if name in expected] == expected
+    for name in expected:
+        assert explanation.layers[name].shape[1:] == convnet.get_layer(name).output.shape[1:]
+    assert explanation.input.shape == images.shape
+    np.testing.assert_allclose(explanation.layers["shaplu"], explanation.head)
+
+
+def test_calls_are_named_by_layer_use_and_nesting(rng):
+    shared = layers.Dense(6, "relu", name="shared")
+    inner = keras.Sequential([keras.Input((6,)), layers.Dense(6, "relu", name="deep")], name="inner")
+    x = keras.Input((6,))
+    y = inner(inner(shared(shared(x))))
+    model = keras.Model(x, layers.Dense(2, name="logits")(y))
+    data = rng.uniform(size=(2, 6))
+    explanation = ks.LRP(model).explain(data)
+    names = ["shared", "shared:1", "inner/deep", "inner:1/deep", "logits"]
+    assert list(explanation.layers) == names == list(explanation.conservation_gap.signed)
+    np.testing.assert_allclose(
+        explanation.head_total - total(explanation.input), sum(explanation.conservation_gap.signed.values()), atol=1e-4
+    )
+
+
+def test_the_signed_gaps_add_up_to_what_is_missing(convnet, images):
+    explanation = ks.LRP(convnet).explain(images)
+    gap = explanation.conservation_gap
+    missing = explanation.head_total - total(explanation.input)
+    np.testing.assert_allclose(sum(gap.signed.values()), missing, atol=1e-5 + 1e-4 * np.abs(missing).max())
+    for name, (absolute, relative) in gap.summary().items():
+        assert absolute[0] == pytest.approx(np.median(np.abs(gap.signed[name])))
+        assert absolute[1] == pytest.approx(np.abs(gap.signed[name]).max())
+        assert relative[1] < 1e-3, name
+
+
+def test_a_gap_is_reported_where_relevance_is_lost(images):
+    """A rule that halves loses half: the gap says so at that call and nowhere else."""
+    model = keras.Sequential([keras.Input((9, 9, 3)), layers.Flatten(), layers.ReLU(name="half"), layers.Dense(2)])
+
+    def half(call, inputs, relevance):
+        return [relevance / 2]
+
+    explanation = ks.LRP(model, rules=[(layers.ReLU, half)]).explain(images, target=0)
+    gap = explanation.conservation_gap
+    np.testing.assert_allclose(gap.signed["half"], explanation.head_total / 2, rtol=1e-3, atol=1e-4)
+    assert max(v.max() for name, v in gap.absolute.items() if name != "half") < 1e-3
+
+
+def test_how_much_a_call_amplifies_is_reported(rng):
+    """Two inputs that nearly cancel: eq. (2) makes a hundred and one times the relevance of their sum."""
+    model = keras.Sequential(
+        [keras.Input((2,)), layers.Dense(1, use_bias=False, name="sum"), layers.Dense(1, name="out")]
+    )
+    model.set_weights([np.array([[1.0], [-1.0]]), np.ones((1, 1)), np.zeros(1)])
+    explanation = ks.LRP(model).explain(np.array([[1.01, 1.0], [2.0, 1.0]]), 1)
+    np.testing.assert_allclose(explanation.amplification["sum"], [201, 3], rtol=1e-3)
+    np.testing.assert_allclose(explanation.amplification["out"], [1, 1], rtol=1e-5)
+
+
+def test_relevance_beyond_its_range_is_said_where_and_what_to_do(rng):
+    def explode(call, inputs, relevance):
+        return [relevance * 1e30]
+
+    model = keras.Sequential([keras.Input((2,)), layers.ReLU(name="a"), layers.ReLU(name="b"), layers.Dense(2)])
+    with pytest.warns(RuntimeWarning, match="float32 at 'a'.*epsilon_plus"):
+        explanation = ks.LRP(model, rules=[(layers.ReLU, explode)]).explain(np.ones((1, 2)), 0)
+    assert explanation.overflow == "a"

@@ -1,0 +1,114 @@
+"""Which rule a layer follows: the user's first, the first linear layer's, none that it is not for."""
+
+import keras
+import numpy as np
+import pytest
+from keras import layers, ops
+from reference.calls import total
+
+import keras_shapley as ks
+
+
+def test_a_rule_of_the_users_own_comes_first(convnet, images):
+    seen = []
+
+    def spy(call, inputs, relevance):
+        seen.append((call.name, tuple(inputs[0].shape), tuple(relevance.shape)))
+        return [ops.zeros_like(inputs[0])]
+
+    explanation = ks.LRP(convnet, rules=[((layers.MaxPooling2D,), spy)]).explain(images)
+    assert seen == [("max", (4, 5, 5, 6), (4, 3, 3, 6))]
+    np.testing.assert_allclose(explanation.conservation_gap.signed["max"], total(explanation.layers["max"]), atol=1e-6)
+
+
+def test_the_first_linear_layer_may_be_inside_another(rng):
+    tokens = keras.Input((4,), dtype="int32")
+    x = layers.Embedding(5, 6)(tokens)
+    x = layers.MultiHeadAttention(2, 3)(x, x)
+    x = layers.TimeDistributed(layers.Dense(4, name="step"))(layers.TimeDistributed(layers.Dense(4))(x))
+    model = keras.Model(tokens, layers.Dense(2, name="out")(layers.Flatten()(x)))
+    rules = ks.LRP(model, rules="epsilon_plus_flat").rules
+    steps = [rule.rule for _, rule in rules.values() if isinstance(rule, ks.rules.EachStep)]
+    assert [type(rule) for rule in [*steps, rules["out"][1]]] == [ks.rules.Epsilon] * 3
+    image = keras.Sequential([keras.Input((2, 5, 5, 1))])
+    for _ in range(2):
+        image.add(layers.TimeDistributed(layers.Conv2D(2, 2)))
+    image.add(layers.Flatten())
+    image.add(layers.Dense(2))
+    rules = ks.LRP(image, rules="epsilon_plus_flat").rules
+    steps = [type(rule.rule) for _, rule in rules.values() if isinstance(rule, ks.rules.EachStep)]
+    assert steps == [ks.rules.Flat, ks.rules.ZPlus]
+
+
+def test_a_layer_without_a_rule_is_named_with_the_remedy():
+    x = keras.Input((4, 6))
+    model = keras.Model(x, layers.Dense(2)(layers.LSTM(3, name="memory")(x)))
+    with pytest.raises(ValueError, match=r"'memory' \(LSTM\) has no LRP rule.*rules=\[\(\(LSTM,\), rule\)\].*Dense"):
+        ks.LRP(model)
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        layers.Dense(5, activation="softmax", name="mix"),
+        layers.Dense(5, activation=lambda x: x, name="mix"),
+    ],
+)
+def test_relevance_never_passes_silently_through_what_mixes_elements(layer):
+    model = keras.Sequential([keras.Input((5,)), layer, layers.Dense(2)])
+    with pytest.raises(ValueError, match="'mix'"):
+        ks.LRP(model)
+
+
+class Mixing(layers.Dropout):
+    def call(self, inputs, training=False):
+        return ops.cumsum(inputs, axis=-1)
+
+
+class Squashing(layers.Dense):
+    def call(self, inputs):
+        return ops.softmax(super().call(inputs))
+
+
+@pytest.mark.parametrize("layer", [Mixing(0.5, name="mix"), Squashing(5, name="mix")])
+def test_a_subclass_with_a_call_of_its_own_does_not_inherit_the_rule(layer):
+    model = keras.Sequential([keras.Input((5,)), layer, layers.Dense(2)])
+    with pytest.raises(ValueError, match="'mix'.*no LRP rule"):
+        ks.LRP(model)
+    ks.LRP(model, rules=[(type(layer), lambda call, inputs, relevance: [relevance])])
+
+
+class Standardised(layers.Conv2D):
+    def convolution_op(self, inputs, kernel):
+        return super().convolution_op(inputs, kernel - ops.mean(kernel, axis=(0, 1, 2)))
+
+
+def test_a_convolution_with_an_operation_of_its_own_has_no_rule():
+    model = keras.Sequential(
+        [keras.Input((4, 4, 2)), Standardised(3, 2, name="own"), layers.Flatten(), layers.Dense(2)]
+    )
+    with pytest.raises(ValueError, match="'own'"):
+        ks.LRP(model)
+
+
+@pytest.mark.parametrize(
+    "rule, layer",
+    [
+        (ks.rules.Airport(), layers.Flatten(name="wrong")),
+        (ks.rules.Move(), layers.Dense(3, name="wrong")),
+        (ks.rules.Sum(), layers.LayerNormalization(name="wrong")),
+        (ks.rules.Attention(), layers.Dense(3, name="wrong")),
+        (ks.rules.WinnerTakesAll(), layers.ReLU(name="wrong")),
+    ],
+)
+def test_a_rule_on_a_layer_that_it_is_not_for_is_refused(rule, layer):
+    model = keras.Sequential([keras.Input((3,)), layer, layers.Dense(2)])
+    with pytest.raises(ValueError, match=f"{type(rule).__name__}.*'wrong'"):
+        ks.LRP(model, rules=[("wrong", rule)])
+
+
+def test_a_quantized_layer_is_refused():
+    model = keras.Sequential([keras.Input((5,)), layers.Dense(4, "relu", name="below"), layers.Dense(2)])
+    model.layers[0].quantize("int8")
+    with pytest.raises(ValueError, match="'below'.*quantized"):
+        ks.LRP(model)
