@@ -1,8 +1,7 @@
 """Shapley activations and relevance propagation for Keras 3 (Li & Cui, arXiv 1909.06143)."""
 
 from keras_shapley import metrics
-from keras_shapley.callbacks.gates import GateMonitor
-from keras_shapley.callbacks.heatmaps import LRPHeatmaps
+from keras_shapley.callbacks import GateMonitor, LRPHeatmaps
 from keras_shapley.layers import (
     SAConv1D,
     SAConv2D,
@@ -22,14 +21,14 @@ from keras_shapley.lrp import presets, rules
 from keras_shapley.lrp.explainer import LRP
 from keras_shapley.lrp.explanation import Explanation
 from keras_shapley.models.convert import Conversion, to_relu, to_shapley
-from keras_shapley.plotting.heatmaps import plot_heatmaps
+from keras_shapley.plotting import plot_heatmaps
 from keras_shapley.shapley.exact import exact_shapley_values
 from keras_shapley.shapley.fast import fast_shapley_values
 from keras_shapley.shapley.neuron import neuron_shapley_values
 from keras_shapley.shapley.result import FastShapleyValues, ShapleyValues
 from keras_shapley.shapley.sampled import sampled_shapley_values
 
-__version__ = "0.1.0"
+__version__ = "0.2.0.dev0"
 
 __all__ = [
     "Conversion",

@@ -62,7 +62,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def parser() -> argparse.ArgumentParser:
     """The parser of the command line."""
-    top = argparse.ArgumentParser(prog="keras_shapley", description=ks.__doc__, allow_abbrev=False)
+    top = argparse.ArgumentParser(prog="python -m keras_shapley", description=ks.__doc__, allow_abbrev=False)
     commands = top.add_subparsers(dest="command", required=True)
     command = commands.add_parser(
         "explain",

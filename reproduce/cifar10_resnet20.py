@@ -13,6 +13,8 @@ import sys
 from typing import Any
 
 import keras
+
+import keras_shapley as ks
 from lab import data, environment, rows
 from lab.analysis import figure5
 from lab.batches import Batches, centred, pixel_mean
@@ -21,8 +23,6 @@ from lab.data import CIFAR10_CLASSES, Split
 from lab.experiment import Experiment, main
 from lab.resnet20 import EPSILON, LAYOUTS, resnet20
 from lab.rows import Run
-
-import keras_shapley as ks
 
 # Settings of the example, and so of the paper
 RATES = ((0, 1e-3), (81, 1e-4), (121, 1e-5), (161, 1e-6), (181, 5e-7))  # Adam's, from that epoch on, counted from 0

@@ -19,14 +19,14 @@ from collections.abc import Callable, Sequence
 
 import keras
 import numpy as np
+
+import keras_shapley as ks
 from lab import data, environment, files, runs
 from lab.analysis import figure6
 from lab.analysis.figure6 import BATCH_SIZE, DIGITS, EPOCHS, IMAGES, PATHS, RATE, READINGS
 from lab.arguments import add_data, add_results, add_seed, add_table, at_least, command_line, measure_and_write, parsed
 from lab.gradients import input_gradients
 from lab.networks import mnist_mlp
-
-import keras_shapley as ks
 
 BLOCK = 250  # images that are explained at once
 QUICK = {"epochs": 1, "images": 50, "limit": 6000, "out": files.RUNS / "figure6"}

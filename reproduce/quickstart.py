@@ -17,14 +17,14 @@ from typing import Any
 
 import keras
 import numpy as np
+
+import keras_shapley as ks
 from lab import environment, files, pictures
 from lab.arguments import add_seed, at_least, command_line
 from lab.data import TEST_DIGITS, Split, digits
 from lab.gradients import input_gradient
 from lab.measuring import EpochTimer
 from lab.networks import DIGITS
-
-import keras_shapley as ks
 
 EPOCHS = 8
 BATCH = 32

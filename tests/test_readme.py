@@ -27,7 +27,7 @@ class Batches(keras.utils.PyDataset):
 
 
 @pytest.mark.skipif(keras.backend.backend() != "torch", reason="once, where nothing is compiled")
-def test_the_code_runs_as_it_stands(tmp_path, monkeypatch, rng):
+def test_the_python_blocks_run_one_after_the_other(tmp_path, monkeypatch, rng):
     # names of layers are counted from here, and weights would be downloaded
     keras.utils.clear_session()
     small = functools.partial(keras.applications.ResNet50V2, weights=None, input_shape=(32, 32, 3), classes=10)

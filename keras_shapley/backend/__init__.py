@@ -1,6 +1,6 @@
 """What Keras has no common function for: derivatives, and compiled functions of a model's weights.
 
-Each backend has a module here with the same six names, and this one takes the module of the backend that Keras runs on
+Each backend has a module here with the same names, and this one takes the module of the backend that Keras runs on
 (`KERAS_BACKEND`). Nothing else in the package names a backend, TensorBoard output excepted.
 
 - `EAGER`: whether each elementwise operation is a pass over memory of its own.
@@ -9,15 +9,61 @@ Each backend has a module here with the same six names, and this one takes the m
 - `with_derivative(function, pushforward, pullback)`: a function with a derivative of its own.
 - `compiled(fn, variables, any_batch=False)`: a compiled function that reads the present values of variables.
 - `signed(magnitude, x)`: a number with the sign of each element of a tensor.
+- `cumsum`, `matmul`, `maximum`, `minimum`: as in `keras.ops`, in the dtype of their operands. On PyTorch those of
+  Keras make float32 of float64.
 """
 
 import keras
 
 if keras.backend.backend() == "jax":
-    from keras_shapley.backend.jax import COMPILES_EACH_SIZE, EAGER, compiled, signed, vjp, with_derivative
+    from keras_shapley.backend.jax import (
+        COMPILES_EACH_SIZE,
+        EAGER,
+        compiled,
+        cumsum,
+        matmul,
+        maximum,
+        minimum,
+        signed,
+        vjp,
+        with_derivative,
+    )
 elif keras.backend.backend() == "tensorflow":
-    from keras_shapley.backend.tensorflow import COMPILES_EACH_SIZE, EAGER, compiled, signed, vjp, with_derivative
+    from keras_shapley.backend.tensorflow import (
+        COMPILES_EACH_SIZE,
+        EAGER,
+        compiled,
+        cumsum,
+        matmul,
+        maximum,
+        minimum,
+        signed,
+        vjp,
+        with_derivative,
+    )
 else:
-    from keras_shapley.backend.torch import COMPILES_EACH_SIZE, EAGER, compiled, signed, vjp, with_derivative
+    from keras_shapley.backend.torch import (
+        COMPILES_EACH_SIZE,
+        EAGER,
+        compiled,
+        cumsum,
+        matmul,
+        maximum,
+        minimum,
+        signed,
+        vjp,
+        with_derivative,
+    )
 
-__all__ = ["COMPILES_EACH_SIZE", "EAGER", "compiled", "signed", "vjp", "with_derivative"]
+__all__ = [
+    "COMPILES_EACH_SIZE",
+    "EAGER",
+    "compiled",
+    "cumsum",
+    "matmul",
+    "maximum",
+    "minimum",
+    "signed",
+    "vjp",
+    "with_derivative",
+]

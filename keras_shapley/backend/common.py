@@ -31,3 +31,10 @@ def signed(magnitude: float, x: Any) -> Any:
     negative = keras.ops.cast(-magnitude, x.dtype)
     positive = keras.ops.cast(magnitude, x.dtype)
     return keras.ops.where(x < 0, negative, positive)
+
+
+# on PyTorch these have functions of their own
+cumsum = keras.ops.cumsum
+matmul = keras.ops.matmul
+maximum = keras.ops.maximum
+minimum = keras.ops.minimum

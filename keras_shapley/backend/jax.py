@@ -7,9 +7,20 @@ import jax
 import keras
 from jax.custom_derivatives import SymbolicZero
 
-from keras_shapley.backend.common import as_tensors, signed
+from keras_shapley.backend.common import as_tensors, cumsum, matmul, maximum, minimum, signed
 
-__all__ = ["COMPILES_EACH_SIZE", "EAGER", "compiled", "signed", "vjp", "with_derivative"]
+__all__ = [
+    "COMPILES_EACH_SIZE",
+    "EAGER",
+    "compiled",
+    "cumsum",
+    "matmul",
+    "maximum",
+    "minimum",
+    "signed",
+    "vjp",
+    "with_derivative",
+]
 
 EAGER = False
 COMPILES_EACH_SIZE = True

@@ -6,9 +6,20 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from keras_shapley.backend.common import as_tensors, signed, without_side_effects
+from keras_shapley.backend.common import as_tensors, cumsum, matmul, maximum, minimum, signed, without_side_effects
 
-__all__ = ["COMPILES_EACH_SIZE", "EAGER", "compiled", "signed", "vjp", "with_derivative"]
+__all__ = [
+    "COMPILES_EACH_SIZE",
+    "EAGER",
+    "compiled",
+    "cumsum",
+    "matmul",
+    "maximum",
+    "minimum",
+    "signed",
+    "vjp",
+    "with_derivative",
+]
 
 EAGER = False
 COMPILES_EACH_SIZE = False

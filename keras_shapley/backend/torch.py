@@ -75,3 +75,27 @@ def signed(magnitude: float, x: Any) -> Any:
     """The number `magnitude` with the sign of each element of `x`, positive at 0."""
     # three times as fast as a choice between two numbers
     return torch.copysign(torch.tensor(magnitude, dtype=x.dtype, device=x.device), x)
+
+
+def cumsum(x: Any, axis: int) -> Any:
+    """As `keras.ops.cumsum`, which makes float32 of float64."""
+    return torch.cumsum(x, dim=axis) if _is_float64(x) else keras.ops.cumsum(x, axis=axis)
+
+
+def matmul(a: Any, b: Any) -> Any:
+    """As `keras.ops.matmul`, which makes float32 of float64."""
+    return torch.matmul(*as_tensors((a, b))) if _is_float64(a) and _is_float64(b) else keras.ops.matmul(a, b)
+
+
+def maximum(a: Any, b: Any) -> Any:
+    """As `keras.ops.maximum`, which makes float32 of float64."""
+    return torch.maximum(*as_tensors((a, b))) if _is_float64(a) else keras.ops.maximum(a, b)
+
+
+def minimum(a: Any, b: Any) -> Any:
+    """As `keras.ops.minimum`, which makes float32 of float64."""
+    return torch.minimum(*as_tensors((a, b))) if _is_float64(a) else keras.ops.minimum(a, b)
+
+
+def _is_float64(x: Any) -> bool:
+    return hasattr(x, "dtype") and keras.backend.standardize_dtype(x.dtype) == "float64"

@@ -119,7 +119,12 @@ def _relu_of_five(u: Tensor, q: Tensor, c: Tensor, b: Tensor, n: Tensor) -> Tens
 
 
 def _full_slopes(u: Tensor, q: Tensor, c: Tensor, b: Tensor, n: Tensor) -> tuple[Tensor | None, ...]:
-    """Cotangents of u, q, c, b and n for all of eq. (4)."""
+    """Cotangents of u, q, c, b and n for all of eq. (4).
+
+    Its last term is `w_k phi (p_k + s)(A - B (p_k + mu))` with `p_k = w_k x_k`, `s = b/n`, `A = 1/(2 sigma)` and
+    `B = z/(6 sigma**2)`. The powers 0, 1 and 2 of `p_k` go to u, q and c, whose derivatives by x_k are `w_k`,
+    `2 w_k p_k` and `3 w_k p_k**2`.
+    """
     mu = u / 2
     share = b / n
     precision, z, cdf, phi = _gate(u, q, b)

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import keras
 from keras import ops
 
-from keras_shapley.layers.linear_maps import linear_map
+from keras_shapley.layers.linear_maps import LinearMap, linear_map
 from keras_shapley.utils.typing import Tensor
 from keras_shapley.utils.validation import one_of
 
@@ -43,6 +43,24 @@ class GateMoments(NamedTuple):
     u: Tensor
     q: Tensor
     b: Tensor
+
+
+class FullMoments(NamedTuple):
+    """The operands of eq. (4), one number a neuron.
+
+    Attributes:
+        u: as of `GateMoments`.
+        q: as of `GateMoments`.
+        c: sum of `(w_i x_i)**3`, shape of the layer's output.
+        b: as of `GateMoments`.
+        n: number of inputs, taps on padding not counted; broadcasts to the layer's output.
+    """
+
+    u: Tensor
+    q: Tensor
+    c: Tensor
+    b: Tensor
+    n: Tensor
 
 
 class ShapleyLayer(keras.layers.Layer):
@@ -92,26 +110,43 @@ class ShapleyLayer(keras.layers.Layer):
             gradient: whether the gradient flows into `q`.
         """
         linear = linear_map(self)
-        u = ops.cast(linear(x, self.kernel), self.moment_dtype)
-        if self.compute_dtype == "float16":
-            # a sum below the range of float16 is -inf, of which ReLU makes 0: here too it stays finite
-            u = ops.maximum(u, FLOAT16_MIN)
-        b = ops.zeros((), self.moment_dtype) if linear.bias is None else ops.cast(linear.bias, self.moment_dtype)
-
-        x, kernel = self._in_moment_dtype(x)
+        kernel = self.kernel
+        u = self._sums(linear, x, kernel)
+        b = linear.bias_or_zero(self.moment_dtype)
+        x = ops.cast(x, self.moment_dtype)
+        kernel = ops.cast(kernel, self.moment_dtype)
         if not gradient:
             x, kernel = ops.stop_gradient(x), ops.stop_gradient(kernel)
+        return GateMoments(u, self.second_moment_of(linear, x, kernel), b)
+
+    def full_moments(self, x: Tensor) -> FullMoments:
+        """The operands of all of eq. (4), in the dtype of `gate_moments`."""
+        linear = linear_map(self)
+        kernel = self.kernel
+        u = self._sums(linear, x, kernel)
+        b = linear.bias_or_zero(self.moment_dtype)
+        # cast once: in low precision the gradients of q and c are added before they are rounded
+        x = ops.cast(x, self.moment_dtype)
+        kernel = ops.cast(kernel, self.moment_dtype)
+        q = linear.second_moment(x, kernel)
+        c = linear(ops.square(x) * x, ops.square(kernel) * kernel)
+        return FullMoments(u, q, c, b, linear.fan_in(ops.ones_like(x[:1])))
+
+    def second_moment_of(self, linear: LinearMap, x: Tensor, kernel: Tensor) -> Tensor:
+        """`q` of every neuron, exact or pooled as the layer's option says."""
         moment = linear.second_moment if self.second_moment == "exact" else linear.pooled_second_moment
-        return GateMoments(u, moment(x, kernel), b)
+        return moment(x, kernel)
 
-    def third_moment(self, x: Tensor) -> Tensor:
-        """`c`, the sum of `(w_i x_i)**3` of every neuron, in the dtype of `gate_moments`. Eq. (4) needs it."""
-        x, kernel = self._in_moment_dtype(x)
-        return linear_map(self)(ops.square(x) * x, ops.square(kernel) * kernel)
+    def rectified(self, x: Tensor) -> Tensor:
+        """`relu(u + b)` of every neuron, with the backend's own derivative, in the dtype of `gate_moments`."""
+        linear = linear_map(self)
+        return ops.relu(self._sums(linear, x, self.kernel) + linear.bias_or_zero(self.moment_dtype))
 
-    def fan_in(self, x: Tensor) -> Tensor:
-        """Number of inputs behind each output, taps on padding not counted; broadcasts to the layer's output."""
-        return linear_map(self).fan_in(ops.ones_like(x[:1], dtype=self.moment_dtype))
+    def _sums(self, linear: LinearMap, x: Tensor, kernel: Tensor) -> Tensor:
+        """`u` of every neuron, computed as the parent does."""
+        u = ops.cast(linear(x, kernel), self.moment_dtype)
+        # a sum below the range of float16 is -inf, of which ReLU makes 0: here too it stays finite
+        return ops.maximum(u, FLOAT16_MIN) if self.compute_dtype == "float16" else u
 
     @property
     def moment_dtype(self) -> str:
@@ -122,9 +157,6 @@ class ShapleyLayer(keras.layers.Layer):
         config = super().get_config()
         del config["activation"]
         return {**config, "second_moment": self.second_moment}
-
-    def _in_moment_dtype(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        return ops.cast(x, self.moment_dtype), ops.cast(self.kernel, self.moment_dtype)
 
     @property
     def _derivatives_are_exact(self) -> bool:

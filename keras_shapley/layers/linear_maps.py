@@ -8,10 +8,9 @@ import re
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-import keras
 from keras import layers, ops
 
-from keras_shapley.backend import vjp
+from keras_shapley.backend import matmul, maximum, vjp
 from keras_shapley.backend.derivatives import sum_of_squares
 from keras_shapley.utils.typing import Tensor
 
@@ -38,6 +37,10 @@ class LinearMap:
     def bias(self) -> Tensor | None:
         """Bias, in a shape that broadcasts against the output, or None."""
         return None if self.layer.bias is None else self.along_channels(self.layer.bias)
+
+    def bias_or_zero(self, dtype: str) -> Tensor:
+        """Bias in this dtype, zero where there is none."""
+        return ops.zeros((), dtype) if self.bias is None else ops.cast(self.bias, dtype)
 
     def along_channels(self, vector: Tensor) -> Tensor:
         """A vector of one number a channel, in a shape that broadcasts against input or output."""
@@ -83,7 +86,7 @@ class LinearMap:
         Returns:
             The counts, in a shape that broadcasts against the output; 1 where an output sees padding alone.
         """
-        return ops.maximum(self(real, self.unit_kernel(real.dtype)), 1)
+        return maximum(self(real, self.unit_kernel(real.dtype)), 1)
 
     def _unit_shape(self) -> tuple[int, ...]:
         raise TypeError(f"{type(self).__name__} does not say which of its units share their inputs.")
@@ -196,10 +199,7 @@ def _matmul(x: Tensor, kernel: Tensor) -> Tensor:
     if kernel.shape[0] == 1:
         # an outer product is elementwise work
         return x * kernel[0]
-    # on PyTorch Keras's matmul makes float32 of float64
-    if keras.backend.standardize_dtype(x.dtype) == "float64":
-        return ops.einsum("...i,ij->...j", x, kernel)
-    return ops.matmul(x, kernel)
+    return matmul(x, kernel)
 
 
 def _axis(kernel: str, label: str) -> int | None:

@@ -39,10 +39,14 @@ class SADense(ShapleyActivation, keras.layers.Dense):
     gradient does not vanish where ReLU is off.
 
     Args:
-        args, kwargs: `units` and all others of `keras.layers.Dense`, except `activation`.
+        args, kwargs: `units` and the others of `keras.layers.Dense`.
+            `activation` must be None or `"linear"`.
         second_moment: `"exact"`: `q`, the sum of `(w_i x_i)**2`, is a second linear map. `"pooled"`: the mean of `x**2`
             over the input channels times the sum of `w**2`, which is cheaper.
         moment_gradient: whether the gradient flows into `q`. False is cheaper, and no longer the exact derivative.
+
+    Raises:
+        ValueError: on another `activation`, an unknown option, or a quantized dtype policy.
 
     Input shape:
         `(batch, ..., features)`, as of `keras.layers.Dense`.
@@ -62,10 +66,14 @@ class SAConv1D(ShapleyActivation, keras.layers.Conv1D):
     """`keras.layers.Conv1D` with the Shapley activation SA, eq. (5) of Li & Cui (2022), built in.
 
     Args:
-        args, kwargs: `filters, kernel_size` and all others of `keras.layers.Conv1D`, except `activation`.
+        args, kwargs: `filters, kernel_size` and the others of `keras.layers.Conv1D`.
+            `activation` must be None or `"linear"`.
         second_moment: `"exact"`: `q`, the sum of `(w_i x_i)**2`, is a second linear map. `"pooled"`: the mean of `x**2`
             over the input channels times the sum of `w**2`, which is cheaper.
         moment_gradient: whether the gradient flows into `q`. False is cheaper, and no longer the exact derivative.
+
+    Raises:
+        ValueError: on another `activation`, an unknown option, or a quantized dtype policy.
 
     Input shape:
         `(batch, steps, channels)`, as of `keras.layers.Conv1D`.
@@ -85,10 +93,14 @@ class SAConv2D(ShapleyActivation, keras.layers.Conv2D):
     """`keras.layers.Conv2D` with the Shapley activation SA, eq. (5) of Li & Cui (2022), built in.
 
     Args:
-        args, kwargs: `filters, kernel_size` and all others of `keras.layers.Conv2D`, except `activation`.
+        args, kwargs: `filters, kernel_size` and the others of `keras.layers.Conv2D`.
+            `activation` must be None or `"linear"`.
         second_moment: `"exact"`: `q`, the sum of `(w_i x_i)**2`, is a second linear map. `"pooled"`: the mean of `x**2`
             over the input channels times the sum of `w**2`, which is cheaper.
         moment_gradient: whether the gradient flows into `q`. False is cheaper, and no longer the exact derivative.
+
+    Raises:
+        ValueError: on another `activation`, an unknown option, or a quantized dtype policy.
 
     Input shape:
         `(batch, height, width, channels)`, as of `keras.layers.Conv2D`.
@@ -108,10 +120,14 @@ class SAConv3D(ShapleyActivation, keras.layers.Conv3D):
     """`keras.layers.Conv3D` with the Shapley activation SA, eq. (5) of Li & Cui (2022), built in.
 
     Args:
-        args, kwargs: `filters, kernel_size` and all others of `keras.layers.Conv3D`, except `activation`.
+        args, kwargs: `filters, kernel_size` and the others of `keras.layers.Conv3D`.
+            `activation` must be None or `"linear"`.
         second_moment: `"exact"`: `q`, the sum of `(w_i x_i)**2`, is a second linear map. `"pooled"`: the mean of `x**2`
             over the input channels times the sum of `w**2`, which is cheaper.
         moment_gradient: whether the gradient flows into `q`. False is cheaper, and no longer the exact derivative.
+
+    Raises:
+        ValueError: on another `activation`, an unknown option, or a quantized dtype policy.
 
     Input shape:
         `(batch, depth, height, width, channels)`, as of `keras.layers.Conv3D`.
@@ -131,10 +147,14 @@ class SADepthwiseConv2D(ShapleyActivation, keras.layers.DepthwiseConv2D):
     """`keras.layers.DepthwiseConv2D` with the Shapley activation SA, eq. (5) of Li & Cui (2022), built in.
 
     Args:
-        args, kwargs: `kernel_size` and all others of `keras.layers.DepthwiseConv2D`, except `activation`.
-        second_moment: `"exact"`: `q`, the sum of `(w_i x_i)**2`, is a second linear map. `"pooled"`: the mean of `x**2`
-            over the input channels times the sum of `w**2`, which is cheaper.
+        args, kwargs: `kernel_size` and the others of `keras.layers.DepthwiseConv2D`.
+            `activation` must be None or `"linear"`.
+        second_moment: `"exact"`: `q`, the sum of `(w_i x_i)**2`, is a second linear map. `"pooled"` is the same here,
+            because each group has one input channel.
         moment_gradient: whether the gradient flows into `q`. False is cheaper, and no longer the exact derivative.
+
+    Raises:
+        ValueError: on another `activation`, an unknown option, or a quantized dtype policy.
 
     Input shape:
         `(batch, height, width, channels)`, as of `keras.layers.DepthwiseConv2D`.
@@ -154,13 +174,17 @@ class SAEinsumDense(ShapleyActivation, keras.layers.EinsumDense):
     """`keras.layers.EinsumDense` with the Shapley activation SA, eq. (5) of Li & Cui (2022), built in.
 
     Args:
-        args, kwargs: `equation, output_shape` and all others of `keras.layers.EinsumDense`, except `activation`.
+        args, kwargs: `equation, output_shape` and the others of `keras.layers.EinsumDense`.
+            `activation` must be None or `"linear"`.
         second_moment: `"exact"`: `q`, the sum of `(w_i x_i)**2`, is a second linear map. `"pooled"`: the mean of `x**2`
             over the input channels times the sum of `w**2`, which is cheaper.
         moment_gradient: whether the gradient flows into `q`. False is cheaper, and no longer the exact derivative.
 
+    Raises:
+        ValueError: on another `activation`, an unknown option, or a quantized dtype policy.
+
     Input shape:
-        as the equation says, as of `keras.layers.EinsumDense`.
+        as given by `equation`.
 
     Output shape:
         `(batch, *output_shape)`.

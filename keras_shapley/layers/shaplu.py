@@ -31,11 +31,9 @@ class ShapleyLinearUnit(ShapleyLayer):
 
     def call(self, inputs: Tensor) -> Tensor:
         if self._derivatives_are_exact:
-            u, _, b = self.gate_moments(inputs)
-            y = ops.relu(u + b)
+            y = self.rectified(inputs)
         elif self.gradient == "full":
-            u, q, b = self.gate_moments(inputs)
-            y = shaplu_full(u, q, self.third_moment(inputs), b, self.fan_in(inputs))
+            y = shaplu_full(*self.full_moments(inputs))
         else:
             y = shaplu(*self.gate_moments(inputs, gradient=False))
         return ops.cast(y, self.compute_dtype)
@@ -52,10 +50,14 @@ class ShapLUDense(ShapleyLinearUnit, keras.layers.Dense):
     over random orders of its inputs, so it does not vanish where ReLU is off.
 
     Args:
-        args, kwargs: `units` and all others of `keras.layers.Dense`, except `activation`.
+        args, kwargs: `units` and the others of `keras.layers.Dense`.
+            `activation` must be None or `"linear"`.
         second_moment: `"exact"`: `q`, the sum of `(w_i x_i)**2`, is a second linear map. `"pooled"`: the mean of `x**2`
             over the input channels times the sum of `w**2`, which is cheaper.
         gradient: `"simplified"`, what the paper ran, or `"full"`, all of eq. (4), which needs `second_moment="exact"`.
+
+    Raises:
+        ValueError: on another `activation`, an unknown option, or a quantized dtype policy.
 
     Input shape:
         `(batch, ..., features)`, as of `keras.layers.Dense`.
@@ -75,10 +77,14 @@ class ShapLUConv1D(ShapleyLinearUnit, keras.layers.Conv1D):
     """`keras.layers.Conv1D` with ReLU forward and the Shapley gradient, eq. (4) of Li & Cui (2022), backward.
 
     Args:
-        args, kwargs: `filters, kernel_size` and all others of `keras.layers.Conv1D`, except `activation`.
+        args, kwargs: `filters, kernel_size` and the others of `keras.layers.Conv1D`.
+            `activation` must be None or `"linear"`.
         second_moment: `"exact"`: `q`, the sum of `(w_i x_i)**2`, is a second linear map. `"pooled"`: the mean of `x**2`
             over the input channels times the sum of `w**2`, which is cheaper.
         gradient: `"simplified"`, what the paper ran, or `"full"`, all of eq. (4), which needs `second_moment="exact"`.
+
+    Raises:
+        ValueError: on another `activation`, an unknown option, or a quantized dtype policy.
 
     Input shape:
         `(batch, steps, channels)`, as of `keras.layers.Conv1D`.
@@ -98,10 +104,14 @@ class ShapLUConv2D(ShapleyLinearUnit, keras.layers.Conv2D):
     """`keras.layers.Conv2D` with ReLU forward and the Shapley gradient, eq. (4) of Li & Cui (2022), backward.
 
     Args:
-        args, kwargs: `filters, kernel_size` and all others of `keras.layers.Conv2D`, except `activation`.
+        args, kwargs: `filters, kernel_size` and the others of `keras.layers.Conv2D`.
+            `activation` must be None or `"linear"`.
         second_moment: `"exact"`: `q`, the sum of `(w_i x_i)**2`, is a second linear map. `"pooled"`: the mean of `x**2`
             over the input channels times the sum of `w**2`, which is cheaper.
         gradient: `"simplified"`, what the paper ran, or `"full"`, all of eq. (4), which needs `second_moment="exact"`.
+
+    Raises:
+        ValueError: on another `activation`, an unknown option, or a quantized dtype policy.
 
     Input shape:
         `(batch, height, width, channels)`, as of `keras.layers.Conv2D`.
@@ -121,10 +131,14 @@ class ShapLUConv3D(ShapleyLinearUnit, keras.layers.Conv3D):
     """`keras.layers.Conv3D` with ReLU forward and the Shapley gradient, eq. (4) of Li & Cui (2022), backward.
 
     Args:
-        args, kwargs: `filters, kernel_size` and all others of `keras.layers.Conv3D`, except `activation`.
+        args, kwargs: `filters, kernel_size` and the others of `keras.layers.Conv3D`.
+            `activation` must be None or `"linear"`.
         second_moment: `"exact"`: `q`, the sum of `(w_i x_i)**2`, is a second linear map. `"pooled"`: the mean of `x**2`
             over the input channels times the sum of `w**2`, which is cheaper.
         gradient: `"simplified"`, what the paper ran, or `"full"`, all of eq. (4), which needs `second_moment="exact"`.
+
+    Raises:
+        ValueError: on another `activation`, an unknown option, or a quantized dtype policy.
 
     Input shape:
         `(batch, depth, height, width, channels)`, as of `keras.layers.Conv3D`.
@@ -144,10 +158,14 @@ class ShapLUDepthwiseConv2D(ShapleyLinearUnit, keras.layers.DepthwiseConv2D):
     """`keras.layers.DepthwiseConv2D` with ReLU forward and the Shapley gradient, eq. (4) of Li & Cui (2022), backward.
 
     Args:
-        args, kwargs: `kernel_size` and all others of `keras.layers.DepthwiseConv2D`, except `activation`.
-        second_moment: `"exact"`: `q`, the sum of `(w_i x_i)**2`, is a second linear map. `"pooled"`: the mean of `x**2`
-            over the input channels times the sum of `w**2`, which is cheaper.
+        args, kwargs: `kernel_size` and the others of `keras.layers.DepthwiseConv2D`.
+            `activation` must be None or `"linear"`.
+        second_moment: `"exact"`: `q`, the sum of `(w_i x_i)**2`, is a second linear map. `"pooled"` is the same here,
+            because each group has one input channel.
         gradient: `"simplified"`, what the paper ran, or `"full"`, all of eq. (4), which needs `second_moment="exact"`.
+
+    Raises:
+        ValueError: on another `activation`, an unknown option, or a quantized dtype policy.
 
     Input shape:
         `(batch, height, width, channels)`, as of `keras.layers.DepthwiseConv2D`.
@@ -167,13 +185,17 @@ class ShapLUEinsumDense(ShapleyLinearUnit, keras.layers.EinsumDense):
     """`keras.layers.EinsumDense` with ReLU forward and the Shapley gradient, eq. (4) of Li & Cui (2022), backward.
 
     Args:
-        args, kwargs: `equation, output_shape` and all others of `keras.layers.EinsumDense`, except `activation`.
+        args, kwargs: `equation, output_shape` and the others of `keras.layers.EinsumDense`.
+            `activation` must be None or `"linear"`.
         second_moment: `"exact"`: `q`, the sum of `(w_i x_i)**2`, is a second linear map. `"pooled"`: the mean of `x**2`
             over the input channels times the sum of `w**2`, which is cheaper.
         gradient: `"simplified"`, what the paper ran, or `"full"`, all of eq. (4), which needs `second_moment="exact"`.
 
+    Raises:
+        ValueError: on another `activation`, an unknown option, or a quantized dtype policy.
+
     Input shape:
-        as the equation says, as of `keras.layers.EinsumDense`.
+        as given by `equation`.
 
     Output shape:
         `(batch, *output_shape)`.

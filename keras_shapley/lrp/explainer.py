@@ -48,11 +48,11 @@ class LRP:
             output. `"softmax"`, `"sigmoid"`: the probability, for a model that ends in logits. `"linear"`: the logit
             below a softmax or sigmoid. A callable `head(logits, target)`: the relevance of the logits that it returns.
         head_players: the players that share a probability by Shapley values. `"features"`: the inputs of the last
-            linear layer, if it is a Dense on vectors or a 1x1 convolution of 1x1; for other layers the logits.
+            linear layer, if it is a Dense on vectors or a 1x1 convolution of 1x1. Other layers use the logits.
             `"logits"`: the logits.
         head_method: how these Shapley values are computed. `"exact"`: by all coalitions, up to 16 players. `"sampled"`:
-            by random paths. `"quadrature"`: from a normal approximation of the logits of those present, for the
-            largest heads; it is good to a few percent, and the conservation gap of the last layer reports the error of
+            by random paths. `"quadrature"`: by taking the logits of a random coalition to be normal, for the largest
+            heads; it is good to a few percent, and the conservation gap of the last layer reports the error of
             its sum. `"auto"`: exact where that is possible, else sampled.
         merge_batch_norm: whether a BatchNormalization right behind or before a linear layer is merged into it, so that
             a rule sees both as one layer. Otherwise, and where no linear layer is beside it, relevance passes it

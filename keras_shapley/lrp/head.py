@@ -24,8 +24,9 @@ from keras_shapley.shapley.orders import random
 from keras_shapley.utils.typing import Operation, Tensor
 from keras_shapley.utils.validation import one_of
 
-# Above this many players x classes x paths an image, sampling may stop early: once the root sum of squares of the
-# standard errors is below TOLERANCE of that of the values, in every image. Larger games are not enumerated by default.
+# Above this many players x classes x paths an image, sampling may stop early: once, in every image, the root sum of
+# squares of the standard errors is below TOLERANCE times that of the values. By default larger games are not
+# enumerated.
 MAX_SAMPLES = 1e7
 TOLERANCE = 0.05
 
@@ -163,7 +164,7 @@ class Head:
         linear = linear_map(call.op)
         x = ops.cast(tensors[call.inputs[0]], dtype)
         kernel = ops.cast(linear.kernel, dtype)
-        b = 0.0 if linear.bias is None else ops.cast(linear.bias, dtype)
+        b = linear.bias_or_zero(dtype)
         u = linear(x, kernel)
         if self.kind != "relu":
             return u + b

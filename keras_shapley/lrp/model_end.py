@@ -9,13 +9,11 @@ from keras_shapley.layers.linear_maps import LINEAR_TYPES
 from keras_shapley.layers.sa import ShapleyActivation
 from keras_shapley.layers.shaplu import ShapleyLinearUnit
 from keras_shapley.models.graph import Call, Value
-from keras_shapley.models.layer_types import activation_name, activation_of
+from keras_shapley.models.layer_types import ORDER_KEEPING, activation_name, activation_of
 from keras_shapley.utils.typing import Operation
 
 # layers that end a model with an activation of their own
 _ACTIVATION_LAYERS = (layers.Activation, layers.Softmax, layers.ReLU)
-# layers that may follow the logits, for they change neither a number nor the order of the numbers
-_ORDER_KEEPING_LAYERS = (layers.Flatten, layers.Reshape, layers.Dropout, layers.Identity)
 _LINKS = {
     keras.activations.softmax: "softmax",
     keras.activations.sigmoid: "sigmoid",
@@ -72,7 +70,7 @@ def _before_reshapes(value: Value) -> Value:
 def _keeps_order(call: Call) -> bool:
     # a linear Activation may cast
     is_linear_activation = call.is_a((layers.Activation,)) and activation_of(call.op) is keras.activations.linear
-    return is_linear_activation or call.is_a(_ORDER_KEEPING_LAYERS)
+    return is_linear_activation or call.is_a(ORDER_KEEPING)
 
 
 def _linear_call(logits: Value, link_call: Call | None) -> Call | None:

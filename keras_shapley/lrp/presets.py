@@ -4,8 +4,8 @@ A key is a layer type or a tuple of them, a `First` of such, or the name of a la
 the presets use are here as well: `DENSE`, `CONVOLUTION`, `ADDITION`, ... A table may be incomplete: `LRP` appends that
 of `paper()`.
 
-Presets that keep signs apart in convolutions do so in additions as well, by `AbsoluteSum`; zennit's divide by the sum:
-`[(presets.ADDITION, rules.Sum()), *presets.epsilon_plus()]`.
+Presets that keep signs apart in convolutions do so in additions as well, by `AbsoluteSum`. zennit's composites divide
+by the plain sum; this table does the same: `[(presets.ADDITION, rules.Sum()), *presets.epsilon_plus()]`.
 """
 
 import dataclasses
@@ -33,8 +33,11 @@ from keras_shapley.models.layer_types import (
     ONE_OPERAND,
     PAIR_EXTREME,
     PRODUCT,
+    RANDOM,
     RESIZING,
     SOFTMAX,
+    UNCENTRED,
+    ZERO_PADDING,
 )
 
 __all__ = [
@@ -57,7 +60,11 @@ __all__ = [
     "PAIR_EXTREME",
     "PRODUCT",
     "RESIZING",
+    "PRESETS",
+    "RANDOM",
     "SOFTMAX",
+    "UNCENTRED",
+    "ZERO_PADDING",
     "epsilon",
     "epsilon_alpha2_beta1",
     "epsilon_gamma_box",
@@ -259,3 +266,7 @@ def _without_weights(epsilon: float) -> Table:
 PRESETS = {
     preset.__name__: preset for preset in (paper, epsilon, epsilon_plus, epsilon_plus_flat, epsilon_alpha2_beta1)
 }
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

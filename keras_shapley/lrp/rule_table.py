@@ -138,7 +138,7 @@ def _check_type(rule: Rule, call: Call) -> None:
         )
     # a user's subclass may be for other types than its parent, and a user's layer may follow any rule
     types = vars(type(rule)).get("fits")
-    if types is not None and call.is_a(_TYPES_WITH_RULES) and not call.is_a(types):
+    if isinstance(types, tuple) and call.is_a(_TYPES_WITH_RULES) and not call.is_a(types):
         raise ValueError(f"Rule {name} is not for {call.description}. Types with it: {_names(types)}.")
 
 

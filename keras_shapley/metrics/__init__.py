@@ -16,3 +16,7 @@ __all__ = []
 __all__ += agreement.__all__
 __all__ += perturbation.__all__
 __all__ += stability.__all__
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

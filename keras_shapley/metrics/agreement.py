@@ -1,4 +1,4 @@
-"""How well attributions agree with others, as Shapley values, and with the total that they should sum to."""
+"""Agreement of attributions with reference values, such as Shapley values, and with the total they should sum to."""
 
 import numpy as np
 from keras import ops

@@ -1,7 +1,6 @@
 """How the output changes when elements are removed or inserted, compared with what attributions predict."""
 
 import math
-from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -10,13 +9,10 @@ from numpy.typing import ArrayLike
 
 from keras_shapley.metrics.checks import checked_arguments
 from keras_shapley.models.evaluation import evaluated, inference
-from keras_shapley.utils.typing import Structure
+from keras_shapley.utils.typing import Function
 from keras_shapley.utils.validation import integer, one_of, targets
 
 __all__ = ["deletion", "infidelity", "insertion", "perturbation_curve", "pixel_flipping"]
-
-# a Keras model with one input, or a function of a NumPy batch
-Function = Callable[..., Structure]
 
 
 def perturbation_curve(

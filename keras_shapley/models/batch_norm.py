@@ -65,7 +65,7 @@ class Merge:
             x: the input of `before`, or of the layer where there is none; only its shape and dtype count.
         """
         kernel = ops.cast(linear.kernel, x.dtype)
-        bias = ops.zeros((), x.dtype) if linear.bias is None else ops.cast(linear.bias, x.dtype)
+        bias = linear.bias_or_zero(x.dtype)
         if self.before is not None:
             scale, shift = _affine(self.before.op, x.dtype)
             # the layer pads with zeros behind the normalisation, so the shift does not reach them

@@ -50,6 +50,10 @@ class Plan:
         return [call for call in (self.norm, self.activation) if call is not None]
 
 
+class _NotConvertible(Exception):
+    """The reason why a layer stays as it is."""
+
+
 class Planner:
     """Decides for each layer of a graph whether and how it is converted.
 
@@ -78,8 +82,10 @@ class Planner:
             if isinstance(op, ShapleyLayer):
                 left[op] = "it is a Shapley layer already"
             elif isinstance(op, LINEAR_TYPES):
-                plan = self._plan_of_layer(calls)
-                (left if isinstance(plan, str) else plans)[op] = plan
+                try:
+                    plans[op] = self._plan_of_layer(calls)
+                except _NotConvertible as reason:
+                    left[op] = str(reason)
         self._drop_shared(plans, left)
         absorbed = {call.op for plan in plans.values() for call in plan.absorbed}
         for op in self._calls:
@@ -88,41 +94,39 @@ class Planner:
                 left[op] = "no layer of its own is in front of it that can be converted"
         return plans, left
 
-    def _plan_of_layer(self, calls: list[Call]) -> Plan | str:
-        """The plan of a layer with these calls, or the reason why it has none."""
+    def _plan_of_layer(self, calls: list[Call]) -> Plan:
+        """The plan of a layer with these calls; raises `_NotConvertible` with the reason where there is none."""
         plans = [self._plan_of_call(call) for call in calls]
-        for plan in plans:
-            if isinstance(plan, str):
-                return plan
-        absorbed = {tuple(call.op for call in plan.absorbed) for plan in plans if isinstance(plan, Plan)}
-        return plans[0] if len(absorbed) == 1 else "what follows it differs by call"
+        if len({tuple(call.op for call in plan.absorbed) for plan in plans}) > 1:
+            raise _NotConvertible("what follows it differs by call")
+        return plans[0]
 
-    def _plan_of_call(self, call: Call) -> Plan | str:
-        """The plan of one call of a linear layer, or the reason why it has none."""
+    def _plan_of_call(self, call: Call) -> Plan:
+        """The plan of one call of a linear layer; raises as `_plan_of_layer`."""
         op = call.op
         if type(op) not in CONVERTIBLE:
-            return f"there is no Shapley layer for {type(op).__name__}"
+            raise _NotConvertible(f"there is no Shapley layer for {type(op).__name__}")
         if op.quantization_mode is not None:
-            return "it is quantized"
+            raise _NotConvertible("it is quantized")
         function = activation_name(op)
         if function in self._replaces:
             return Plan(function)
         if function != "linear":
-            return f"its activation is {function}"
+            raise _NotConvertible(f"its activation is {function}")
         norm, follower = None, self._only_user(call)
         if follower is not None and type(follower.op) is layers.BatchNormalization:
             norm, follower = follower, self._only_user(follower)
         if follower is None or len(follower.inputs) > 1 or isinstance(follower.op, LINEAR_TYPES):
-            return "no activation follows it"
+            raise _NotConvertible("no activation follows it")
         function = activation_name(follower.op)
         if function not in self._replaces:
-            return f"{function or 'no activation'} follows it"
+            raise _NotConvertible(f"{function or 'no activation'} follows it")
         if norm is None:
             return Plan(function, activation=follower)
         if not self._merge_batch_norm:
-            return f"'{norm.name}' (BatchNormalization) follows it"
+            raise _NotConvertible(f"'{norm.name}' (BatchNormalization) follows it")
         if op.bias is None and type(op) is layers.EinsumDense or not normalizes_channels(norm, call):
-            return f"'{norm.name}' (BatchNormalization) cannot be merged into it"
+            raise _NotConvertible(f"'{norm.name}' (BatchNormalization) cannot be merged into it")
         return Plan(function, norm, follower)
 
     def _only_user(self, call: Call) -> Call | None:

@@ -40,7 +40,7 @@ class Conversion:
         >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3, "relu", name="hidden")])
         >>> converted, report = ks.to_shapley(model)
         >>> print(report)
-        1 layers changed, 0 left
+        1 layer changed, 0 left
           changed  hidden: Dense with relu -> SADense
     """
 
@@ -49,7 +49,8 @@ class Conversion:
     difference: tuple[float, float] | None = None
 
     def __str__(self) -> str:
-        lines = [f"{len(self.changed)} layers changed, {len(self.left)} left"]
+        noun = "layer" if len(self.changed) == 1 else "layers"
+        lines = [f"{len(self.changed)} {noun} changed, {len(self.left)} left"]
         for title, words_by_name in (("changed", self.changed), ("left", self.left)):
             lines += [f"  {title:8} {name}: {words}" for name, words in words_by_name.items()]
         if self.difference is not None:

@@ -21,10 +21,11 @@ class Value:
 
     Attributes:
         producer: the `Call` that computes it, None for an input of the model.
-        constant: whether the call that computes it lets no gradient through, as a comparison does.
+        constant: whether no data of the model's inputs pass on to it, as behind a comparison.
     """
 
-    producer: "Call | None" = None
+    # not in the repr, which would hold all that comes before
+    producer: "Call | None" = dataclasses.field(default=None, repr=False)
     constant: bool = False
 
 
@@ -43,10 +44,10 @@ class Call:
 
     name: str
     op: Operation
-    arguments: Arguments
-    outputs: list[Value] = dataclasses.field(default_factory=list)
-    inputs: list[Value] = dataclasses.field(init=False)
-    data_inputs: list[Value] = dataclasses.field(init=False)
+    arguments: Arguments = dataclasses.field(repr=False)
+    outputs: list[Value] = dataclasses.field(default_factory=list, repr=False)
+    inputs: list[Value] = dataclasses.field(init=False, repr=False)
+    data_inputs: list[Value] = dataclasses.field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         self.inputs = [leaf for leaf in tree.flatten(self.arguments) if isinstance(leaf, Value)]

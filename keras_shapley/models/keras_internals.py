@@ -99,6 +99,7 @@ def _classes(module: Any, names: str) -> tuple[type, ...]:
     return tuple(getattr(module, name) for name in names.split())
 
 
+# ReLU; the second may have a slope, a maximum or a threshold
 RELU_OPERATIONS = (nn.Relu, ReLUOperation)
 ELEMENTWISE_OPERATIONS = (
     *_classes(
@@ -124,7 +125,8 @@ ONE_OPERAND_OPERATIONS = _classes(operations, "Divide TrueDivide Power")
 PAIR_EXTREME_OPERATIONS = _classes(operations, "Maximum Minimum")
 BILINEAR_OPERATIONS = _classes(operations, "Dot Einsum Matmul Tensordot")
 EXTREME_OPERATIONS = _classes(operations, "Amax Amin Max Min")
-MEAN_OPERATIONS = (operations.Mean, operations.Sum, nn.AveragePool)
+MEAN_OPERATIONS = (operations.Mean,)
+SUM_OPERATIONS = (operations.Sum, nn.AveragePool)  # linear and without a bias, as averages are
 MOVING_OPERATIONS = (
     *_classes(
         operations,

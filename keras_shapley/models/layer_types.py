@@ -24,6 +24,7 @@ from keras_shapley.models.keras_internals import (
     PRODUCT_OPERATIONS,
     RELU_OPERATIONS,
     SOFTMAX_OPERATIONS,
+    SUM_OPERATIONS,
 )
 from keras_shapley.utils.typing import Operation
 
@@ -42,17 +43,22 @@ MAX_POOLING: Types = (
     layers.GlobalMaxPooling2D,
     layers.GlobalMaxPooling3D,
 )
-AVERAGE_POOLING: Types = (
+WINDOW_AVERAGE: Types = (
     layers.AveragePooling1D,
     layers.AveragePooling2D,
     layers.AveragePooling3D,
     layers.GlobalAveragePooling1D,
     layers.GlobalAveragePooling2D,
     layers.GlobalAveragePooling3D,
+)
+MEAN: Types = MEAN_OPERATIONS
+AVERAGE_POOLING: Types = (
+    *WINDOW_AVERAGE,
     layers.AdaptiveAveragePooling1D,
     layers.AdaptiveAveragePooling2D,
     layers.AdaptiveAveragePooling3D,
-    *MEAN_OPERATIONS,
+    *MEAN,
+    *SUM_OPERATIONS,
 )
 EXTREME: Types = (
     layers.AdaptiveMaxPooling1D,
@@ -62,7 +68,11 @@ EXTREME: Types = (
 )
 PAIR_EXTREME: Types = (layers.Maximum, layers.Minimum, *PAIR_EXTREME_OPERATIONS)
 
+# the same numbers in the same order, in inference
+ORDER_KEEPING: Types = (layers.Flatten, layers.Reshape, layers.Dropout, layers.Identity)
+
 # each element on its own
+SCALING: Types = (layers.BatchNormalization, layers.Rescaling, layers.Normalization)
 RANDOM: Types = tuple(  # augmentation does nothing in inference, except RandomCrop, which crops
     getattr(layers, name) for name in dir(layers) if name.startswith("Random") and name != "RandomCrop"
 )
@@ -84,9 +94,7 @@ ELEMENTWISE: Types = (
     layers.LeakyReLU,
     layers.PReLU,
     layers.ELU,
-    layers.BatchNormalization,
-    layers.Rescaling,
-    layers.Normalization,
+    *SCALING,
     layers.Masking,
     *WITHOUT_EFFECT,
     *ELEMENTWISE_OPERATIONS,
@@ -148,11 +156,10 @@ def is_elementwise(function: Any) -> bool:
 
 def activation_name(op: Operation) -> str:
     """Name of the elementwise function that an operation is, or a linear layer ends with; empty for others."""
-    if isinstance(op, RELU_OPERATIONS):
-        return "relu"
-    if isinstance(op, layers.ReLU):
-        plain = not op.negative_slope and not op.threshold
-        return {None: "relu", 6: "relu6"}.get(op.max_value, "another relu") if plain else "another relu"
+    if isinstance(op, (layers.ReLU, *RELU_OPERATIONS)):
+        if getattr(op, "negative_slope", 0) or getattr(op, "threshold", 0):
+            return "another relu"
+        return {None: "relu", 6: "relu6"}.get(getattr(op, "max_value", None), "another relu")
     if isinstance(op, (layers.Activation, *LINEAR_TYPES)):
         function = activation_of(op)
         return getattr(function, "__name__", str(function))

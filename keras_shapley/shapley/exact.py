@@ -7,8 +7,9 @@ import keras
 import numpy as np
 from numpy.typing import ArrayLike
 
-from keras_shapley.shapley.game import Function, Game
+from keras_shapley.shapley.game import Game
 from keras_shapley.shapley.result import ShapleyValues
+from keras_shapley.utils.typing import Function
 
 MAX_PLAYERS = 16
 

@@ -14,19 +14,12 @@ from keras_shapley.layers.activations import shapley_activation
 from keras_shapley.layers.base import ShapleyLayer
 from keras_shapley.layers.sa import ShapleyActivation
 from keras_shapley.models.graph import Call, Value, ancestors
+from keras_shapley.models.layer_types import ORDER_KEEPING, SCALING
 from keras_shapley.models.tracing import trace
 from keras_shapley.utils.typing import Operation, Tensor
 
 # layers that treat each element on its own, and keep the order of the elements
-_ELEMENTWISE = (
-    layers.Flatten,
-    layers.Reshape,
-    layers.Identity,
-    layers.Dropout,
-    layers.Rescaling,
-    layers.Normalization,
-    layers.BatchNormalization,
-)
+_ELEMENTWISE = (*ORDER_KEEPING, *SCALING)
 
 
 class FirstDense:

@@ -13,11 +13,9 @@ from keras_shapley.backend import COMPILES_EACH_SIZE
 from keras_shapley.models.evaluation import evaluated, inference
 from keras_shapley.shapley.first_dense import FirstDense, first_dense
 from keras_shapley.shapley.players import Players
-from keras_shapley.utils.typing import Structure
+from keras_shapley.utils.typing import Function, Structure
 from keras_shapley.utils.validation import finite, integer, of_dtype
 
-# a Keras model with one input, or a function of a NumPy batch
-Function = Callable[..., Structure]
 # numbers that may be kept for an image while its players enter one by one
 _MAX_INCREMENTS = 50_000_000
 

@@ -19,16 +19,17 @@ from keras_shapley.layers.linear_maps import LINEAR_TYPES, linear_map
 from keras_shapley.layers.sa import ShapleyActivation
 from keras_shapley.layers.shaplu import ShapleyLinearUnit
 from keras_shapley.models.graph import Call
-from keras_shapley.models.keras_internals import MEAN_OPERATIONS
 from keras_shapley.models.layer_types import (
     ADDITION,
-    AVERAGE_POOLING,
     ELEMENTWISE,
     MAX_POOLING,
+    MEAN,
     MOVING,
     ONE_OPERAND,
     PRODUCT,
+    SCALING,
     SOFTMAX,
+    WINDOW_AVERAGE,
     WITHOUT_EFFECT,
     activation_name,
     activation_of,
@@ -231,10 +232,9 @@ class SA(Linear):
         ((m, v),) = inputs
         linear = linear_map(call.op)
         kernel = ops.cast(linear.kernel, m.dtype)
-        b = ops.zeros((), m.dtype) if linear.bias is None else ops.cast(linear.bias, m.dtype)
+        b = linear.bias_or_zero(m.dtype)
         # q is linear in the squares of the inputs, exact or pooled, so that their means give its mean
-        second_moment = linear.second_moment if call.op.second_moment == "exact" else linear.pooled_second_moment
-        q = second_moment(ops.sqrt(ops.square(m) + v + VARIANCE_FLOOR**2), kernel)
+        q = call.op.second_moment_of(linear, ops.sqrt(ops.square(m) + v + VARIANCE_FLOOR**2), kernel)
         return [quadrature_moments(lambda s: shapley_activation(s - b, q, b), *sums[0])]
 
     def outputs(self, call: Call, sums: list[Tensor], tensors: list[Tensor]) -> list[Tensor]:
@@ -339,20 +339,15 @@ def _window_size(call: Call) -> int:
     return math.prod(getattr(call.op, "pool_size", ()))
 
 
-# adaptive windows differ in size, and a sum over axes is no mean: they have no moments
-_WINDOW_AVERAGES = tuple(
-    cls for cls in AVERAGE_POOLING if issubclass(cls, layers.Layer) and not cls.__name__.startswith("Adaptive")
-)
-_MEANS = tuple(cls for cls in MEAN_OPERATIONS if cls.__name__ == "Mean")
 # the first row that fits counts
 TABLE: list[tuple[tuple[type, ...], MomentRule]] = [
     ((ShapleyActivation,), SA()),
     ((ShapleyLinearUnit,), ShapLU()),
     (LINEAR_TYPES, Linear()),
-    (_WINDOW_AVERAGES, AveragePooling()),
+    (WINDOW_AVERAGE, AveragePooling()),
     (MAX_POOLING, MaxPooling()),
-    (_MEANS, Mean()),
-    ((layers.BatchNormalization, layers.Rescaling, layers.Normalization, *ADDITION), Scaling()),
+    (MEAN, Mean()),
+    ((*SCALING, *ADDITION), Scaling()),
     (PRODUCT, Product()),
     (MOVING, Moving()),
     (SOFTMAX, Softmax()),

@@ -11,7 +11,7 @@ import keras
 import numpy as np
 from keras import layers, ops
 
-from keras_shapley.backend import compiled, vjp
+from keras_shapley.backend import compiled, matmul, vjp
 from keras_shapley.layers.linear_maps import LINEAR_TYPES, linear_map
 from keras_shapley.models.graph import Call, Value, ancestors
 from keras_shapley.models.tracing import output_sizes, trace
@@ -85,7 +85,7 @@ class ForwardPass:
         """Sum over groups of the variance of presence times the square of what the group adds."""
         presence = self.presence_variance
         values = ops.reshape(ops.cast(alone, presence.dtype), (-1, 1 + presence.shape[2], math.prod(alone.shape[1:])))
-        variance = ops.matmul(presence, ops.square(values[:, 1:] - values[:, :1]))
+        variance = matmul(presence, ops.square(values[:, 1:] - values[:, :1]))
         return ops.reshape(variance, (-1, *alone.shape[1:]))
 
 

@@ -3,6 +3,7 @@
 import numpy as np
 from keras import backend, ops
 
+from keras_shapley.backend import matmul, maximum
 from keras_shapley.layers.activations import TINY, gate
 from keras_shapley.layers.normal import normal_cdf, normal_pdf
 from keras_shapley.shapley.exact import MAX_PLAYERS, all_coalitions
@@ -93,7 +94,7 @@ def _quadrature(a: Tensor, b: Tensor) -> Tensor:
     for t, weight in zip((nodes + 1) / 2, weights / 2):
         # of the other inputs at t; rounding can take the variance below zero
         mean = b + float(t) * (u - a)
-        variance = float(t * (1 - t)) * ops.maximum(q - ops.square(a), 0)
+        variance = float(t * (1 - t)) * maximum(q - ops.square(a), 0)
         values = values + float(weight) * (_mean_relu(mean + a, variance) - _mean_relu(mean, variance))
     return values
 
@@ -110,7 +111,7 @@ def _exact(a: Tensor, b: Tensor) -> Tensor:
     present, coefficients = all_coalitions(a.shape[1])
     present = ops.cast(present, a.dtype)
     coefficients = ops.cast(coefficients, a.dtype)
-    values = [ops.matmul(coefficients, ops.relu(ops.matmul(present, image) + b)) for image in a]
+    values = [matmul(coefficients, ops.relu(matmul(present, image) + b)) for image in a]
     return ops.stack(values)
 
 

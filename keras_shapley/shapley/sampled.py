@@ -9,8 +9,9 @@ from keras import ops
 from numpy.typing import ArrayLike
 
 from keras_shapley.shapley import orders as random_orders
-from keras_shapley.shapley.game import Function, Game
+from keras_shapley.shapley.game import Game
 from keras_shapley.shapley.result import ShapleyValues
+from keras_shapley.utils.typing import Function
 from keras_shapley.utils.validation import integer, one_of
 
 # groups of orders between two looks at the standard errors
@@ -37,8 +38,8 @@ def sampled_shapley_values(
     """Shapley values of every output of a function, by random orders in which players enter (Castro et al. 2009).
 
     A player's value is the mean of its marginal contributions. Along each order they sum to the output less that of the
-    baseline, so the values do too. The same orders are walked for all images, whatever the batch. Players whose
-    elements are all those of the baseline contribute nothing and are left out.
+    baseline, so the values do too. The same orders are walked for all images, whatever the batch. A player
+    whose elements all equal the baseline contributes nothing and is left out.
 
     Args:
         fn: a Keras model with one input, or a function of a NumPy batch. Outputs have the shape `(batch, outputs)`.

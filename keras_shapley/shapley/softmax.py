@@ -7,6 +7,7 @@ function of the differences. A sigmoid is the softmax of two classes.
 import numpy as np
 from keras import ops
 
+from keras_shapley.backend import cumsum, matmul
 from keras_shapley.shapley.exact import all_coalitions
 from keras_shapley.utils.typing import Tensor
 
@@ -50,8 +51,8 @@ def enumerated(a: Tensor, b: Tensor) -> Tensor:
     )
 
     def step(i: Tensor, values: Tensor) -> Tensor:
-        logits = b[:, None] + ops.matmul(ops.take(present, i, axis=0), a)
-        return values + ops.matmul(_target_probability(logits), ops.take(coefficients, i, axis=0))
+        logits = b[:, None] + matmul(ops.take(present, i, axis=0), a)
+        return values + matmul(_target_probability(logits), ops.take(coefficients, i, axis=0))
 
     return ops.fori_loop(0, present.shape[0], step, ops.zeros_like(a[..., 0]))
 
@@ -72,7 +73,7 @@ def by_quadrature(a: Tensor, b: Tensor, seed: int) -> Tensor:
         Shape `(batch, players)`.
     """
     draws = np.random.default_rng(seed).standard_normal((_DRAWS, a.shape[1]))
-    deviations = ops.matmul(ops.convert_to_tensor(np.concatenate([draws, -draws]), a.dtype), a)
+    deviations = matmul(ops.convert_to_tensor(np.concatenate([draws, -draws]), a.dtype), a)
     sums = ops.sum(a, axis=1)[:, None]
     by_class = ops.transpose(a, (0, 2, 1))
     nodes, weights = np.polynomial.legendre.leggauss(_NODES)
@@ -83,10 +84,10 @@ def by_quadrature(a: Tensor, b: Tensor, seed: int) -> Tensor:
         p_classes = ops.softmax(logits, axis=-1)
         # mean and mean square over the classes of what a player adds; the derivatives of p along a_k are
         # -p first and p (2 first**2 - second)
-        first = ops.matmul(p_classes, by_class)
-        second = ops.matmul(p_classes, ops.square(by_class))
+        first = matmul(p_classes, by_class)
+        second = matmul(p_classes, ops.square(by_class))
         contributions = (0.5 - t) * (2 * ops.square(first) - second) - first
-        values = values + weight * ops.matmul(p, contributions)[:, 0] / (2 * _DRAWS)
+        values = values + weight * matmul(p, contributions)[:, 0] / (2 * _DRAWS)
     return values
 
 
@@ -114,7 +115,7 @@ def sampled(a: Tensor, b: Tensor, orders: Tensor, *, tolerance: float = 0.0) -> 
 
     def step(i: Tensor, mean: Tensor, squares: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         order = ops.take(blocks, i, axis=0)
-        sums = ops.cumsum(ops.take(a, order, axis=1), axis=2)
+        sums = cumsum(ops.take(a, order, axis=1), axis=2)
         sums = ops.concatenate([ops.zeros_like(sums[:, :, :1]), sums], axis=2)
         forward = _target_probability(b[:, None, None] + sums)
         backward = _target_probability(all_present[:, None, None] - sums)
@@ -124,7 +125,8 @@ def sampled(a: Tensor, b: Tensor, orders: Tensor, *, tolerance: float = 0.0) -> 
 
         # mean and sum of squared deviations of blocks, merged after Chan et al. (1979)
         n_before = ops.cast(i * block, a.dtype)
-        block_mean = ops.mean(contributions, axis=1)
+        # the mean of Keras computes in float32, whatever the dtype
+        block_mean = ops.sum(contributions, axis=1) / block
         shift = block_mean - mean
         squares = squares + ops.sum(ops.square(contributions - block_mean[:, None]), axis=1)
         squares = squares + ops.square(shift) * n_before * block / (n_before + block)

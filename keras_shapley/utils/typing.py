@@ -9,4 +9,6 @@ Tensor: TypeAlias = Any
 Structure: TypeAlias = Any
 # A layer or an operation of `keras.ops`; operations have no public class.
 Operation: TypeAlias = Any
+# A Keras model, or a function of a NumPy batch.
+Function: TypeAlias = Callable[..., Structure]
 TensorFunction: TypeAlias = Callable[..., Tensor]

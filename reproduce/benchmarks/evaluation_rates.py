@@ -20,11 +20,11 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))  # where la
 
 import keras
 import numpy as np
+
+import keras_shapley as ks
 from lab import benchmark, measuring, statistics
 from lab.analysis.evaluation_rates import BATCH, EVALUATION_RATES, PATHS, REPEATS
 from lab.networks import mnist_mlp
-
-import keras_shapley as ks
 
 
 def measure(activation: str, seed: int) -> list[dict[str, Any]]:

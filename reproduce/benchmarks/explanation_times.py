@@ -18,6 +18,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))  # where la
 
 import keras
 import numpy as np
+
 from lab import benchmark, measuring, statistics
 from lab.analysis.explanation_times import EXPLANATION_TIMES, GRADIENT_IMAGES, REPEATS
 from lab.explanations import METHODS

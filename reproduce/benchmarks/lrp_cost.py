@@ -27,6 +27,8 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))  # where la
 import keras
 import numpy as np
 from keras import ops
+
+import keras_shapley as ks
 from lab import environment, files, measuring
 from lab.analysis import lrp_cost
 from lab.analysis.lrp_cost import NETWORKS
@@ -34,8 +36,6 @@ from lab.arguments import add_results, add_seed, add_threads, at_least, command_
 from lab.environment import BACKEND
 from lab.resnet20 import resnet20
 from lab.statistics import ratio_of_medians
-
-import keras_shapley as ks
 
 # of every rule that is compared with a peer's: with 1e-6 the largest relevance depends on the last bit of a denominator
 EPSILON = 0.1
@@ -206,6 +206,7 @@ def candidates(model: keras.Model, x: Any, target: np.ndarray) -> tuple[dict[str
 def peers(model: keras.Model, x: Any, target: np.ndarray, weights: Any) -> dict[str, Candidate]:
     """On PyTorch: the input gradient of a `torch.nn` twin, and zennit and captum on twins of their own."""
     import torch
+
     from lab.peers import relevance
 
     x = torch.permute(x, (0, 3, 1, 2)).contiguous()

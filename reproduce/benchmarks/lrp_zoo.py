@@ -30,11 +30,11 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))  # where la
 import keras
 import numpy as np
 from keras import layers, ops
+
+import keras_shapley as ks
 from lab import environment, files, tables
 from lab.arguments import add_seed, command_line
 from lab.measuring import Stopwatch
-
-import keras_shapley as ks
 
 # name: smallest size of the input
 FAMILIES = {

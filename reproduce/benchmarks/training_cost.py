@@ -27,6 +27,8 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))  # where la
 import keras
 import numpy as np
 from keras import layers, ops
+
+import keras_shapley as ks
 from lab import environment, files, measuring, step_costs
 from lab.activations import LayerMaker, hidden_layer
 from lab.analysis import training_cost
@@ -35,8 +37,6 @@ from lab.arguments import add_results, add_seed, add_threads, at_least, command_
 from lab.networks import cifar10_mlp
 from lab.resnet20 import resnet20
 from lab.statistics import ratio_of_medians
-
-import keras_shapley as ks
 
 BACKENDS = ("jax", "tensorflow", "torch")
 NETWORKS = {"mlp": cifar10_mlp, "resnet20": resnet20}

@@ -55,5 +55,7 @@ def hidden_layer(activation: Activation, parent: str) -> LayerMaker:
     if callable(activation):
         return activation(parent)
     prefix, options = ACTIVATIONS[activation]
-    layer = getattr(_MODULES[prefix], prefix + parent)
+    layer = getattr(_MODULES[prefix], prefix + parent, None)
+    if layer is None:
+        raise ValueError(f"The activation {activation!r} is for Dense layers alone. Received: {parent}")
     return lambda *args, **others: layer(*args, **(others | options))

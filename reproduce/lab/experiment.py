@@ -86,7 +86,8 @@ def main(experiment: Experiment, doc: str | None, examples: str, argv: Sequence[
     """Runs the script of an experiment; returns its exit code."""
     parser = command_line(doc, examples)
     add = parser.add_argument
-    activations = f"of the hidden layers (default: {' '.join(experiment.activations)}); all: {' '.join(ACTIVATIONS)}"
+    chosen = " ".join(experiment.activations)
+    activations = f"of the hidden layers (default: {chosen}); choices: {' '.join(ACTIVATIONS)}"
     add(
         "--activations",
         nargs="+",
@@ -102,7 +103,8 @@ def main(experiment: Experiment, doc: str | None, examples: str, argv: Sequence[
     add("--seeds", type=at_least(1), default=experiment.seeds, metavar="N", help=seeds)
     epochs = experiment.epochs
     add("--epochs", type=at_least(1), default=epochs, metavar="N", help=f"(default: {epochs})")
-    pattern = "only the runs whose names match, as mlp/sa/Adam_0.001/seed0 (default: '*')"
+    example = rows.name(experiment.runs(list(experiment.models), experiment.activations, 1, 1, None)[0])
+    pattern = f"only the runs whose names match, as in '{example}' (default: '*')"
     add("--only", default="*", metavar="PATTERN", help=pattern)
     limit = f"train on the first N images (default: {experiment.limit or 'all'})"
     add("--limit", type=at_least(1), default=experiment.limit, metavar="N", help=limit)

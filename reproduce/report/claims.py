@@ -4,13 +4,13 @@ import functools
 import pathlib
 
 import numpy as np
+
 from lab import files, rows, statistics, tables
 from lab.analysis import faithfulness, figure5, shapley_gradient, training_cost
 from lab.analysis import large_bias as bias
 from lab.faithfulness import NEARNESS
 from lab.rows import Row
 from lab.statistics import alike, better, paired
-
 from report.verdicts import ABSENT, FIRST_LOOK, Claim, verdict
 
 

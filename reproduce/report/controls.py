@@ -6,7 +6,6 @@ from lab import rows, tables
 from lab.activations import ACTIVATIONS
 from lab.analysis import figure3
 from lab.statistics import paired
-
 from report.verdicts import python
 
 INTRODUCTION = """\

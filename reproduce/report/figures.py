@@ -4,6 +4,7 @@ import pathlib
 from collections.abc import Callable
 
 import numpy as np
+
 from lab import rows, tables
 from lab.analysis import figure1 as fig1
 from lab.analysis import figure2 as fig2
@@ -14,7 +15,6 @@ from lab.analysis import table1 as tab1
 from lab.analysis import table2 as tab2
 from lab.rows import Row
 from lab.statistics import alike, better, paired, smaller_deviation
-
 from report.verdicts import FIRST_LOOK, Figure, absent, python, seconds, verdict
 
 ADAM = ("Adam", 0.001)

@@ -35,7 +35,6 @@ from lab.analysis import (
 from lab.analysis.evaluation_rates import EVALUATION_RATES
 from lab.analysis.explanation_times import EXPLANATION_TIMES
 from lab.arguments import add_results, command_line, errors_in_one_line
-
 from report import claims, controls, figures
 from report.verdicts import details
 

@@ -15,13 +15,13 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))  # where la
 
 import keras
 import numpy as np
+
+import keras_shapley as ks
 from lab import data, files, pictures, tables
 from lab.arguments import add_data, command_line, errors_in_one_line
 from lab.batches import centred, pixel_mean
 from lab.data import CIFAR10_CLASSES
 from lab.resnet20 import EPSILON
-
-import keras_shapley as ks
 
 N_IMAGES = 8
 N_CANDIDATES = 200  # test images; the first N_IMAGES of them with a correct prediction are explained

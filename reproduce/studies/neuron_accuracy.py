@@ -19,12 +19,12 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))  # where la
 
 import numpy as np
 from keras import ops
+
+import keras_shapley as ks
 from lab import environment, files, statistics
 from lab.analysis import neuron_accuracy
 from lab.analysis.neuron_accuracy import ENUMERATED, LONG, NEURONS, TRUTH
 from lab.arguments import add_results, add_seed, add_table, at_least, command_line, measure_and_write
-
-import keras_shapley as ks
 
 WIDTHS = (4, 6, 8, 10, 12, 14, 16, 64, 256, 1024)
 SHORT = 100  # orders of the method beside the others

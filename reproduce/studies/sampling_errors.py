@@ -19,6 +19,8 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))  # where la
 
 import keras
 import numpy as np
+
+import keras_shapley as ks
 from lab import environment, files
 from lab.analysis import sampling_errors
 from lab.analysis.sampling_errors import TRUTH
@@ -27,8 +29,6 @@ from lab.data import digits
 from lab.networks import DIGITS
 from lab.peers import shapley_values
 from lab.peers.shapley_values import GRADIENT, Estimate
-
-import keras_shapley as ks
 
 EPOCHS, BATCH = 8, 32
 PATHS = (4, 16, 64, 256)

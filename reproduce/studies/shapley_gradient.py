@@ -21,12 +21,13 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))  # where la
 
 import keras
 import numpy as np
+from scipy.special import ndtr
+
 from lab import data, files, runs
 from lab.analysis import shapley_gradient
 from lab.analysis.shapley_gradient import IMAGES, STEPS
 from lab.arguments import add_data, add_results, add_table, at_least, command_line, measure_and_write, parsed
 from lab.networks import mnist_mlp
-from scipy.special import ndtr
 
 LIMIT, BATCH_SIZE, RATE = 1000, 10, 0.001  # as in Fig. 3
 BLOCK = 20  # orders at once

@@ -1,4 +1,4 @@
-"""Fixtures of a model with every kind of layer, and a batch of images for it."""
+"""Fixtures: a conv net with a residual branch, and a batch of images for it."""
 
 import keras
 import pytest
@@ -11,7 +11,7 @@ BIAS = keras.initializers.RandomNormal(stddev=0.2, seed=1)
 
 @pytest.fixture
 def convnet(rng):
-    """Every layer type that has a rule, a residual branch, `+`, a constant, and biases that are not zero."""
+    """Convolutions, BatchNormalization, padding, pooling, a residual branch, a constant, and biases that are not 0."""
     x = keras.Input((9, 9, 3), name="image")
     y = layers.Conv2D(4, 3, padding="same", activation="relu", bias_initializer=BIAS, name="conv")(x)
     y = layers.BatchNormalization(name="bn")(y)

@@ -23,15 +23,15 @@ def sigmoid(x):
     return 1 / (1 + np.exp(-x))
 
 
-def by_orders(worth, n):
+def by_orders(value_of, n):
     """Exact Shapley values by the definition, and the standard deviation of one order's contribution."""
     gains = []
     for order in itertools.permutations(range(n)):
         present, gain = np.zeros(n), np.zeros(n)
         for player in order:
-            before = worth(present)
+            before = value_of(present)
             present[player] = 1
-            gain[player] = worth(present) - before
+            gain[player] = value_of(present) - before
         gains.append(gain)
     return np.mean(gains, axis=0), np.std(gains, axis=0)
 
@@ -42,17 +42,17 @@ def head_model(last, n=5):
     return keras.Model(x, last(layers.Dense(n, kernel_initializer="identity", use_bias=False, name="features")(x)))
 
 
-def check_game(explain, worth, n, total_atol=1e-6):
+def check_game(explain, value_of, n, total_atol=1e-6):
     """Of `explain(**options of LRP)`: by all coalitions, and by 500 pairs of orders."""
-    exact, spread = by_orders(worth, n)
+    exact, spread = by_orders(value_of, n)
     explanation = explain()
     np.testing.assert_allclose(explanation.head[0].ravel(), exact, atol=1e-5)
     assert not explanation.head_stderr.any() and explanation.head_paths == 0
     pairs, explanation = 500, explain(head_method="sampled")
     np.testing.assert_allclose(explanation.head[0].ravel(), exact, atol=5 * spread.max() / math.sqrt(pairs))
     assert np.all(np.abs(explanation.head[0].ravel() - exact) <= 5 * explanation.head_stderr[0].ravel() + 1e-6)
-    np.testing.assert_allclose(explanation.head_baseline[0], worth(np.zeros(n)), atol=total_atol)
-    np.testing.assert_allclose(explanation.head_total[0], worth(np.ones(n)) - worth(np.zeros(n)), atol=total_atol)
+    np.testing.assert_allclose(explanation.head_baseline[0], value_of(np.zeros(n)), atol=total_atol)
+    np.testing.assert_allclose(explanation.head_total[0], value_of(np.ones(n)) - value_of(np.zeros(n)), atol=total_atol)
     # efficiency holds path by path, so the sum has no sampling error
     np.testing.assert_allclose(explanation.head.sum(), explanation.head_total[0], atol=1e-5)
     np.testing.assert_allclose(total(explanation.input), explanation.head_total, atol=1e-4)
@@ -332,3 +332,12 @@ def test_what_quadrature_misses_of_the_sum_is_a_gap_of_the_last_layer(rng):
     np.testing.assert_allclose(explanation.conservation_gap.signed["classes"], missed, atol=1e-5)
     size = np.linalg.norm(sampled.head, axis=1)
     assert (np.linalg.norm(explanation.head - sampled.head, axis=1) / size).max() < 0.15
+
+
+@pytest.mark.parametrize("method", ["exact", "sampled"])
+def test_a_probability_of_float64_is_shared_in_float64(float64, method, rng):
+    """The players' values sum to the probability's gain to the last digits."""
+    model = keras.Sequential([keras.Input((5,), dtype="float64"), layers.Dense(3, "softmax", dtype="float64")])
+    explanation = ks.LRP(model, head_method=method, n_paths=8).explain(rng.normal(size=(2, 5)), 1)
+    assert explanation.head.dtype == "float64"
+    np.testing.assert_allclose(explanation.head.sum(axis=1), explanation.head_total, rtol=1e-12)

@@ -363,3 +363,12 @@ def test_keras_applications(name, changed, options, rng, tmp_path):
     back, report = ks.to_relu(new, x=x)
     assert report.difference == (0, 0)
     assert not any(type(layer).__module__.startswith("keras_shapley") for layer in back.layers)
+
+
+@pytest.mark.parametrize("options", [{"max_value": 0.5}, {"negative_slope": 0.3}, {"threshold": 0.4}])
+def test_a_relu_with_options_is_left(options):
+    x = keras.Input((5,))
+    model = keras.Model(x, keras.activations.relu(layers.Dense(3, name="hidden")(x), **options))
+    _, report = ks.to_shapley(model)
+    assert not report.changed
+    assert report.left == {"hidden": "another relu follows it"}

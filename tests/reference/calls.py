@@ -19,10 +19,10 @@ def call_of(layer, *shapes):
     return trace(model).calls[-1]
 
 
-def propagate(rule, call, inputs, relevance):
+def propagate(rule, call, inputs, relevance, dtype="float32"):
     record = CallRecord(call.name, call.op, call.arguments, call.outputs)
-    tensors = [ops.convert_to_tensor(x, dtype="float32") for x in inputs]
-    parts = compiled(partial(rule, record), ())(tensors, ops.convert_to_tensor(relevance, dtype="float32"))
+    tensors = [ops.convert_to_tensor(x, dtype=dtype) for x in inputs]
+    parts = compiled(partial(rule, record), ())(tensors, ops.convert_to_tensor(relevance, dtype=dtype))
     return [ops.convert_to_numpy(part).astype("float64") for part in parts]
 
 

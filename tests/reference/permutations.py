@@ -6,15 +6,15 @@ import math
 import numpy as np
 
 
-def by_permutations(worth, n):
+def by_permutations(value_of, n):
     """Shapley values by the definition: mean contribution over all orders."""
     values = np.zeros(n)
     for order in itertools.permutations(range(n)):
         present = np.zeros(n, bool)
-        before = worth(present)
+        before = value_of(present)
         for player in order:
             present[player] = True
-            after = worth(present)
+            after = value_of(present)
             values[player] += after - before
             before = after
     return values / math.factorial(n)

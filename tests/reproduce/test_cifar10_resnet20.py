@@ -13,12 +13,12 @@ import keras
 import matplotlib.image
 import numpy as np
 import pytest
-from lab import experiment, rows
-from lab.analysis import figure5
-from lab.checkpoint import CHECKPOINT, HISTORY, Checkpoint
 from reference.paths import REPRODUCE
 
 import keras_shapley as ks
+from lab import experiment, rows
+from lab.analysis import figure5
+from lab.checkpoint import CHECKPOINT, HISTORY, Checkpoint
 
 tensorflow_only = pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="the same on every backend")
 

@@ -4,8 +4,9 @@ import figure1_attention as script
 import matplotlib.image
 import numpy as np
 import pytest
-from lab.analysis import figure1
 from scipy.special import ndtr
+
+from lab.analysis import figure1
 
 
 @pytest.mark.parametrize("weight", figure1.WEIGHTS)

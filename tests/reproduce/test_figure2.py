@@ -3,8 +3,9 @@
 import figure2_scatter as script
 import matplotlib.image
 import numpy as np
-from lab.analysis import figure2
 from scipy.special import ndtr
+
+from lab.analysis import figure2
 
 
 def test_samples_are_eq_5():

@@ -5,6 +5,7 @@ import keras
 import matplotlib.image
 import numpy as np
 import pytest
+
 from lab import experiment, rows
 from lab.networks import mnist_mlp
 

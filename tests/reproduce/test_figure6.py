@@ -5,11 +5,11 @@ import keras
 import matplotlib.image
 import numpy as np
 import pytest
+
+import keras_shapley as ks
 from lab.analysis import figure6
 from lab.gradients import input_gradients
 from lab.networks import mnist_mlp
-
-import keras_shapley as ks
 
 torch_only = pytest.mark.skipif(keras.backend.backend() != "torch", reason="once, where nothing is compiled")
 

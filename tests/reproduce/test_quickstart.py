@@ -8,8 +8,9 @@ import sys
 import keras
 import pytest
 import quickstart as script
-from lab.data import digits
 from reference.paths import REPRODUCE
+
+from lab.data import digits
 
 SCRIPT = REPRODUCE / "quickstart.py"
 

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import table1_example as script
+
 from lab.analysis import table1
 
 

@@ -7,6 +7,7 @@ import keras
 import numpy as np
 import pytest
 import table2_cifar10_mlp as script
+
 from lab import experiment, rows
 from lab.analysis import table2
 from lab.networks import cifar10_mlp

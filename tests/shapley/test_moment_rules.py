@@ -331,3 +331,16 @@ def test_a_layer_without_moments_is_named():
     )
     with pytest.raises(ValueError, match="'true_divide.*' .* one tensor alone"):
         ks.fast_shapley_values(model, np.ones((1, 4)))
+
+
+@pytest.mark.parametrize("options", [{"max_value": 0.5}, {"negative_slope": 0.3}, {"threshold": 0.4}])
+def test_a_relu_with_options_is_not_taken_for_relu(options, rng):
+    """The function has the moments of the layer with the same options."""
+    inputs = keras.Input((5,))
+    hidden = layers.Dense(6)(inputs)
+    function = keras.Model(inputs, layers.Dense(2)(keras.activations.relu(hidden, **options)))
+    layer = keras.Model(inputs, layers.Dense(2)(layers.ReLU(**options)(hidden)))
+    layer.set_weights(function.get_weights())
+    x = rng.normal(size=(3, 5))
+    values, expected = (ks.fast_shapley_values(model, x, 0).values for model in (function, layer))
+    np.testing.assert_allclose(values, expected, atol=1e-5)

@@ -23,7 +23,8 @@ Example:
     >>> tuple(explainer(np.ones((5, 2))).shape)
     (5, 2)
 
-A rule for layers with weights is shorter as a subclass of `LinearRule`.
+A rule for layers with weights is shorter as a subclass of `LinearRule`. A rule that makes sense for some layer types
+only says so in a class attribute, `fits = (type, ...)`; `LRP` then refuses it elsewhere.
 """
 
 import re
@@ -88,3 +89,7 @@ def get(identifier: str | Rule) -> Rule:
     if isinstance(identifier, type) or not callable(identifier):
         raise ValueError(f"A rule must be an instance, a function or a name. Received: {identifier!r}")
     return identifier
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

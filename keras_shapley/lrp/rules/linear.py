@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from keras import ops
 
-from keras_shapley.backend import vjp
+from keras_shapley.backend import maximum, minimum, vjp
 from keras_shapley.layers.linear_maps import LinearMap
 from keras_shapley.lrp.rules.base import CallRecord, Preactivation, stabilize
 from keras_shapley.models.windows import real_elements
@@ -105,13 +105,14 @@ class LinearRule:
         (x,) = inputs
         kernel = ops.cast(linear.kernel, x.dtype)
         has_bias = linear.bias is not None and self.bias != "ignore"
-        b = ops.cast(linear.bias, x.dtype) if has_bias else ops.zeros((), x.dtype)
+        b = linear.bias_or_zero(x.dtype) if has_bias else ops.zeros((), x.dtype)
         real = real_elements(call, x)
         shares = []
         for part in self.parts(x, kernel, b, real, relevance, linear):
             denominator, pullbacks = _denominator(part, linear, call.preactivation)
             quotient = part.relevance / stabilize(denominator, self.epsilon)
             shares += [term_x * pullback(quotient)[0] for (term_x, _), pullback in zip(part.terms, pullbacks)]
+            # the share b/n of eq. (2)
             if has_bias and self.bias == "distribute":
                 share = linear.merge(quotient, part.bias) / linear.fan_in(real)
                 shares.append(real * linear.spread(share, x))
@@ -130,7 +131,7 @@ def _denominator(
 
 def _signs(x: Tensor) -> tuple[Tensor, Tensor]:
     """Positive and negative part."""
-    return ops.maximum(x, 0.0), ops.minimum(x, 0.0)
+    return maximum(x, 0.0), minimum(x, 0.0)
 
 
 class Epsilon(LinearRule):
@@ -214,7 +215,8 @@ class Gamma(LinearRule):
         x_plus, x_minus = _signs(x)
         raised, lowered = (kernel + self.gamma * signed for signed in _signs(kernel))
         b_raised, b_lowered = (b + self.gamma * signed for signed in _signs(b))
-        is_positive = linear(x, kernel) + b >= 0
+        # the sign of the neuron's output, of which the bias is a part also where the rule ignores it
+        is_positive = linear(x, kernel) + linear.bias_or_zero(x.dtype) >= 0
         return [
             Part(ops.where(is_positive, relevance, 0), [(x_plus, raised), (x_minus, lowered)], b_raised),
             Part(ops.where(is_positive, 0, relevance), [(x_plus, lowered), (x_minus, raised)], b_lowered),

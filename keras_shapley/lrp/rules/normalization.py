@@ -1,5 +1,6 @@
 """The rule for normalisation layers."""
 
+import math
 from collections.abc import Sequence
 from typing import ClassVar, NamedTuple
 
@@ -42,7 +43,8 @@ class CentredScale:
         if getattr(layer, "rms_scaling", isinstance(layer, UNCENTRED)):
             return [relevance]
         shape, axes, gamma_axes = _layout(layer, x)
-        scale = ops.rsqrt(ops.var(ops.reshape(x, shape), axis=axes, keepdims=True) + layer.epsilon)
+        grouped = ops.reshape(x, shape)
+        scale = ops.rsqrt(_mean(ops.square(grouped - _mean(grouped, axes)), axes) + layer.epsilon)
         gamma = 1.0
         if layer.gamma is not None:
             sizes = [size if axis in gamma_axes else 1 for axis, size in enumerate(x.shape)]
@@ -50,9 +52,14 @@ class CentredScale:
 
         def centred(x: Tensor) -> Tensor:
             grouped = ops.reshape(x, shape)
-            return gamma * ops.reshape(scale * (grouped - ops.mean(grouped, axis=axes, keepdims=True)), x.shape)
+            return gamma * ops.reshape(scale * (grouped - _mean(grouped, axes)), x.shape)
 
         return in_proportion(centred, [x], relevance, self.epsilon)
+
+
+def _mean(x: Tensor, axes: list[int]) -> Tensor:
+    """Mean over axes, which stay with size 1. That of Keras computes in float32, whatever the dtype."""
+    return ops.sum(x, axis=axes, keepdims=True) / math.prod(x.shape[axis] for axis in axes)
 
 
 class _Layout(NamedTuple):

@@ -4,7 +4,7 @@ from typing import ClassVar
 
 from keras import ops
 
-from keras_shapley.backend import vjp
+from keras_shapley.backend import cumsum, maximum, minimum, vjp
 from keras_shapley.lrp.rules.base import CallRecord
 from keras_shapley.lrp.rules.elementwise import OneOperand
 from keras_shapley.lrp.rules.moving import Move
@@ -71,13 +71,13 @@ class Airport:
 
     def __call__(self, call: CallRecord, inputs: list[Tensor], relevance: Tensor) -> list[Tensor]:
         (x,) = inputs
-        windows, pullback = vjp(lambda x: pooling_windows(call.op, x), ops.maximum(x, 0))
+        windows, pullback = vjp(lambda x: pooling_windows(call.op, x), maximum(x, 0))
         real = pooling_windows(call.op, real_elements(call, x))
         costs = ops.sort(windows, axis=0)
         phi = (_phi_by_pairs if windows.shape[0] <= _SMALL_WINDOW else _phi_by_places)(windows, costs)
 
         top = costs[-1]
-        equal = real / ops.maximum(ops.sum(real, axis=0), 1)
+        equal = real / maximum(ops.sum(real, axis=0), 1)
         shares = ops.where(top > 0, phi / ops.where(top > 0, top, 1), equal)
         return list(pullback(shares * ops.reshape(relevance, top.shape)))
 
@@ -86,7 +86,7 @@ def _phi_by_pairs(windows: Tensor, costs: Tensor) -> Tensor:
     """`phi` of windows `(m, ...)`: the sum over l <= i, rearranged into one over all l of `min(x_i, x_(l))`."""
     m = windows.shape[0]
     weights = [1 / (m - i) - 1 / (m - i - 1) for i in range(m - 1)] + [1.0]
-    return sum(weight * ops.minimum(windows, costs[i]) for i, weight in enumerate(weights))
+    return sum(weight * minimum(windows, costs[i]) for i, weight in enumerate(weights))
 
 
 def _phi_by_places(windows: Tensor, costs: Tensor) -> Tensor:
@@ -95,4 +95,4 @@ def _phi_by_places(windows: Tensor, costs: Tensor) -> Tensor:
     remaining = ops.reshape(ops.arange(m, 0, -1, dtype=windows.dtype), (m,) + (1,) * (len(windows.shape) - 1))
     steps = (costs - ops.concatenate([ops.zeros_like(costs[:1]), costs[:-1]], axis=0)) / remaining
     places = ops.argsort(ops.argsort(windows, axis=0), axis=0)
-    return ops.take_along_axis(ops.cumsum(steps, axis=0), places, axis=0)
+    return ops.take_along_axis(cumsum(steps, axis=0), places, axis=0)

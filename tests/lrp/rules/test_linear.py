@@ -48,6 +48,10 @@ OPTIONS = ("second_moment", "moment_gradient", "gradient")
 
 def dense_matrix(layer, shape):
     """The layer's linear map as a matrix (inputs, outputs): what its parent gives on every basis vector."""
+    if isinstance(layer, layers.Dense) and len(shape) == 1:
+        # Keras's own Dense computes in float32 on PyTorch
+        kernel = ops.convert_to_numpy(layer.kernel).astype("float64")
+        return kernel, np.ones(kernel.shape, bool)
     parent = next(cls for cls in type(layer).__mro__ if cls.__module__.startswith("keras.src.layers"))
     config = {k: v for k, v in layer.get_config().items() if k not in OPTIONS}
     plain = parent.from_config(config | {"activation": None, "name": "plain"})
@@ -170,8 +174,8 @@ def epsilon(x, w, b, r, mode, tap):
 
 def gamma(x, w, b, r, mode, tap, g=0.4):
     z = x[:, None] * w
-    used = 0 * b if mode == "ignore" else b
-    positive = z.sum(axis=0) + used >= 0
+    # the sign of the neuron's output, whether or not the bias has a share
+    positive = z.sum(axis=0) + b >= 0
     up = share(z + g * plus(z), b + g * plus(b), np.where(positive, r, 0), mode, tap)
     return up + share(z + g * minus(z), b + g * minus(b), np.where(positive, 0, r), mode, tap)
 
@@ -212,17 +216,38 @@ CASES = [
 @pytest.mark.parametrize("formula, rule, mode", CASES, ids=lambda case: getattr(case, "__name__", str(case)))
 @pytest.mark.parametrize("cls, config, shape", FEW, ids=lambda case: getattr(case, "__name__", ""))
 def test_a_rule_is_its_formula(formula, rule, mode, cls, config, shape, rng):
-    layer = cls(**config, bias_initializer=BIAS)
+    check_formula(formula, rule, mode, cls(**config, bias_initializer=BIAS), shape, rng, "float32", 1e-4)
+
+
+@pytest.mark.parametrize("formula, rule, mode", CASES, ids=lambda case: getattr(case, "__name__", str(case)))
+@pytest.mark.parametrize("cls, config, shape", [FEW[0], FEW[2]], ids=lambda case: getattr(case, "__name__", ""))
+def test_a_rule_is_its_formula_in_float64(float64, formula, rule, mode, cls, config, shape, rng):
+    layer = cls(**config, bias_initializer=BIAS, dtype="float64")
+    check_formula(formula, rule, mode, layer, shape, rng, "float64", 1e-9)
+
+
+def denominator(formula, x, w, b, mode, g=0.4):
+    """The sum of `epsilon`, or of what `gamma` divides by; that of the others is near zero where this one is."""
+    z = x[:, None] * w
+    used = 0 * b if mode == "ignore" else b
+    if formula is not gamma:
+        return z.sum(axis=0) + used
+    signed = np.where(z.sum(axis=0) + b >= 0, plus(z).sum(axis=0) + plus(used), minus(z).sum(axis=0) + minus(used))
+    return z.sum(axis=0) + used + g * signed
+
+
+def check_formula(formula, rule, mode, layer, shape, rng, dtype, tolerance):
     call = call_of(layer, shape)
     w, tap = dense_matrix(layer, shape)
     out_shape = tuple(layer.compute_output_shape((2, *shape)))
     b = np.broadcast_to(keras.ops.convert_to_numpy(layer.bias).astype("float64"), out_shape[1:]).ravel()
     x = rng.uniform(-2, 3, size=(2, *shape))
-    # relevance in proportion to the output: no denominator near zero spoils the comparison in float32
-    r = (x.reshape(2, -1) @ w + (0 if mode == "ignore" else b)) * rng.normal(size=(2, len(b)))
-    (r_in,) = propagate(rule(), call, [x], r.reshape(out_shape))
+    # relevance in proportion to the denominator: where it is near zero the comparison would not hold in float32
+    size = np.stack([denominator(formula, image.ravel(), w, b, mode) for image in x])
+    r = size * rng.normal(size=(2, len(b)))
+    (r_in,) = propagate(rule(), call, [x], r.reshape(out_shape), dtype)
     expected = np.stack([formula(x[i].ravel(), w, b, r[i], mode, tap) for i in range(2)])
-    np.testing.assert_allclose(r_in.reshape(2, -1), expected, atol=1e-4 * np.abs(expected).max())
+    np.testing.assert_allclose(r_in.reshape(2, -1), expected, atol=tolerance * np.abs(expected).max())
 
 
 @pytest.mark.parametrize(

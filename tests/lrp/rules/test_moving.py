@@ -106,3 +106,18 @@ def test_each_step_is_explained_as_it_is_alone(rng):
         np.testing.assert_allclose(
             explanation.input[:, step], explainer.explain(x[:, step]).input, rtol=1e-3, atol=1e-5
         )
+
+
+def test_padding_of_a_sequence_does_not_pad_its_steps(rng):
+    """ZeroPadding3D in front of TimeDistributed: relevance is conserved but for what falls on the padding."""
+    model = keras.Sequential(
+        [
+            keras.Input((2, 4, 4, 1)),
+            layers.ZeroPadding3D((1, 0, 0)),
+            layers.TimeDistributed(layers.Conv2D(2, 3, padding="same", use_bias=False)),
+            layers.Flatten(),
+            layers.Dense(2, use_bias=False),
+        ]
+    )
+    explanation = ks.LRP(model).explain(rng.normal(size=(3, 2, 4, 4, 1)))
+    np.testing.assert_allclose(explanation.input.reshape(3, -1).sum(axis=1), explanation.head_total, rtol=1e-4)

@@ -54,3 +54,10 @@ def test_a_norm_without_a_centre_is_a_constant(layer, rng):
     relevance = rng.normal(size=(2, 4))
     (r_in,) = propagate(rules.CentredScale(), call_of(layer, (4,)), [rng.normal(size=(2, 4))], relevance)
     np.testing.assert_allclose(r_in, relevance, rtol=1e-6)
+
+
+def test_layer_normalization_conserves_in_float64(float64, rng):
+    call = call_of(layers.LayerNormalization(dtype="float64"), (6,))
+    r = rng.normal(size=(3, 6))
+    (r_in,) = propagate(rules.CentredScale(epsilon=0.0), call, [rng.normal(size=(3, 6))], r, "float64")
+    np.testing.assert_allclose(r_in.sum(axis=1), r.sum(axis=1), rtol=1e-10)

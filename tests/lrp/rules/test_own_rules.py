@@ -106,3 +106,31 @@ def test_a_subclass_of_epsilon_may_change_the_inputs(rng):
     shares = z / (z.sum(axis=1) + bias)[:, None]
     expected = (shares * explanation.layers["dense"][:, None]).sum(axis=2)
     np.testing.assert_allclose(explanation.input, expected, rtol=1e-3, atol=1e-5)
+
+
+def test_a_call_is_shown_by_its_name_and_type(rng):
+    """In a residual network too, where each call comes after two others."""
+    x = y = keras.Input((4,))
+    for _ in range(30):
+        y = layers.Add()([y, layers.Dense(4)(y)])
+    shown = []
+
+    def rule(call, inputs, relevance):
+        shown.append(repr(call))
+        return [relevance for _ in inputs]
+
+    ks.LRP(keras.Model(x, y), rules=[(layers.Add, rule)])(rng.normal(size=(1, 4)))
+    assert max(map(len, shown)) < 300
+    assert "add" in shown[0]
+
+
+def test_fits_is_ignored_unless_it_is_a_tuple_of_types(rng):
+    class Rule:
+        def fits(self):
+            raise AssertionError
+
+        def __call__(self, call, inputs, relevance):
+            return [relevance]
+
+    model = keras.Sequential([keras.Input((3,)), layers.ReLU(), layers.Dense(2)])
+    assert tuple(ks.LRP(model, rules=[(layers.ReLU, Rule())])(rng.normal(size=(2, 3))).shape) == (2, 3)

@@ -101,3 +101,11 @@ def test_the_larger_of_two_tensors_takes_all(make, rng):
     shares = propagate(rules.LargerOperand(), call, [a, b], relevance)
     np.testing.assert_allclose(shares[0], np.where(a > b, relevance, 0))
     np.testing.assert_allclose(shares[1], np.where(a > b, 0, relevance))
+
+
+@pytest.mark.parametrize("size", [2, 5], ids=["by pairs", "by places"])
+def test_the_airport_game_conserves_in_float64(float64, size, rng):
+    call = call_of(layers.MaxPooling2D(size, dtype="float64"), (10, 10, 2))
+    r = rng.normal(size=(2, 10 // size, 10 // size, 2))
+    (r_in,) = propagate(rules.Airport(), call, [rng.normal(size=(2, 10, 10, 2))], r, "float64")
+    np.testing.assert_allclose(r_in.sum(), r.sum(), rtol=1e-12)

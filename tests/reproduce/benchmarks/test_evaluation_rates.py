@@ -4,6 +4,7 @@ import json
 
 import keras
 import pytest
+
 from benchmarks import evaluation_rates as script
 from lab import measuring
 

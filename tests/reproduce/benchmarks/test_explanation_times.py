@@ -5,6 +5,7 @@ import types
 
 import keras
 import pytest
+
 from benchmarks import explanation_times as script
 from lab import measuring
 from lab.analysis import explanation_times

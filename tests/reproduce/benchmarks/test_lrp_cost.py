@@ -8,11 +8,11 @@ import sys
 import keras
 import numpy as np
 import pytest
-from benchmarks import lrp_cost as script
-from lab.analysis import lrp_cost
 from reference.paths import REPRODUCE
 
 import keras_shapley as ks
+from benchmarks import lrp_cost as script
+from lab.analysis import lrp_cost
 
 OURS = ["input gradient", "forward pass", "LRP, rule Shapley", "LRP, preset epsilon", "LRP, preset epsilon_plus"]
 OURS += ["explain, rule Shapley"]

@@ -3,10 +3,10 @@
 import keras
 import numpy as np
 import pytest
-from benchmarks import lrp_zoo
 from keras import ops, tree
 
 import keras_shapley as ks
+from benchmarks import lrp_zoo
 from keras_shapley.models.tracing import trace
 
 # eager PyTorch compiles nothing; keras.applications has no NASNet for it

@@ -8,11 +8,12 @@ import sys
 import keras
 import numpy as np
 import pytest
-from benchmarks import training_cost as script
-from keras import layers
+from keras import layers, ops
 from reference.paths import REPRODUCE
 
 import keras_shapley as ks
+from benchmarks import training_cost as script
+from lab import step_costs
 
 torch_only = pytest.mark.skipif(keras.backend.backend() != "torch", reason="once, where nothing is compiled")
 
@@ -31,6 +32,12 @@ def test_naive_layers_compute_eq_5(rng, numpy):
         np.testing.assert_allclose(numpy(naive(x)), numpy(own(x)), atol=1e-4)
 
 
+def cost(layer):
+    """Products and convolutions, and multiply-adds, of a small model with the layer."""
+    model = keras.Sequential([keras.Input((6, 6, 3)), layer, layers.Flatten(), layers.Dense(3, "softmax")])
+    return step_costs.count(model, ops.ones((2, 6, 6, 3)), ops.convert_to_tensor(np.array([0, 2], "int32")))
+
+
 def test_floor_computes_gelu_and_all_of_the_moment(rng, numpy):
     """As many products and convolutions as SA pooled, and a gradient into the moment that XLA cannot leave out."""
     x = rng.standard_normal((2, 6, 6, 3)).astype("float32")
@@ -38,9 +45,9 @@ def test_floor_computes_gelu_and_all_of_the_moment(rng, numpy):
     gelu(x), floor(x)
     gelu.set_weights(floor.get_weights())
     np.testing.assert_allclose(numpy(floor(x)), numpy(gelu(x)), atol=1e-5)
-    pooled = count(ks.SAConv2D(4, 3, second_moment="pooled"), shape=(6, 6, 3))
-    assert count(script.FLOOR[-1].hidden_layer("Conv2D")(4, 3), shape=(6, 6, 3)) == pooled
-    assert pooled[1] > count(layers.Conv2D(4, 3, activation="gelu"), shape=(6, 6, 3))[1]
+    pooled = cost(ks.SAConv2D(4, 3, second_moment="pooled"))
+    assert cost(script.FLOOR[-1].hidden_layer("Conv2D")(4, 3)) == pooled
+    assert pooled[1] > cost(layers.Conv2D(4, 3, activation="gelu"))[1]
 
 
 @pytest.mark.parametrize("row", script.ROWS, ids=lambda row: row.name)

@@ -4,11 +4,11 @@ import keras
 import numpy as np
 import pytest
 from keras import ops
+
+import keras_shapley as ks
 from lab.activations import ACTIVATIONS, hidden_layer
 from lab.input_dropout import InputDropoutDense
 from lab.networks import cifar10_mlp
-
-import keras_shapley as ks
 
 
 @pytest.mark.parametrize("kind", ACTIVATIONS)

@@ -3,8 +3,9 @@
 import keras
 import numpy as np
 import pytest
-from lab.batches import Batches, shifted
 from scipy import ndimage
+
+from lab.batches import Batches, shifted
 
 
 def test_shift_is_that_of_scipy(rng):

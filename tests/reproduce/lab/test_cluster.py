@@ -8,6 +8,7 @@ import keras
 import numpy as np
 import pytest
 import table2_cifar10_mlp
+
 from lab import experiment, rows, runs
 
 pytestmark = pytest.mark.skipif(keras.backend.backend() != "torch", reason="the same on every backend")

@@ -9,8 +9,9 @@ import threading
 import keras
 import numpy as np
 import pytest
-from lab import data
 from reference.paths import REPRODUCE
+
+from lab import data
 
 tensorflow_only = pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="the same on every backend")
 

@@ -11,8 +11,9 @@ import figure3_mnist_mlp
 import keras
 import pytest
 import table2_cifar10_mlp
-from lab import environment, experiment, runs
 from reference.paths import REPRODUCE, ROOT
+
+from lab import environment, experiment, runs
 from studies import faithfulness, faithfulness_cifar10, initialisation
 
 FOLDERS = ("benchmarks", "report", "studies")

@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+
 from lab.activations import hidden_layer
 
 N = 4

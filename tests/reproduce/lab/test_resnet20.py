@@ -3,10 +3,10 @@
 import keras
 import numpy as np
 import pytest
-from lab import resnet20 as script
 from scipy.special import ndtr
 
 import keras_shapley as ks
+from lab import resnet20 as script
 
 ARMS = {"relu": keras.layers.Conv2D, "sa": ks.SAConv2D, "shaplu": ks.ShapLUConv2D}
 

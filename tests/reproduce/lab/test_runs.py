@@ -9,8 +9,9 @@ import time
 
 import keras
 import pytest
-from lab import rows, runs
 from reference.paths import REPRODUCE, ROOT
+
+from lab import rows, runs
 
 RUNS = [
     {"model": "mlp", "activation": activation, "optimizer": "SGD", "learning_rate": 0.1, "seed": seed}

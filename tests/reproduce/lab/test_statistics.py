@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+
 from lab import statistics, tables
 from lab.faithfulness import NEARNESS
 

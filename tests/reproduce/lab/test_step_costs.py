@@ -4,9 +4,9 @@ import keras
 import numpy as np
 import pytest
 from keras import layers, ops
-from lab import step_costs
 
 import keras_shapley as ks
+from lab import step_costs
 
 
 def count(*stack, shape):

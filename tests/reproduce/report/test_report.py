@@ -6,10 +6,11 @@ import shutil
 import keras
 import numpy as np
 import pytest
+from reference.paths import REPRODUCE
+
 from benchmarks import lrp_zoo
 from lab import files
 from lab.analysis import table2
-from reference.paths import REPRODUCE
 from report import claims, controls, figures, verdicts
 from report import report as script
 from report.verdicts import FIRST_LOOK

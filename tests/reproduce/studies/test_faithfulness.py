@@ -6,6 +6,7 @@ import keras
 import matplotlib.image
 import numpy as np
 import pytest
+
 from lab import experiment, faithfulness, rows, statistics
 from lab.analysis import faithfulness as analysis
 from lab.explanations import METHODS

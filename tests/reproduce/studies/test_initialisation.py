@@ -3,10 +3,10 @@
 import keras
 import numpy as np
 import pytest
-from lab import experiment, rows
-from studies import initialisation as script
 
 import keras_shapley as ks
+from lab import experiment, rows
+from studies import initialisation as script
 
 torch_only = pytest.mark.skipif(keras.backend.backend() != "torch", reason="once, where nothing is compiled")
 

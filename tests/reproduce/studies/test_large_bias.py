@@ -3,8 +3,9 @@
 import matplotlib.image
 import numpy as np
 import pytest
-from lab.analysis import large_bias
 from reference import paper
+
+from lab.analysis import large_bias
 from studies import large_bias as script
 
 

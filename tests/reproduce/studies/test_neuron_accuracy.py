@@ -5,6 +5,7 @@ import matplotlib.image
 import numpy as np
 import pytest
 from reference import paper
+
 from studies import neuron_accuracy as script
 
 torch_only = pytest.mark.skipif(keras.backend.backend() != "torch", reason="once, where nothing is compiled")

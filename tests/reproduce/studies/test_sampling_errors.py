@@ -6,6 +6,7 @@ import keras
 import matplotlib.image
 import numpy as np
 import pytest
+
 from studies import sampling_errors as script
 
 torch_only = pytest.mark.skipif(keras.backend.backend() != "torch", reason="once, where nothing is compiled")

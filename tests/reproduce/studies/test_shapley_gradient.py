@@ -7,12 +7,12 @@ import keras
 import matplotlib.image
 import numpy as np
 import pytest
-from lab.activations import hidden_layer
-from lab.analysis import shapley_gradient
 from reference import paper
-from studies import shapley_gradient as script
 
 from keras_shapley.backend import vjp
+from lab.activations import hidden_layer
+from lab.analysis import shapley_gradient
+from studies import shapley_gradient as script
 
 torch_only = pytest.mark.skipif(keras.backend.backend() != "torch", reason="once, where nothing is compiled")
 
