@@ -11,12 +11,15 @@ from typing import NamedTuple
 import keras
 import numpy as np
 
-import keras_shapley as ks
+from keras_shapley.lrp.explainer import LRP
+from keras_shapley.lrp.presets import PRESETS
 from keras_shapley.models.tracing import trace
 from keras_shapley.plotting.files import npz_content, png_content
+from keras_shapley.plotting.heatmaps import plot_heatmaps
 from keras_shapley.plotting.titles import class_probabilities, class_title
 from keras_shapley.utils.files import check_writable, write
 
+DESCRIPTION = "Shapley activations and relevance propagation for Keras 3 (Li & Cui, arXiv 1909.06143)."
 EXAMPLES = """\
 examples:
   python -m keras_shapley explain model.keras cat.jpg dog.png
@@ -62,7 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def parser() -> argparse.ArgumentParser:
     """The parser of the command line."""
-    top = argparse.ArgumentParser(prog="python -m keras_shapley", description=ks.__doc__, allow_abbrev=False)
+    top = argparse.ArgumentParser(prog="python -m keras_shapley", description=DESCRIPTION, allow_abbrev=False)
     commands = top.add_subparsers(dest="command", required=True)
     command = commands.add_parser(
         "explain",
@@ -83,7 +86,7 @@ def parser() -> argparse.ArgumentParser:
         metavar="DIR",
         help="folder for the pictures (default: explanations)",
     )
-    add("--rules", choices=tuple(ks.presets.PRESETS), default="paper", help="preset of LRP rules (default: paper)")
+    add("--rules", choices=tuple(PRESETS), default="paper", help="preset of LRP rules (default: paper)")
     add("--merge-batch-norm", action="store_true", help="merge each BatchNormalization into the layer beside it")
     add("--target", metavar="CLASS", help="number or name of the class to explain (default: the predicted class)")
     add("--classes", type=path, metavar="FILE", help="text file with the name of one class in each line")
@@ -115,7 +118,7 @@ def explain(args: argparse.Namespace) -> None:
     model = _load_model(args.model)
     shape = _image_shape(model, args.size)
     images = np.stack([_read_image(path, shape) for path in args.images])
-    explainer = ks.LRP(model, rules=args.rules, merge_batch_norm=args.merge_batch_norm)
+    explainer = LRP(model, rules=args.rules, merge_batch_norm=args.merge_batch_norm)
     n_classes = explainer.n_classes
     if names is not None and len(names) != n_classes:
         raise CommandLineError(f"{args.classes} has {len(names)} names, and the model has {n_classes} classes")
@@ -222,7 +225,7 @@ def _class_number(text: str, names: list[str] | None, n_classes: int) -> int:
     return int(text)
 
 
-def _explained(explainer: ks.LRP, x: np.ndarray, target: int | None, batch_size: int) -> Relevance:
+def _explained(explainer: LRP, x: np.ndarray, target: int | None, batch_size: int) -> Relevance:
     with warnings.catch_warnings():
         # `_check_finite` names the image
         warnings.simplefilter("ignore", RuntimeWarning)
@@ -250,7 +253,7 @@ def _write(relevance: Relevance, images: np.ndarray, names: list[str] | None, ar
         if target != roles["predicted"]:
             roles["explained"] = target
         title = class_title(probability, roles, names)
-        figure = ks.plot_heatmaps(relevance.pixels[i : i + 1], images[i : i + 1], titles=[title], percentile=99)
+        figure = plot_heatmaps(relevance.pixels[i : i + 1], images[i : i + 1], titles=[title], percentile=99)
         write(path, png_content(figure))
         if args.arrays:
             arrays = {"relevance": relevance.pixels[i], "probability": probability, "target": relevance.target[i]}
