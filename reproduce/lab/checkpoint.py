@@ -2,7 +2,6 @@
 
 import json
 import pathlib
-from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -21,15 +20,14 @@ class Checkpoint(keras.callbacks.Callback):
     Args:
         directory: of the files.
         run: the settings of the run, which a resumed run must share.
-        learning_rate: function of the epoch, counted from 0; for the lines of the history.
 
     Raises:
         ValueError: if the directory holds another run.
     """
 
-    def __init__(self, directory: pathlib.Path, run: Run, learning_rate: Callable[[int], float]) -> None:
+    def __init__(self, directory: pathlib.Path, run: Run) -> None:
         super().__init__()
-        self.directory, self.run, self.learning_rate = directory, run, learning_rate
+        self.directory, self.run = directory, run
         self.history: list[dict[str, Any]] = []
         if not (directory / CHECKPOINT).exists():
             return
@@ -57,9 +55,11 @@ class Checkpoint(keras.callbacks.Callback):
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         self.watch = Stopwatch()
+        # of the first step; six digits, because float32 is not the number that was given
+        self.learning_rate = float(f"{float(self.model.optimizer.learning_rate):.6g}")
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        line = {"epoch": epoch + 1, "learning_rate": self.learning_rate(epoch)}
+        line = {"epoch": epoch + 1, "learning_rate": self.learning_rate}
         line |= {name: round(float(logs[name]), 6) for name in ("accuracy", "val_accuracy", "loss", "val_loss")}
         line["seconds"] = round(self.watch.seconds, 1)
         self.history.append(line)

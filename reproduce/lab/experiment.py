@@ -1,5 +1,6 @@
 """Experiments that train: what a script declares, and its way from the settings to results and a table."""
 
+import argparse
 import dataclasses
 import functools
 import pathlib
@@ -10,7 +11,7 @@ import keras
 
 from lab import data, environment, rows, runs, training
 from lab.activations import ACTIVATIONS
-from lab.arguments import add_data, add_results, add_table, at_least, command_line, errors_in_one_line, parsed
+from lab.arguments import Parser, add_data, add_results, add_table, at_least, command_line, errors_in_one_line, parsed
 from lab.files import RUNS
 from lab.rows import Row, Run, Setting
 
@@ -46,6 +47,8 @@ class Experiment:
             differ in their seed alone; returns the result of each. It goes to other machines, so a module must hold it.
         write: function of the rows and the directory that writes table and pictures, and returns the table.
         quick: the defaults that `--quick` stands for.
+        schedule: of learning rate, epochs and batches; None for the paper's.
+        schedules: other schedules by name, each an experiment that differs from this one as the schedule needs.
     """
 
     name: str
@@ -63,6 +66,8 @@ class Experiment:
     perform: Callable[["Experiment", str | None, pathlib.Path, list[Run]], list[dict[str, Any]]] = train_classifiers
     write: Callable[[list[Row], pathlib.Path], str]
     quick: dict[str, Any]
+    schedule: str | None = None
+    schedules: Mapping[str, "Experiment"] = dataclasses.field(default_factory=dict)
 
     def build(self, run: Run) -> keras.Model:
         """The model of a run."""
@@ -72,9 +77,11 @@ class Experiment:
         self, models: Sequence[str], activations: Sequence[str], seeds: int, epochs: int, limit: int | None
     ) -> list[Run]:
         """All runs, seed by seed."""
+        schedule = {} if self.schedule is None else {"schedule": self.schedule}
         return [
             {"model": model, "activation": activation, "optimizer": optimizer, "learning_rate": rate, "seed": seed}
             | {"epochs": epochs, "batch_size": self.batch_size, "limit": limit}
+            | schedule
             for seed in range(seeds)
             for model in models
             for optimizer, rate in self.settings
@@ -85,6 +92,7 @@ class Experiment:
 def main(experiment: Experiment, doc: str | None, examples: str, argv: Sequence[str] | None = None) -> int:
     """Runs the script of an experiment; returns its exit code."""
     parser = command_line(doc, examples)
+    experiment = _scheduled(experiment, parser, argv)
     add = parser.add_argument
     chosen = " ".join(experiment.activations)
     activations = f"of the hidden layers (default: {chosen}); choices: {' '.join(ACTIVATIONS)}"
@@ -103,7 +111,7 @@ def main(experiment: Experiment, doc: str | None, examples: str, argv: Sequence[
     add("--seeds", type=at_least(1), default=experiment.seeds, metavar="N", help=seeds)
     epochs = experiment.epochs
     add("--epochs", type=at_least(1), default=epochs, metavar="N", help=f"(default: {epochs})")
-    example = rows.name(experiment.runs(list(experiment.models), experiment.activations, 1, 1, None)[0])
+    example = rows.name(experiment.runs(list(experiment.models), experiment.activations, 1, experiment.epochs, None)[0])
     pattern = f"only the runs whose names match, as in '{example}' (default: '*')"
     add("--only", default="*", metavar="PATTERN", help=pattern)
     limit = f"train on the first N images (default: {experiment.limit or 'all'})"
@@ -138,6 +146,22 @@ def main(experiment: Experiment, doc: str | None, examples: str, argv: Sequence[
         text = experiment.write(finished, out)
     print(text)
     return 0
+
+
+def _scheduled(experiment: Experiment, parser: Parser, argv: Sequence[str] | None) -> Experiment:
+    """The experiment with the schedule that a command line names, whose defaults the other arguments take.
+
+    Args:
+        experiment: if it has schedules, the parser gets the argument that names one.
+    """
+    if not experiment.schedules:
+        return experiment
+    schedules = {"paper": experiment, **experiment.schedules}
+    first = argparse.ArgumentParser(prog=parser.prog, add_help=False, allow_abbrev=False)
+    shown = "of learning rate, epochs and batches (default: paper); give it with --help to see its defaults"
+    for each in (first, parser):
+        each.add_argument("--schedule", choices=schedules, default="paper", help=shown)
+    return schedules[first.parse_known_args(argv)[0].schedule]
 
 
 def on_the_same_data(

@@ -1,7 +1,8 @@
 """Rows of finished runs: how they are read, told apart, selected and paired.
 
-A run is a dict of settings: model, activation, optimizer, learning_rate, seed, epochs, batch_size, limit. Its row holds
-the run, its result, and where it came from: data, backend, device, versions, commit.
+A run is a dict of settings: model, activation, optimizer, learning_rate, seed, epochs, batch_size, limit, and schedule
+if that is not the paper's. Its row holds the run, its result, and where it came from: data, backend, device, versions,
+commit.
 """
 
 import json
@@ -38,7 +39,9 @@ def read(path: pathlib.Path) -> list[Row]:
 
 def name(run: Run) -> str:
     """The name of a run, as `--only` takes it."""
-    return f"{run['model']}/{run['activation']}/{run['optimizer']}_{run['learning_rate']:g}/seed{run['seed']}"
+    # a schedule that is not the paper's depends on the number of epochs
+    schedule = f"/{run['schedule']}_{run['epochs']}" if "schedule" in run else ""
+    return f"{run['model']}/{run['activation']}/{run['optimizer']}_{run['learning_rate']:g}{schedule}/seed{run['seed']}"
 
 
 def key(run: Run, where: dict[str, Any]) -> str:
@@ -62,15 +65,17 @@ def activations(rows: Iterable[Row]) -> list[str]:
 
 
 def comparable(rows: Iterable[Row]) -> dict[str, list[Row]]:
-    """Groups of rows that share epochs, images, data and backend, by words for these."""
+    """Groups of rows that share epochs, schedule, images, data and backend, by words for these."""
     rows = list(rows)
     several = len({row["data"] for row in rows}) > 1
     groups: dict[str, list[Row]] = {}
     for row in sorted(rows, key=lambda row: row["run"]["epochs"]):
         limit = row["run"].get("limit")
-        words = f"{row['run']['epochs']} epochs, {f'the first {limit:,} images' if limit else 'all images'}"
-        words += f", {row['backend']}" + several * f", {described(row['data'])}"
-        groups.setdefault(words, []).append(row)
+        words = [f"{row['run']['epochs']} epochs"]
+        words += [f"{row['run']['schedule']} schedule"] if "schedule" in row["run"] else []
+        words += [f"the first {limit:,} images" if limit else "all images", row["backend"]]
+        words += [described(row["data"])] if several else []
+        groups.setdefault(", ".join(words), []).append(row)
     return groups
 
 

@@ -2,6 +2,7 @@
 
 import functools
 import json
+import math
 import os
 import signal
 import subprocess
@@ -16,7 +17,7 @@ import pytest
 from reference.paths import REPRODUCE
 
 import keras_shapley as ks
-from lab import experiment, rows
+from lab import experiment, rows, runs
 from lab.analysis import figure5
 from lab.checkpoint import CHECKPOINT, HISTORY, Checkpoint
 
@@ -28,8 +29,20 @@ def test_learning_rate_is_that_of_the_keras_example():
         factors = {180: 0.5e-3, 160: 1e-3, 120: 1e-2, 80: 1e-1}
         return next((1e-3 * factor for after, factor in factors.items() if epoch > after), 1e-3)
 
+    rate = script.paper_rate(7)
     for epoch in range(200):
-        assert script.learning_rate(epoch) == pytest.approx(example(epoch))
+        steps = range(7 * epoch, 7 * (epoch + 1))
+        assert [float(rate(step)) for step in (steps[0], steps[-1])] == pytest.approx([example(epoch)] * 2)
+
+
+def test_short_schedule_has_one_cycle_of_the_learning_rate():
+    """Up in a line in the first quarter of all steps, then down to 0 as half a cosine."""
+    steps = 40
+    rate = script.short_rate(steps)
+    expected = [0.004 * step / 10 for step in range(10)]
+    expected += [0.002 * (1 + math.cos(math.pi * (step - 10) / 30)) for step in range(10, steps + 1)]
+    assert [float(rate(step)) for step in range(steps + 1)] == pytest.approx(expected, abs=1e-9)
+    assert (expected[10], expected[40]) == (0.004, 0.0)
 
 
 @pytest.fixture(scope="module")
@@ -50,17 +63,14 @@ def small(seed=0):
 
 
 RUN = {"model": "resnet20", "activation": "sa", "seed": 0, "batch_size": 4, "data": "random"}
+SCHEDULES = {"paper": RUN, "short": RUN | {"schedule": "short", "epochs": 3}}
 
 
-def checkpoint(directory, settings):
-    return Checkpoint(directory, settings, script.learning_rate)
-
-
-def run(directory, data, epochs, initial=0, heatmaps=False):
+def run(directory, data, epochs, initial=0, heatmaps=False, settings=RUN):
     """A run of the small model; gives its result and the values of all its variables."""
     directory.mkdir(exist_ok=True)
     model = small(initial)
-    result = script.train(model, data, checkpoint(directory, RUN), epochs, heatmaps)
+    result = script.train(model, data, Checkpoint(directory, settings), epochs, heatmaps)
     return result, [keras.ops.convert_to_numpy(v) for v in (*model.variables, *model.optimizer.variables)]
 
 
@@ -79,16 +89,46 @@ def uninterrupted(data, tmp_path_factory):
     return directory, *run(directory, data, 3)
 
 
-def test_resumed_run_ends_where_an_uninterrupted_one_does(uninterrupted, data, tmp_path):
-    _, whole, expected = uninterrupted
-    run(tmp_path, data, 1)
+class Killed(Exception):
+    pass
+
+
+class Killer(Checkpoint):
+    """Raises once the checkpoint of the first epoch is there."""
+
+    def on_epoch_end(self, epoch, logs=None):
+        super().on_epoch_end(epoch, logs)
+        raise Killed
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_resumed_run_ends_where_an_uninterrupted_one_does(schedule, uninterrupted, data, tmp_path):
+    settings = SCHEDULES[schedule]
+    whole, expected = uninterrupted[1:] if schedule == "paper" else run(tmp_path / "whole", data, 3, settings=settings)
+    directory = tmp_path / "killed"
+    directory.mkdir()
+    with pytest.raises(Killed):
+        script.train(small(), data, Killer(directory, settings), 3, heatmaps=False)
     # killed after the checkpoint, before the line; and the new process starts from other values
-    (tmp_path / HISTORY).write_text("half a li")
-    resumed, values = run(tmp_path, data, 3, initial=1)
+    (directory / HISTORY).write_text("half a li")
+    resumed, values = run(directory, data, 3, initial=1, settings=settings)
     for value, other in zip(values, expected, strict=True):
         np.testing.assert_array_equal(value, other)
     assert without_times(resumed) == without_times(whole)
-    assert resumed["epoch"] == [line["epoch"] for line in lines(tmp_path)] == [1, 2, 3]
+    assert resumed["epoch"] == [line["epoch"] for line in lines(directory)] == [1, 2, 3]
+    # of the first of three steps in each epoch; two of nine are a quarter
+    first_steps = [0.0, 0.002 * (1 + math.cos(math.pi / 7)), 0.002 * (1 + math.cos(math.pi * 4 / 7))]
+    rates = {"paper": [1e-3] * 3, "short": first_steps}
+    assert resumed["learning_rate"] == pytest.approx(rates[schedule], rel=1e-5)
+
+
+def test_paper_run_is_trained_on_and_ends_as_a_longer_one_does(uninterrupted, data, tmp_path):
+    _, whole, expected = uninterrupted
+    run(tmp_path, data, 1)
+    longer, values = run(tmp_path, data, 3, initial=1)
+    assert without_times(longer) == without_times(whole)
+    for value, other in zip(values, expected, strict=True):
+        np.testing.assert_array_equal(value, other)
 
 
 def test_finished_run_stays_as_it_is(uninterrupted, data):
@@ -111,7 +151,7 @@ def test_training_changes_the_model_and_is_recorded(uninterrupted):
 def test_another_run_is_refused_by_name(name, value, uninterrupted):
     directory, *_ = uninterrupted
     with pytest.raises(ValueError, match=f"{name} = {RUN[name]!r}, not {value!r}.*another --out"):
-        checkpoint(directory, {**RUN, name: value})
+        Checkpoint(directory, {**RUN, name: value})
 
 
 def test_heatmaps_are_drawn_and_change_nothing(uninterrupted, data, tmp_path):
@@ -122,6 +162,32 @@ def test_heatmaps_are_drawn_and_change_nothing(uninterrupted, data, tmp_path):
         np.testing.assert_array_equal(value, other)
     pictures = sorted(path.name for path in (tmp_path / "heatmaps").glob("*.png"))
     assert pictures == ["epoch_0001.png", "epoch_0002.png", "epoch_0003.png"]
+
+
+def test_runs_of_two_schedules_are_told_apart():
+    paper, short = (
+        each.runs(["resnet20"], ["relu"], seeds=1, epochs=8, limit=None)[0] for each in (script.PAPER, script.SHORT)
+    )
+    longer = script.SHORT.runs(["resnet20"], ["relu"], seeds=1, epochs=9, limit=None)[0]
+    assert "schedule" not in paper and short["schedule"] == "short"
+    settings = ("Adam_0.001", "Adam_0.004/short_8", "Adam_0.004/short_9")
+    assert [rows.name(run) for run in (paper, short, longer)] == [f"resnet20/relu/{name}/seed0" for name in settings]
+    where = {"data": "somewhere", "backend": "torch"}
+    assert len({rows.key(run, where) for run in (paper, {**paper, "schedule": "short"})}) == 2
+
+
+def test_short_schedule_compares_all_activations_of_a_seed_before_the_next_seed(tmp_path):
+    short = script.SHORT
+    wanted = short.runs(list(short.models), short.activations, short.seeds, short.epochs, None)
+    performed = []
+    runs.carry_out(
+        wanted,
+        lambda group: performed.extend(group) or [{"accuracy": [0.5]} for _ in group],
+        tmp_path / "figure5.jsonl",
+        {"data": "none", "backend": "torch"},
+    )
+    arms = [(run["seed"], run["activation"]) for run in performed]
+    assert arms == [(seed, name) for seed in range(3) for name in ("relu", "sa", "sa_pooled", "gelu")]
 
 
 def row(activation, seed, last, model="resnet20", epochs=2):
@@ -161,6 +227,36 @@ def test_longer_runs_are_compared_by_the_epochs_that_shorter_ones_had(tmp_path):
     assert "| resnet20 | sa | 0.4500 | +0.2500 (1 seed) | 0.5500 | +0.0500 (1 seed) |\n" in text
 
 
+def short_row(activation, seed, curve, epochs=2):
+    found = row(activation, seed, 0.5, epochs=epochs)
+    found["run"] |= {"schedule": "short", "batch_size": 128, "learning_rate": 0.004}
+    seconds = [10.0, 30.0] if activation == "relu" else [50.0, 13.0]
+    found["result"] = {"accuracy": curve, "val_accuracy": curve, "seconds": seconds}
+    return found
+
+
+def test_short_runs_are_compared_with_short_ones_of_the_same_length(tmp_path):
+    paper = [row("relu", 0, 0.7), row("sa", 0, 0.8)]
+    short = [short_row("relu", seed, [0.3, 0.5]) for seed in range(2)]
+    short += [short_row("sa", 0, [0.5, 0.6]), short_row("sa", 1, [0.2, 0.4])]
+    longer = short_row("sa", 0, [0.1, 0.9, 0.9], epochs=3)
+    found = [*paper, *short, longer]
+    # their rates depend on their length, so that they cannot be cut
+    assert figure5.until(found, 2) == [*paper, *short]
+    assert figure5.longest(found) == paper and figure5.short(found) == short
+
+    ours, theirs, other = figure5.write(found, tmp_path).split("## ")[1:]
+    ours, theirs = sorted((ours, theirs), key=lambda text: "short" not in text)
+    assert theirs.startswith("2 epochs, all images") and "+0.1000 (1 seed)" in theirs and "time" not in theirs
+    assert ours.startswith("2 epochs, short schedule, all images, torch")
+    assert "2 epochs in batches of 128 with one cycle of Adam's learning rate, up to 0.004 and down to 0." in ours
+    half = 12.7062 * 0.1
+    assert f"| 0.5000 ± 0.1414 (2) | +0.0000, {-half:+.4f} to {half:+.4f} |\n" in ours
+    assert "| resnet20 | relu | 2, 2 | 2, 2 | 1.00 |\n" in ours
+    assert "| resnet20 | sa | 1, never | 1, never | 1.30 |\n" in ours
+    assert other.startswith("3 epochs, short schedule")
+
+
 main = functools.partial(experiment.main, script.FIGURE5, script.__doc__, script.EXAMPLES)
 
 
@@ -169,6 +265,7 @@ main = functools.partial(experiment.main, script.FIGURE5, script.__doc__, script
     [
         (["--activations", "tanh"], "--activations: invalid choice: 'tanh'"),
         (["--models", "resnet50"], "--models: invalid choice: 'resnet50'"),
+        (["--schedule", "long"], "--schedule: invalid choice: 'long'"),
         (["--epochs", "0"], "--epochs: must be at least 1, and is 0"),
         (["--data", "none.npz"], "none.npz: no such file"),
     ],
@@ -196,6 +293,30 @@ def test_quick_run(rng, tmp_path, capsys):
     assert "| resnet20 | sa_pooled |" in capsys.readouterr().out
     directory = tmp_path / "runs" / "resnet20_sa_pooled_Adam_0.001_seed0"
     assert (directory / script.MODEL).exists() and (directory / "heatmaps" / "epoch_0001.png").exists()
+
+
+@pytest.mark.skipif(keras.backend.backend() != "torch", reason="once, where nothing is compiled")
+def test_short_run_of_another_length_is_another_run(rng, tmp_path):
+    path = tmp_path / "data.npz"
+    arrays = {f"x_{split}": rng.integers(0, 256, (8, 32, 32, 3), dtype="uint8") for split in ("train", "test")}
+    np.savez(path, **arrays, **{f"y_{split}": rng.integers(0, 10, 8) for split in ("train", "test")})
+    command = ["--schedule", "short", "--seeds", "1", "--activations", "relu", "--models", "resnet20_joint"]
+    command += ["--data", str(path), "--out", str(tmp_path)]
+    for epochs in ("1", "2"):
+        assert main([*command, "--epochs", epochs]) == 0
+    found = rows.read(tmp_path / "figure5.jsonl")
+    assert [row["result"]["learning_rate"] for row in found] == [[0.004], [0.004, 0.002]]
+    assert {row["run"]["batch_size"] for row in found} == {128}
+    directories = [f"resnet20_joint_relu_Adam_0.004_short_{epochs}_seed0" for epochs in (1, 2)]
+    assert sorted(path.name for path in (tmp_path / "runs").iterdir()) == directories
+
+
+@pytest.mark.parametrize(("arguments", "defaults"), [([], "default: 200"), (["--schedule", "short"], "default: 8)")])
+def test_help_shows_the_defaults_of_a_schedule_and_says_whose_it_is(arguments, defaults, capsys):
+    with pytest.raises(SystemExit):
+        main([*arguments, "--help"])
+    text = capsys.readouterr().out
+    assert defaults in text and "--schedule short is ours, and not the paper's" in text
 
 
 def start(data, out):

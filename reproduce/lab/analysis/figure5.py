@@ -9,6 +9,7 @@ from lab.rows import Row
 
 PAPER_EPOCHS, PAPER_FINAL = 200, 0.925
 NETWORK = "resnet20"  # of the layouts, the paper's
+QUANTITIES = {"accuracy": "training", "val_accuracy": "validation"}
 INTRODUCTION = f"""\
 # Fig. 5: CIFAR-10 by ResNet-20
 
@@ -16,14 +17,31 @@ Made by `python reproduce/cifar10_resnet20.py`. Accuracy after the last epoch; m
 runs). The paper has 8 runs of 200 epochs with SA and with ReLU: validation about {PAPER_FINAL} with both, and a better
 accuracy in training with SA. *Over ReLU*: mean difference between runs of the same network and seed, with its 95 %
 interval.
+
+The short schedule (`--schedule short`) is ours, and not the paper's. Its learning rate depends on the number of epochs,
+and the paper's does not. Runs of the paper's schedule are therefore compared after as many epochs as they share, and
+runs of the short one only with others of the same length.
+
+Where ReLU and SA have two seeds or more, a second table compares their speed. *Epochs to ReLU's end*: for each seed,
+the first epoch after which the accuracy is at least ReLU's after the last. *Time*: the fastest epoch over ReLU's
+fastest. It is a rough ratio, because the machine did other work meanwhile; `training_cost.md` has the cost of a step.
 """
 
 
+def is_short(row: Row) -> bool:
+    """Whether a run had our schedule and not the paper's."""
+    return "schedule" in row["run"]
+
+
 def until(results: list[Row], epochs: int) -> list[Row]:
-    """The first `epochs` epochs of all runs that had so many: the rates of a run do not depend on its length."""
+    """The first `epochs` epochs of all runs that can be cut there: of the paper's schedule, those with so many or more.
+
+    The rates of the short schedule depend on the length of a run, which therefore cannot be cut.
+    """
     cut = {}
     for row in sorted(results, key=lambda row: row["run"]["epochs"]):
-        if row["run"]["epochs"] >= epochs:
+        length = row["run"]["epochs"]
+        if length == epochs or (length > epochs and not is_short(row)):
             run = row["run"] | {"epochs": epochs}
             result = {name: values[:epochs] for name, values in row["result"].items()}
             cut.setdefault(rows.key(run, row), row | {"run": run, "result": result})
@@ -31,13 +49,25 @@ def until(results: list[Row], epochs: int) -> list[Row]:
 
 
 def longest(results: list[Row]) -> list[Row]:
-    """Comparable rows of the paper's network, cut to the number of epochs of the longest pair of ReLU and SA."""
-    results = [row for row in results if row["run"]["model"] == NETWORK]
+    """Rows of the paper's network and schedule, cut to the number of epochs of the longest pair of ReLU and SA."""
+    results = [row for row in results if row["run"]["model"] == NETWORK and not is_short(row)]
     for epochs in sorted({row["run"]["epochs"] for row in results}, reverse=True):
         group = rows.fullest(until(results, epochs))
         if rows.pairs(group, "sa", "relu"):
             return group
     return rows.fullest(results)
+
+
+def short(results: list[Row]) -> list[Row]:
+    """Comparable rows of the paper's network with the short schedule."""
+    return rows.fullest(row for row in results if row["run"]["model"] == NETWORK and is_short(row))
+
+
+def described(group: list[Row]) -> str:
+    """Words for the short schedule of comparable rows."""
+    run = group[0]["run"]
+    words = f"{run['epochs']} epochs in batches of {run['batch_size']} with one cycle of {run['optimizer']}'s learning "
+    return words + f"rate, up to {run['learning_rate']:g} and down to 0"
 
 
 def write(results: list[Row], out: pathlib.Path) -> str:
@@ -56,29 +86,61 @@ def table(results: list[Row]) -> str:
         groups |= rows.comparable(until(results, epochs))
     for title, group in groups.items():
         lines += [f"## {title}", ""]
-        lines += tables.head("network", "", "training", "over ReLU", "validation", "over ReLU")
-        for model, activation in dict.fromkeys((row["run"]["model"], row["run"]["activation"]) for row in group):
-            members = [row for row in group if row["run"]["model"] == model]
-            cells = [model, activation]
-            for last in (rows.final("accuracy"), rows.validation):
-                gain = statistics.paired(members, activation, "relu", last) if activation != "relu" else None
-                values = [last(row) for row in rows.with_activation(members, activation)]
-                cells += [tables.spread(values), tables.difference(gain)]
-            lines.append(tables.line(cells))
-        lines.append("")
+        lines += [f"Our schedule: {described(group)}.", ""] if is_short(group[0]) else []
+        lines += [*numbers(group), ""]
     return "\n".join([*lines, *tables.origins(results)]) + "\n"
+
+
+def numbers(group: list[Row]) -> list[str]:
+    """Lines of the tables of comparable rows: accuracies, and of several seeds speed."""
+    lines = tables.head("network", "", *(title for name in QUANTITIES.values() for title in (name, "over ReLU")))
+    for model, activation in _arms(group):
+        members = [row for row in group if row["run"]["model"] == model]
+        cells = [model, activation]
+        for last in map(rows.final, QUANTITIES):
+            gain = statistics.paired(members, activation, "relu", last) if activation != "relu" else None
+            values = [last(row) for row in rows.with_activation(members, activation)]
+            cells += [tables.spread(values), tables.difference(gain)]
+        lines.append(tables.line(cells))
+    if seeds(group) > 1:
+        lines += ["", *_speed(group)]
+    return lines
+
+
+def seeds(group: list[Row]) -> int:
+    """Number of seeds that comparable rows have for ReLU and SA."""
+    return len({row["run"]["seed"] for row, _ in rows.pairs(group, "sa", "relu")})
+
+
+def _speed(group: list[Row]) -> list[str]:
+    """Lines of the table of epochs to ReLU's end, and of time."""
+    lines = tables.head("network", "", *(f"epochs to ReLU's end, {name}" for name in QUANTITIES.values()), "time")
+    for model, activation in _arms(group):
+        couples = rows.pairs([row for row in group if row["run"]["model"] == model], activation, "relu")
+        if couples:
+            ends = [[rows.first_epoch_at(row, relu, quantity) for row, relu in couples] for quantity in QUANTITIES]
+            own, relus = (min(min(row["result"]["seconds"]) for row in side) for side in zip(*couples))
+            cells = [", ".join("never" if np.isinf(end) else f"{end}" for end in values) for values in ends]
+            lines.append(tables.line([model, activation, *cells, f"{own / relus:.2f}"]))
+    return lines
+
+
+def _arms(group: list[Row]) -> list[tuple[str, str]]:
+    """Pairs of a network and an activation, each once."""
+    return list(dict.fromkeys((row["run"]["model"], row["run"]["activation"]) for row in group))
 
 
 def draw(results: list[Row], path: pathlib.Path) -> None:
     """Draws accuracy by epoch, in training and in validation; nothing if the paper's network was not run."""
-    group = longest(results)
-    if not group:
+    schedules = {"": longest(results), ", short schedule": short(results)}
+    schedules = {words: group for words, group in schedules.items() if group}
+    if not schedules:
         return
-    with pictures.picture(path, 10, 4, dpi=120) as figure:
-        panels = {"accuracy": "training", "val_accuracy": "validation"}
-        for axes, (quantity, title) in zip(figure.subplots(1, 2), panels.items()):
-            for activation, curves in rows.curves(group, quantity).items():
-                pictures.shaded_mean(axes, np.arange(1, curves.shape[1] + 1), curves, activation)
-            axes.set(xlabel="epoch", ylabel="accuracy", title=f"ResNet-20: {title}")
-            axes.legend(fontsize="small")
-        figure.suptitle(f"CIFAR-10{tables.copies(group)}")
+    with pictures.picture(path, 10, 4 * len(schedules), dpi=120) as figure:
+        for (words, group), line in zip(schedules.items(), figure.subplots(len(schedules), 2, squeeze=False)):
+            for axes, (quantity, title) in zip(line, QUANTITIES.items()):
+                for activation, curves in rows.curves(group, quantity).items():
+                    pictures.shaded_mean(axes, np.arange(1, curves.shape[1] + 1), curves, activation)
+                axes.set(xlabel="epoch", ylabel="accuracy", title=f"ResNet-20: {title}{words}")
+                axes.legend(fontsize="small")
+        figure.suptitle(f"CIFAR-10{tables.copies([row for group in schedules.values() for row in group])}")
