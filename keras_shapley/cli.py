@@ -5,18 +5,20 @@ import importlib
 import pathlib
 import sys
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import keras
 import numpy as np
 
+from keras_shapley.callbacks.subject import Subject
 from keras_shapley.lrp.explainer import LRP
+from keras_shapley.lrp.explanation import Explanation
 from keras_shapley.lrp.presets import PRESETS
+from keras_shapley.models.outputs import ModelOutput, output_index
 from keras_shapley.models.tracing import trace
 from keras_shapley.plotting.files import npz_content, png_content
 from keras_shapley.plotting.heatmaps import plot_heatmaps
-from keras_shapley.plotting.titles import class_probabilities, class_title
 from keras_shapley.utils.files import check_writable, write
 
 DESCRIPTION = "Shapley activations and relevance propagation for Keras 3 (Li & Cui, arXiv 1909.06143)."
@@ -27,8 +29,9 @@ examples:
   python -m keras_shapley explain resnet50v2.keras cat.jpg --preprocess resnet_v2 --rules epsilon_plus
 
 Each image gets a picture in the folder --out. It shows the image as the model receives it, beside the relevance of its
-pixels: red pixels speak for the class, blue pixels against it. In deep networks the relevance of the paper's rule, the
-default, can grow without bound. With --rules epsilon_plus it does not.
+pixels. The title says what is explained, for example "cat (46 %)" or "output 0: 3.2": red pixels raise it, blue pixels
+lower it. In deep networks the relevance of the paper's rule, the default, can grow without bound. With --rules
+epsilon_plus it does not.
 """
 
 
@@ -42,14 +45,6 @@ class ImageShape(NamedTuple):
     height: int
     width: int
     channels: int | None
-
-
-class Relevance(NamedTuple):
-    """Relevance of the images, the probabilities `(n, classes)` and the explained class of each."""
-
-    pixels: np.ndarray
-    probability: np.ndarray
-    target: np.ndarray
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -88,8 +83,20 @@ def parser() -> argparse.ArgumentParser:
     )
     add("--rules", choices=tuple(PRESETS), default="paper", help="preset of LRP rules (default: paper)")
     add("--merge-batch-norm", action="store_true", help="merge each BatchNormalization into the layer beside it")
-    add("--target", metavar="CLASS", help="number or name of the class to explain (default: the predicted class)")
-    add("--classes", type=path, metavar="FILE", help="text file with the name of one class in each line")
+    add("--output", metavar="NAME", help="name or number of the output to explain, for a model with several outputs")
+    add(
+        "--target",
+        metavar="CLASS",
+        help="number of the class or unit to explain, or its name in --classes (default: the largest). A single unit "
+        "is explained itself: if it is a probability, red pixels speak for class 1 and blue pixels for class 0",
+    )
+    add(
+        "--classes",
+        type=path,
+        metavar="FILE",
+        help="text file with the name of one class in each line: two names for a single probability, else one for each "
+        "unit",
+    )
     scaling = command.add_mutually_exclusive_group()
     scaling.add_argument(
         "--range",
@@ -106,7 +113,11 @@ def parser() -> argparse.ArgumentParser:
     )
     add("--size", type=int, nargs=2, metavar=("HEIGHT", "WIDTH"), help="image size, if the model takes any size")
     add("--batch-size", type=int, default=8, metavar="N", help="number of images explained at a time (default: 8)")
-    add("--arrays", action="store_true", help="also write the relevance of each image as an .npz file")
+    add(
+        "--arrays",
+        action="store_true",
+        help="also write an .npz file for each image: relevance, output, target, and probability if the output is one",
+    )
     return top
 
 
@@ -118,20 +129,23 @@ def explain(args: argparse.Namespace) -> None:
     model = _load_model(args.model)
     shape = _image_shape(model, args.size)
     images = np.stack([_read_image(path, shape) for path in args.images])
-    explainer = LRP(model, rules=args.rules, merge_batch_norm=args.merge_batch_norm)
-    n_classes = explainer.n_classes
-    if names is not None and len(names) != n_classes:
-        raise CommandLineError(f"{args.classes} has {len(names)} names, and the model has {n_classes} classes")
-    target = None if args.target is None else _class_number(args.target, names, n_classes)
+    output = _output_index(model, args.output)
+    explainer = LRP(model, rules=args.rules, output=output, merge_batch_norm=args.merge_batch_norm)
+    if names is not None:
+        _check_names(names, explainer.output, str(args.classes))
+    target = None if args.target is None else _target(args.target, explainer.output, names)
     if args.preprocess is not None:
         x = _preprocessed(images, args.preprocess)
     else:
         x = _scaled(images, args.range or _default_range(model))
     check_writable("--out", args.out)
 
-    relevance = _explained(explainer, _in_data_format(x), target, args.batch_size)
-    _check_finite(relevance.pixels, args.images)
-    _write(relevance, _in_data_format(images), names, args)
+    explanations = _explained(explainer, _in_data_format(x), target, args.batch_size)
+    arrays = _joined(explanations)
+    _check_finite(arrays["relevance"], args.images)
+    subject = Subject(explainer.output, names=names)
+    titles = [title for explanation in explanations for title in subject.titles(explanation)]
+    _write(arrays, titles, _in_data_format(images), args)
 
 
 def _load_model(path: pathlib.Path) -> keras.Model:
@@ -216,25 +230,58 @@ def _read_class_names(path: pathlib.Path) -> list[str]:
         raise CommandLineError(f"{path} cannot be read as names of classes: {_one_line(error)}") from error
 
 
-def _class_number(text: str, names: list[str] | None, n_classes: int) -> int:
+def _output_index(model: keras.Model, text: str | None) -> int:
+    try:
+        return output_index(model, int(text) if text is not None and text.isdigit() else text)
+    except ValueError as error:
+        raise CommandLineError(f"--output: {error}") from error
+
+
+def _check_names(names: list[str], output: ModelOutput, path: str) -> None:
+    if len(output.shape) != 1:
+        raise CommandLineError(f"--classes is for outputs of one axis, and the model's has the shape {output.shape}")
+    if output.n_classes is None and len(names) != 1:
+        raise CommandLineError(f"{path} has {len(names)} names, and the model has 1 unit, which is no probability")
+    if output.n_classes is not None and len(names) != output.n_classes:
+        raise CommandLineError(f"{path} has {len(names)} names, and the model has {output.n_classes} classes")
+
+
+def _target(text: str, output: ModelOutput, names: list[str] | None) -> int:
+    """The unit to explain, from the number or the name of a class."""
+    is_single_probability = output.n_units == 1 and output.n_classes == 2
     if names is not None and text in names:
-        return names.index(text)
-    if not text.isdigit() or int(text) >= n_classes:
-        allowed = f"a number below {n_classes}" + (" or a name in --classes" if names else "")
+        label = names.index(text)
+        if is_single_probability and label == 0:
+            raise CommandLineError(
+                f"--target {text} has no map of its own: the model's only output is the probability of {names[1]}, and "
+                f"the blue pixels of its map speak for {names[0]}. Leave --target out"
+            )
+        return output.unit(label)
+    # the number 0 of a single probability is the unit, and 1 its class
+    n_targets = 2 if is_single_probability else output.n_units
+    if not text.isdigit() or (n_targets is not None and int(text) >= n_targets):
+        number = "a number" if n_targets is None else f"a number below {n_targets}"
+        allowed = ("0" if n_targets == 1 else number) + (" or a name in --classes" if names else "")
         raise CommandLineError(f"--target must be {allowed}, and is {text}")
-    return int(text)
+    return output.unit(int(text))
 
 
-def _explained(explainer: LRP, x: np.ndarray, target: int | None, batch_size: int) -> Relevance:
+def _explained(explainer: LRP, x: np.ndarray, target: int | None, batch_size: int) -> list[Explanation]:
     with warnings.catch_warnings():
         # `_check_finite` names the image
         warnings.simplefilter("ignore", RuntimeWarning)
-        explanations = list(explainer.explain_batches(x, target, batch_size=batch_size))
-    return Relevance(
-        np.concatenate([explanation.input for explanation in explanations]),
-        class_probabilities(np.concatenate([explanation.probability for explanation in explanations])),
-        np.concatenate([explanation.target for explanation in explanations]),
-    )
+        return list(explainer.explain_batches(x, target, batch_size=batch_size))
+
+
+def _joined(explanations: Sequence[Explanation]) -> dict[str, np.ndarray]:
+    """What --arrays writes, of all images."""
+    arrays = {
+        "relevance": [explanation.input for explanation in explanations],
+        "output": [explanation.output for explanation in explanations],
+        "target": [explanation.target for explanation in explanations],
+        "probability": [explanation.probability for explanation in explanations if explanation.probability is not None],
+    }
+    return {name: np.concatenate(parts) for name, parts in arrays.items() if parts}
 
 
 def _check_finite(relevance: np.ndarray, paths: Sequence[pathlib.Path]) -> None:
@@ -245,20 +292,18 @@ def _check_finite(relevance: np.ndarray, paths: Sequence[pathlib.Path]) -> None:
         )
 
 
-def _write(relevance: Relevance, images: np.ndarray, names: list[str] | None, args: argparse.Namespace) -> None:
+def _write(
+    arrays: Mapping[str, np.ndarray], titles: Sequence[str], images: np.ndarray, args: argparse.Namespace
+) -> None:
     """Writes a picture of each image, and its arrays if they are asked for."""
     for i, path in enumerate(_picture_paths(args.out, args.images)):
-        probability, target = relevance.probability[i], int(relevance.target[i])
-        roles = {"predicted": int(probability.argmax())}
-        if target != roles["predicted"]:
-            roles["explained"] = target
-        title = class_title(probability, roles, names)
-        figure = plot_heatmaps(relevance.pixels[i : i + 1], images[i : i + 1], titles=[title], percentile=99)
+        figure = plot_heatmaps(
+            arrays["relevance"][i : i + 1], images[i : i + 1], titles=titles[i : i + 1], percentile=99
+        )
         write(path, png_content(figure))
         if args.arrays:
-            arrays = {"relevance": relevance.pixels[i], "probability": probability, "target": relevance.target[i]}
-            write(path.with_suffix(".npz"), npz_content(**arrays))
-        print(f"{path}  {', '.join(title.splitlines())}")
+            write(path.with_suffix(".npz"), npz_content(**{name: values[i] for name, values in arrays.items()}))
+        print(f"{path}  {', '.join(titles[i].splitlines())}")
 
 
 def _picture_paths(directory: pathlib.Path, images: Sequence[pathlib.Path]) -> Iterator[pathlib.Path]:

@@ -60,6 +60,7 @@ def test_the_relevance_is_that_of_the_resized_grey_image(grey, pictures, tmp_pat
     with np.load(out / "cat_2.npz") as arrays:
         np.testing.assert_allclose(arrays["relevance"], expected.input[0], atol=1e-4)
         np.testing.assert_allclose(arrays["probability"], expected.probability[0], atol=1e-3)
+        np.testing.assert_allclose(arrays["output"], expected.output[0], atol=1e-3)
         assert arrays["target"] == 1
 
 
@@ -71,7 +72,7 @@ def test_options_of_range_size_rules_and_target(colour, pictures, tmp_path, caps
         "own": [],
         "same": ["--range", "0", "255"],
         "small": ["--range", "0", "1"],
-        "other class": ["--target", "0"],
+        "unit": ["--target", "0"],
         "rules": ["--rules", "epsilon_plus"],
         "merged": ["--merge-batch-norm"],
         "preprocess": ["--preprocess", "efficientnet"],
@@ -80,12 +81,94 @@ def test_options_of_range_size_rules_and_target(colour, pictures, tmp_path, caps
         with np.load(out / "cat.npz") as file:
             relevance[name] = file["relevance"]
     assert relevance["own"].shape == (6, 9, 3)
-    for name in ("same", "merged", "preprocess"):
+    for name in ("same", "unit", "merged", "preprocess"):
         np.testing.assert_allclose(relevance[name], relevance["own"], atol=1e-6)
-    np.testing.assert_allclose(relevance["other class"], -relevance["own"], atol=1e-6)
     assert np.abs(relevance["small"] - relevance["own"]).max() > 1e-6
     assert np.abs(relevance["rules"] - relevance["own"]).max() > 1e-6
     assert "0 to 255" in capsys.readouterr().out
+
+
+def constant(path, activation, *outputs):
+    """A saved model of grey images whose logits are these numbers for every image."""
+    model = keras.Sequential([keras.Input((8, 8)), layers.Flatten(), layers.Dense(len(outputs), activation)])
+    model.layers[-1].set_weights([np.zeros((64, len(outputs))), np.array(outputs)])
+    return save(model, path)
+
+
+def run(capsys, *options):
+    """The last line that the command prints."""
+    assert main(["explain", *map(str, options)]) == 0
+    return capsys.readouterr().out.splitlines()[-1]
+
+
+def test_a_single_sigmoid_is_explained_by_its_unit(pictures, tmp_path, capsys):
+    """By the unit's number, by the label 1 and by the name of class 1; titles name class 1 and what is predicted."""
+    path = constant(tmp_path / "sigmoid.keras", "sigmoid", np.log(0.46 / 0.54))
+    names = tmp_path / "names.txt"
+    names.write_text("well\nill\n")
+    out = tmp_path / "out"
+    options = [path, pictures[0], "--out", out, "--arrays"]
+    for target in ([], ["--target", "0"], ["--target", "1"]):
+        assert run(capsys, *options, *target) == f"{out / 'cat.png'}  class 1 (46 %), predicted: class 0 (54 %)"
+        with np.load(out / "cat.npz") as arrays:
+            assert sorted(arrays) == ["output", "probability", "relevance", "target"]
+            assert arrays["target"] == 0
+    line = run(capsys, *options, "--classes", names, "--target", "ill")
+    assert line.endswith("  ill (46 %), predicted: well (54 %)")
+    assert main(["explain", *map(str, options), "--classes", str(names), "--target", "well"]) == 2
+    printed = capsys.readouterr().err
+    assert printed.count("\n") == 1
+    assert "the probability of ill, and the blue pixels of its map speak for well" in printed
+
+
+@pytest.mark.parametrize("target", [[], ["--target", "0"], ["--target", "1"]])
+def test_a_single_sigmoid_is_never_negated(target, pictures, tmp_path, capsys):
+    """Bright pixels lower the probability, and all targets say so."""
+    unit = layers.Dense(1, "sigmoid", kernel_initializer=keras.initializers.Constant(-0.02))
+    path = save(keras.Sequential([keras.Input((8, 8)), layers.Flatten(), unit]), tmp_path / "sigmoid.keras")
+    run(capsys, path, pictures[0], "--out", tmp_path, "--arrays", *target)
+    with np.load(tmp_path / "cat.npz") as arrays:
+        assert (arrays["relevance"] < 0).all()
+
+
+def test_a_regression_has_no_class_and_no_percentage(pictures, tmp_path, capsys):
+    path = constant(tmp_path / "price.keras", None, 3.2)
+    out = tmp_path / "out"
+    for target in ([], ["--target", "0"]):
+        line = run(capsys, path, pictures[0], "--out", out, "--arrays", *target)
+        assert line == f"{out / 'cat.png'}  output 0: 3.2"
+        with np.load(out / "cat.npz") as arrays:
+            assert sorted(arrays) == ["output", "relevance", "target"]
+            np.testing.assert_allclose(arrays["relevance"].sum(), 3.2, rtol=1e-5)
+    (tmp_path / "names.txt").write_text("price\n")
+    line = run(capsys, path, pictures[0], "--out", out, "--classes", tmp_path / "names.txt", "--target", "price")
+    assert line.endswith("  price: 3.2")
+
+
+def test_logits_have_classes_if_these_have_names(pictures, tmp_path, capsys):
+    path = constant(tmp_path / "logits.keras", None, 1.0, 6.1, 4.2)
+    options = [path, pictures[0], "--out", tmp_path / "out", "--target", "2"]
+    assert run(capsys, *options).endswith("  output 2: 4.2")
+    (tmp_path / "names.txt").write_text("ant\ncat\ndog\n")
+    assert run(capsys, *options, "--classes", tmp_path / "names.txt").endswith("  dog: 4.2, predicted: cat (6.1)")
+
+
+def test_one_of_several_outputs_is_explained_by_its_name_or_number(pictures, tmp_path, capsys):
+    image = keras.Input((8, 8))
+    flat = layers.Flatten()(image)
+    price = layers.Dense(1, bias_initializer="ones", kernel_initializer="zeros", name="price")(flat)
+    kind = layers.Dense(4, "softmax", kernel_initializer="zeros", name="kind")(flat)
+    path = save(keras.Model(image, [price, kind]), tmp_path / "two.keras")
+    options = [path, pictures[0], "--out", tmp_path / "out"]
+    for output in ("price", "0"):
+        assert run(capsys, *options, "--output", output).endswith("  output 0: 1")
+    for output in ("kind", "1"):
+        line = run(capsys, *options, "--output", output, "--target", "3")
+        assert line.endswith("  class 3 (25 %), predicted: class 0 (25 %)")
+    for refused in ([], ["--output", "size"], ["--output", "2"]):
+        assert main(["explain", *map(str, options), *refused]) == 2
+        printed = capsys.readouterr().err
+        assert printed.startswith("keras_shapley: error: --output: ") and printed.count("\n") == 1
 
 
 @pytest.mark.parametrize(
@@ -98,6 +181,11 @@ def test_options_of_range_size_rules_and_target(colour, pictures, tmp_path, caps
         (["{grey}", "{cat}", "--target", "3"], "--target must be a number below 3, and is 3"),
         (["{grey}", "{cat}", "--target", "owl"], "--target must be a number below 3, and is owl"),
         (["{grey}", "{cat}", "--classes", "{tmp}/text.txt"], "text.txt has 1 names, and the model has 3 classes"),
+        (["{sigmoid}", "{cat}", "--classes", "{tmp}/text.txt"], "text.txt has 1 names, and the model has 2 classes"),
+        (["{sigmoid}", "{cat}", "--target", "2"], "--target must be a number below 2, and is 2"),
+        (["{price}", "{cat}", "--target", "1"], "--target must be 0, and is 1"),
+        (["{maps}", "{cat}", "--classes", "{tmp}/text.txt"], r"--classes is for outputs of one axis.*\(8, 2\)"),
+        (["{maps}", "{cat}", "--target", "16"], "--target must be a number below 16, and is 16"),
         (["{grey}", "{cat}", "--classes", "{cat}"], "cat.png cannot be read as names of classes"),
         (["{grey}", "{cat}", "--size", "9", "9"], r"--size must fit the model's input of shape \(8, 8\)"),
         (["{colour}", "{cat}"], "images of any size: choose one by --size HEIGHT WIDTH"),
@@ -111,10 +199,15 @@ def test_options_of_range_size_rules_and_target(colour, pictures, tmp_path, caps
 def test_an_error_is_one_line_and_nothing_is_written(options, message, grey, colour, pictures, tmp_path, capsys):
     (tmp_path / "text.txt").write_text("just one line\n")
     places = {"grey": grey, "colour": colour, "cat": pictures[0], "tmp": tmp_path}
-    for name, shape in (("vector", (8,)), ("five", (8, 8, 5))):
+    for name, shape, end in (
+        ("vector", (8,), [layers.Dense(2)]),
+        ("five", (8, 8, 5), [layers.Flatten(), layers.Dense(2)]),
+        ("sigmoid", (8, 8), [layers.Flatten(), layers.Dense(1, "sigmoid")]),
+        ("price", (8, 8), [layers.Flatten(), layers.Dense(1)]),
+        ("maps", (8, 8), [layers.Dense(2, "softmax")]),
+    ):
         if f"{{{name}}}" in options:
-            model = keras.Sequential([keras.Input(shape), layers.Flatten(), layers.Dense(2)])
-            places[name] = save(model, tmp_path / f"{name}.keras")
+            places[name] = save(keras.Sequential([keras.Input(shape), *end]), tmp_path / f"{name}.keras")
     before = sorted(tmp_path.rglob("*"))
     out = [] if "--out" in options else ["--out", str(tmp_path / "out")]
     assert main(["explain", *(word.format(**places) for word in options), *out]) == 2

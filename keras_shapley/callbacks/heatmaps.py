@@ -10,17 +10,20 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_shapley.callbacks.labels import are_labels, check_labels, true_values
+from keras_shapley.callbacks.subject import Subject, output_values
 from keras_shapley.callbacks.tensorboard import TensorBoardImages
 from keras_shapley.lrp.explainer import LRP
 from keras_shapley.lrp.explanation import Explanation
+from keras_shapley.models.outputs import ModelOutput
 from keras_shapley.plotting.animation import animated_gif
 from keras_shapley.plotting.arrays import display_images, height_and_width, relevance_maps, unflattened
 from keras_shapley.plotting.files import npz_content, png_content
 from keras_shapley.plotting.heatmaps import plot_heatmaps
-from keras_shapley.plotting.titles import class_name, class_probabilities, class_title
 from keras_shapley.utils.files import check_writable, write
+from keras_shapley.utils.targets import class_labels
 from keras_shapley.utils.typing import Tensor
-from keras_shapley.utils.validation import classes, finite, integer, one_of
+from keras_shapley.utils.validation import finite, integer, one_of
 
 # images of `class_means` that are explained at once
 _BLOCK_SIZE = 64
@@ -29,7 +32,10 @@ _MAX_LOGS = 6
 
 
 class Explainer(Protocol):
-    """What `LRPHeatmaps` asks of an explainer."""
+    """What `LRPHeatmaps` asks of an explainer.
+
+    An attribute `output`, a `ModelOutput`, describes the explained output. Without it one more explanation is made.
+    """
 
     def explain(self, x: Tensor, target: Any = None) -> Explanation: ...
 
@@ -37,40 +43,50 @@ class Explainer(Protocol):
 class LRPHeatmaps(keras.callbacks.Callback):
     """Draws LRP heatmaps, eq. (2), of the same images at the end of every `freq`-th epoch.
 
-    Each image is drawn beside the relevance of its pixels, with its true and its predicted class. The model runs in
-    inference mode and is not changed. The random paths of the explainer are the same in every epoch, so that
-    differences between pictures come from the model. Whatever does not fit the model is an error when training
+    Each image is drawn beside the relevance of its pixels. The first line of its title says what the map shows, such
+    as `class 1 (46 %)` or `output 0: 3.2`. Further lines give the predicted and the true class if they are different
+    ones, or the true number of a regression. Percentages are the model's own, and only probabilities have them.
+
+    The model runs in inference mode and is not changed. The random paths of the explainer are the same in every epoch,
+    so that differences between pictures come from the model. Whatever does not fit the model is an error when training
     begins. An epoch whose relevance is not finite, because training has diverged, is skipped with a warning.
 
     Args:
         x: images as the model takes them, shape `(n, h, w)` or `(n, h, w, channels)`; any other shape if `images` is
             given and has as many pixels.
-        y: class numbers of the images, shape `(n,)` or `(n, 1)`, or one-hot rows, shape `(n, classes)`.
-        target: the class that is explained: `"true"` (default with `y`), `"predicted"` (default without), or an int,
-            the same for all images.
+        y: labels of the images for the explained output: class numbers of shape `(n,)` or `(n, 1)`, or one-hot rows;
+            for a regression the true numbers, in the shape of the output. The classes of a single sigmoid unit are 0
+            and 1, and both are explained by the unit, which speaks for class 1.
+        target: what is explained: `"true"`, the class in `y` (default with class numbers); `"predicted"`, the largest
+            output (default otherwise); an int, the index of an output; or weights, bools or floats of the shape of
+            one output, for the weighted sum of the outputs. A single unit is explained itself, whatever its class.
         images: images to show in the place of `x`, shape `(n, h, w)`, `(n, h, w, 1)` or `(n, h, w, 3)`, for example
             before they were normalised.
-        class_names: a name for each class.
+        class_names: a name for each class: two for a single sigmoid unit, else as many as the output has units.
         directory: where the pictures `epoch_0001.png`, ... are written. Epochs count from 1, as in Keras's output.
         freq: number of epochs from one picture to the next.
         tensorboard_dir: log directory to which the pictures are written as TensorBoard images, too. It needs TensorFlow
             and TensorBoard.
-        save_arrays: whether `epoch_0001.npz`, ... are written, with `relevance`, `x`, `output`, `probability`,
-            `target`, `head_total`, `conservation_gap` of shape `(calls, n)`, the names `calls`, and `y` if given.
+        save_arrays: whether `epoch_0001.npz`, ... are written, with `relevance`, `x`, `output`, `target`,
+            `head_total`, `conservation_gap` of shape `(calls, n)`, the names `calls`, `probability` if the output is
+            one, and `y` if given.
         class_means: more images in the shape of `x`, or a tuple `(images, class numbers)`. The pictures
             `epoch_0001_classes.png`, ... show the mean image and the mean relevance of each class, which is the
-            predicted one if no class numbers are given. `save_arrays` saves the mean relevance as `class_means`, NaN
-            for a class without images.
+            predicted one if no class numbers are given. For a single sigmoid unit the relevance is that of the unit
+            for the images of both classes. `save_arrays` saves the mean relevance as `class_means`, NaN for a class
+            without images.
         animation: whether the pictures are joined to `lrp_heatmaps.gif` and `lrp_heatmaps_classes.gif` when training
             ends.
         explainer: `LRP` of the model or of a part of it, or any object with its method `explain(x, target)`. By default
-            `LRP(model, seed=seed)` of the model in training.
+            `LRP(model, output=output, seed=seed)` of the model in training.
+        output: name or index of the output that the default explainer explains, for a model with several.
         seed: seed of the default explainer.
 
     Raises:
         ValueError: when it is made, if an option is out of range, lengths differ, or a number is NaN or infinite; when
-            training begins, if `LRP` refuses the model, the images or classes do not fit it, or `tensorboard_dir` needs
-            a package that is not installed.
+            training begins, if `LRP` refuses the model, the images, labels, target or names do not fit it,
+            `class_means` is given for an output without classes, or `tensorboard_dir` needs a package that is not
+            installed.
         OSError: when training begins, if a directory cannot be written.
 
     Example:
@@ -86,13 +102,14 @@ class LRPHeatmaps(keras.callbacks.Callback):
     """
 
     _explainer: Explainer
+    _subject: Subject
 
     def __init__(
         self,
         x: Tensor,
         y: Tensor | None = None,
         *,
-        target: Literal["true", "predicted"] | int | None = None,
+        target: Literal["true", "predicted"] | int | Tensor | None = None,
         images: Tensor | None = None,
         class_names: Sequence[str] | None = None,
         directory: str | pathlib.Path = "lrp_heatmaps",
@@ -102,11 +119,12 @@ class LRPHeatmaps(keras.callbacks.Callback):
         class_means: Tensor | tuple[Tensor, Tensor] | None = None,
         animation: bool = False,
         explainer: Explainer | None = None,
+        output: str | int | None = None,
         seed: int = 0,
     ) -> None:
         super().__init__()
         self.x = finite("x", ops.convert_to_numpy(x))
-        self.y = None if y is None else classes("y", y, len(self.x))
+        self.y = None if y is None else _checked_labels(y, len(self.x))
         self.target = _checked_target(target, self.y)
         self.images = _checked_images(images, self.x)
         self.class_names = _checked_names(class_names)
@@ -117,6 +135,9 @@ class LRPHeatmaps(keras.callbacks.Callback):
         self.save_arrays = save_arrays
         self.animation = one_of("animation", animation, (True, False))
         self.explainer = explainer
+        if explainer is not None and output is not None:
+            raise ValueError("`output` is for the default explainer. Give it to yours: LRP(model, output=...)")
+        self.output = output
         self.seed = seed
         self._tensorboard: TensorBoardImages | None = None
         # pictures of this training for the animations, by the suffix of their names
@@ -124,30 +145,31 @@ class LRPHeatmaps(keras.callbacks.Callback):
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         # a new one each time, as the callback may serve one model after another
-        self._explainer = LRP(self.model, seed=self.seed) if self.explainer is None else self.explainer
+        if self.explainer is None:
+            self._explainer = LRP(self.model, output=self.output, seed=self.seed)
+        else:
+            self._explainer = self.explainer
         self._frames = {}
         check_writable("directory", self.directory)
         if self.tensorboard_dir is not None:
             check_writable("tensorboard_dir", self.tensorboard_dir)
             self._tensorboard = TensorBoardImages(self.tensorboard_dir)
-        if isinstance(self._explainer, LRP):
-            # before it receives `y`, which its own error would call `target`
-            self._check_classes(self._explainer.n_classes)
         # what fails, fails before training; and what is compiled here serves every epoch
-        explanation = self._explain(self.x, self._explained_classes())
-        self._check_classes(_n_classes(explanation))
+        self._subject = self._described_subject()
+        self._check_classes()
+        self._explain(self.x, self._subject.request())
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         if (epoch + 1) % self.freq:
             return
-        explanation = self._explain(self.x, self._explained_classes())
+        explanation = self._explain(self.x, self._subject.request())
         if not np.all(np.isfinite(explanation.input)):
             warnings.warn(_why_skipped(explanation, epoch), stacklevel=2)
             return
         arrays = self._arrays(explanation)
         pictures = {"": self._picture(explanation, epoch, logs)}
         if self.class_means is not None:
-            relevance, images = self._class_means(*self.class_means, _n_classes(explanation))
+            relevance, images = self._class_means(*self.class_means)
             arrays["class_means"] = relevance
             pictures["_classes"] = self._class_means_picture(relevance, images, epoch, logs)
         self._write(epoch, pictures, arrays)
@@ -160,20 +182,38 @@ class LRPHeatmaps(keras.callbacks.Callback):
             self._tensorboard.close()
             self._tensorboard = None
 
-    def _check_classes(self, n_classes: int) -> None:
-        """Raises a `ValueError` if the class numbers or names do not fit a model of so many classes."""
-        labels = {"y": self.y, "class_means": None if self.class_means is None else self.class_means[1]}
-        for name, y in labels.items():
-            if y is not None and y.max() >= n_classes:
-                raise ValueError(f"`{name}` must be in [0, {n_classes}), the model's classes. Received: {y.max()}")
-        if self.class_names is not None and len(self.class_names) != n_classes:
-            raise ValueError(f"`class_names` must be {n_classes}. Received: {len(self.class_names)} names")
+    def _described_subject(self) -> Subject:
+        """What the pictures show, for the present explainer."""
+        output = getattr(self._explainer, "output", None)
+        if output is None or None in output.shape:
+            # what the explainer does not say, an explanation does
+            explanation = self._explain(self.x, None)
+            link = None if explanation.probability is None else "softmax"
+            output = ModelOutput("output", 0, explanation.output.shape[1:], link)
+        truth = None if self.y is None else true_values(self.y, output)
+        default = "true" if are_labels(truth) else "predicted"
+        return Subject(output, default if self.target is None else self.target, truth, self.class_names)
 
-    def _explained_classes(self) -> np.ndarray | int | None:
-        """The target of `x`, as an explainer takes it."""
-        if self.target == "true":
-            return self.y
-        return None if self.target == "predicted" else int(self.target)
+    def _check_classes(self) -> None:
+        """Raises a `ValueError` if `class_means` or `class_names` does not fit the output."""
+        output = self._subject.output
+        received = f"Received: an output of shape {output.shape}"
+        if self.class_means is not None:
+            if output.n_classes is None:
+                raise ValueError(
+                    "`class_means` needs an output with classes: several units in one axis, or a single probability. "
+                    f"{received}. Leave `class_means` out, or pass explainer=LRP(model, head='sigmoid') if a single "
+                    "unit is the logit of a class."
+                )
+            labels = self.class_means[1]
+            if labels is not None:
+                check_labels("class_means", labels, output.n_classes)
+        if self.class_names is not None:
+            if len(output.shape) != 1:
+                raise ValueError(f"`class_names` must be None for an output of several axes. {received}")
+            n_names = output.n_classes or output.shape[0]
+            if len(self.class_names) != n_names:
+                raise ValueError(f"`class_names` must be {n_names}. Received: {len(self.class_names)} names")
 
     def _explain(self, x: np.ndarray, target: np.ndarray | int | None) -> Explanation:
         with warnings.catch_warnings():
@@ -181,15 +221,20 @@ class LRPHeatmaps(keras.callbacks.Callback):
             warnings.simplefilter("ignore", RuntimeWarning)
             return self._explainer.explain(x, target)
 
-    def _class_means(self, x: np.ndarray, y: np.ndarray | None, n_classes: int) -> tuple[np.ndarray, np.ndarray]:
+    def _class_means(self, x: np.ndarray, labels: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
         """Mean relevance and mean image of each class, shape `(n_classes, ...)`."""
         # all blocks have the same size, as another size would be compiled anew: the last repeats its last image
         size = min(_BLOCK_SIZE, len(x))
         blocks = [np.minimum(np.arange(start, start + size), len(x) - 1) for start in range(0, len(x), size)]
-        explanations = [self._explain(x[block], None if y is None else y[block]) for block in blocks]
+        targets = [None if labels is None else self._subject.unit(labels[block]) for block in blocks]
+        explanations = [self._explain(x[block], target) for block, target in zip(blocks, targets)]
         relevance = np.concatenate([explanation.input for explanation in explanations])[: len(x)]
-        explained = np.concatenate([explanation.target for explanation in explanations])[: len(x)]
-        return _mean_by_class(relevance, explained, n_classes), _mean_by_class(x, explained, n_classes)
+        output = self._subject.output
+        if labels is None:
+            values = np.concatenate([output_values(explanation) for explanation in explanations])[: len(x)]
+            labels = np.array([output.predicted(row) for row in values])
+        n_classes = output.n_classes or 0
+        return _mean_by_class(relevance, labels, n_classes), _mean_by_class(x, labels, n_classes)
 
     def _picture(self, explanation: Explanation, epoch: int, logs: Mapping[str, Any] | None) -> bytes:
         """Heatmaps of `x`, a PNG file."""
@@ -197,8 +242,8 @@ class LRPHeatmaps(keras.callbacks.Callback):
             plot_heatmaps(
                 _in_layout(explanation.input, self.images),
                 self.images,
-                titles=self._titles(explanation),
-                title=self._headline(epoch, logs),
+                titles=self._subject.titles(explanation),
+                title=_with_logs(self._subject.headline(), epoch, logs),
             )
         )
 
@@ -208,33 +253,17 @@ class LRPHeatmaps(keras.callbacks.Callback):
         """Mean heatmaps of the classes that have images, a PNG file."""
         indices = np.flatnonzero(np.isfinite(relevance.reshape(len(relevance), -1)).all(axis=1)).tolist()
         can_be_shown = images[0].size == self.images[0].size
+        subject = "Mean relevance of each class"
+        if self._subject.output.n_units == 1:
+            subject = f"Mean relevance of {self._subject.output.unit_name(0, self._subject.names)}, by class"
         return png_content(
             plot_heatmaps(
                 _in_layout(relevance[indices], self.images),
                 images[indices].reshape(-1, *self.images.shape[1:]) if can_be_shown else None,
-                titles=[class_name(index, self.class_names) for index in indices],
-                title=_with_logs("Mean relevance of each class", epoch, logs),
+                titles=[self._subject.class_name(index) for index in indices],
+                title=_with_logs(subject, epoch, logs),
             )
         )
-
-    def _headline(self, epoch: int, logs: Mapping[str, Any] | None) -> str:
-        """Headline of the picture of `x`: what is explained, and how training stands."""
-        if self.target in ("true", "predicted"):
-            explained = f"the {self.target} class"
-        else:
-            explained = f"class {class_name(int(self.target), self.class_names)}"
-        return _with_logs(f"Relevance of {explained}", epoch, logs)
-
-    def _titles(self, explanation: Explanation) -> list[str]:
-        """For each image its true class, if `y` is given, its predicted class, and the class `target`, if a number."""
-        titles = []
-        for i, probability in enumerate(class_probabilities(explanation.probability)):
-            roles = {} if self.y is None else {"true": self.y[i]}
-            roles["predicted"] = probability.argmax()
-            if self.target not in ("true", "predicted"):
-                roles["explained"] = explanation.target[i]
-            titles.append(class_title(probability, roles, self.class_names))
-        return titles
 
     def _arrays(self, explanation: Explanation) -> dict[str, np.ndarray]:
         """What `save_arrays` saves."""
@@ -243,14 +272,15 @@ class LRPHeatmaps(keras.callbacks.Callback):
             "relevance": explanation.input,
             "x": self.x,
             "output": explanation.output,
-            "probability": explanation.probability,
             "target": explanation.target,
             "head_total": explanation.head_total,
             "conservation_gap": np.stack(list(gaps.values())),
             "calls": np.array(list(gaps)),
         }
-        if self.y is not None:
-            arrays["y"] = self.y
+        if explanation.probability is not None:
+            arrays["probability"] = explanation.probability
+        if self._subject.truth is not None:
+            arrays["y"] = self._subject.truth
         return arrays
 
     def _write(self, epoch: int, pictures: Mapping[str, bytes], arrays: Mapping[str, np.ndarray]) -> None:
@@ -267,14 +297,36 @@ class LRPHeatmaps(keras.callbacks.Callback):
             self._tensorboard.write(tags, epoch + 1)
 
 
-def _checked_target(target: str | int | None, y: np.ndarray | None) -> str | int:
+def _checked_labels(y: Tensor, n: int) -> np.ndarray:
+    """`y` as an array of `n` rows of finite numbers."""
+    y = np.asarray(ops.convert_to_numpy(y))
+    y = y.astype("int32") if y.dtype == bool else y
+    if not np.issubdtype(y.dtype, np.number) or y.shape[:1] != (n,):
+        raise ValueError(
+            f"`y` must be numbers of shape ({n}, ...), the labels of the explained output for each image of `x`. "
+            f"Received: {y.dtype} of shape {y.shape}"
+        )
+    return finite("y", y)
+
+
+def _checked_target(target: Any, y: np.ndarray | None) -> str | int | np.ndarray | None:
+    """`"true"`, `"predicted"`, an int, weights as an array, or None for the default."""
     if target is None:
-        return "predicted" if y is None else "true"
-    if isinstance(target, bool) or not isinstance(target, (int, np.integer)):
+        return None
+    if isinstance(target, str):
         one_of("target", target, ("true", "predicted"))
-    if target == "true" and y is None:
-        raise ValueError("target='true' needs the true classes `y`. Received: y=None")
-    return target
+        if target == "true" and y is None:
+            raise ValueError("target='true' needs the true classes `y`. Received: y=None")
+        return target
+    array = np.asarray(ops.convert_to_numpy(target))
+    if array.ndim == 0 and np.issubdtype(array.dtype, np.integer):
+        return int(array)
+    if array.ndim == 0 or not (array.dtype == bool or np.issubdtype(array.dtype, np.floating)):
+        raise ValueError(
+            "`target` must be 'true', 'predicted', the index of an output, or weights, bools or floats of the shape of "
+            f"one output. Received: target={target!r}"
+        )
+    return array
 
 
 def _checked_images(images: Tensor | None, x: np.ndarray) -> np.ndarray:
@@ -307,18 +359,13 @@ def _checked_class_means(
     x = finite("class_means", ops.convert_to_numpy(x))
     if x.shape[1:] != shape or not len(x):
         raise ValueError(f"`class_means` must be images of shape {shape}, as `x`. Received: shape {x.shape}")
-    return x, None if y is None else classes("class_means", y, len(x))
+    return x, None if y is None else class_labels("class_means", y, len(x))
 
 
 def _in_layout(relevance: np.ndarray, images: np.ndarray) -> np.ndarray:
     """Relevance in the layout of the images, if the model takes them in another."""
     has_pixels = relevance.ndim in (3, 4) and height_and_width(relevance.shape) == height_and_width(images.shape)
     return relevance if has_pixels else unflattened("x", relevance.reshape(len(relevance), -1), images.shape)
-
-
-def _n_classes(explanation: Explanation) -> int:
-    """Number of classes of the model; a single unit has two."""
-    return max(explanation.probability.shape[1], 2)
 
 
 def _mean_by_class(values: np.ndarray, labels: np.ndarray, n_classes: int) -> np.ndarray:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from keras import ops, tree
 
+from keras_shapley.utils.targets import is_weights
 from keras_shapley.utils.typing import Structure
 
 
@@ -40,6 +41,16 @@ class ConservationGap:
         """By call, the absolute gap, shape `(batch,)`."""
         return {name: np.abs(gap) for name, gap in self.signed.items()}
 
+    def __repr__(self) -> str:
+        return f"ConservationGap({len(self.signed)} calls, {self.largest()})"
+
+    def largest(self) -> str:
+        """The largest gap of all calls and images, in words."""
+        if not self.signed:
+            return "no gap"
+        gap, name = max((float(gap.max()), name) for name, gap in self.absolute.items())
+        return f"largest gap {gap:.2g} at {name!r}"
+
     def summary(self) -> dict[str, tuple[tuple[float, float], tuple[float, float]]]:
         """By call, `(median, maximum)` over the images, of the absolute gap and of the relative one."""
         absolute = self.absolute
@@ -57,21 +68,24 @@ def _median_and_maximum(gap: np.ndarray) -> tuple[float, float]:
 class Explanation:
     """Relevance of the input and of every layer of a model for a batch, eq. (2), as NumPy arrays.
 
-    `LRP.explain` returns it. With several targets an image, everything that depends on the target has an axis for them
-    after the batch.
+    `LRP.explain` returns it. With several targets a sample, everything that depends on the target has an axis for them
+    after the batch. It can be given wherever an array of attributions can, as to `ks.metrics` and `ks.plot_heatmaps`.
 
     Args:
         input: relevance of the input, in its structure and shape.
         layers: by call, relevance of its output, in its shape; only calls below the head's players.
-        output: the model's output, shape `(batch, classes)`.
-        probability: the output as probabilities; for a model that ends in logits, their softmax, or the sigmoid of a
-            single unit. Shape `(batch, classes)`.
-        target: the explained class, shape `(batch,)`.
-        versus: the class that it was compared with, shape `(batch,)`, or None.
-        head: relevance of the head's players, in their shape.
+        output: the model's output, shape `(batch, *output)`.
+        probability: the output where the model's graph says that it is a probability; with `head="softmax"` or
+            `"sigmoid"` the probabilities of the logits; else None. Shape `(batch, *output)`.
+        target: what is explained: indices of outputs, shape `(batch,)`, or weights, `(batch, *output)`. It can be given
+            as `target` again.
+        versus: what it was compared with, likewise, or None.
+        head: relevance of the head's players, in their shape; a list for a model whose output is an average of several
+            softmaxes or sigmoids.
         head_stderr: standard error of `head`; 0 where it is exact, NaN where it is unknown, as by quadrature.
         head_total: the relevance that was distributed, shape `(batch,)`. For a softmax or sigmoid it is the target's
-            probability less `head_baseline`; for a linear head the output; for a ReLU head the sum of eq. (1).
+            probability less `head_baseline`; for a linear head the output; for a ReLU head the sum of eq. (1). With
+            weights it is the weighted sum of these.
         head_baseline: the target's probability with no player present, shape `(batch,)`; 0 for other heads.
         head_paths: number of random paths behind `head`; 0 without sampling.
         conservation_gap: the relevance that each call lost or created.
@@ -93,16 +107,32 @@ class Explanation:
     input: Structure
     layers: dict[str, Any]
     output: np.ndarray
-    probability: np.ndarray
+    probability: np.ndarray | None
     target: np.ndarray
     versus: np.ndarray | None
-    head: np.ndarray
-    head_stderr: np.ndarray
+    head: np.ndarray | list[np.ndarray]
+    head_stderr: np.ndarray | list[np.ndarray]
     head_total: np.ndarray
     head_baseline: np.ndarray
     head_paths: int
     conservation_gap: ConservationGap
     amplification: dict[str, np.ndarray]
+
+    @property
+    def heatmap(self) -> Structure:
+        """The relevance of the input."""
+        return self.input
+
+    def __repr__(self) -> str:
+        shapes = tree.map_structure(lambda part: part.shape, self.input)
+        parts = [
+            f"{len(self.output)} samples",
+            f"input {shapes}",
+            f"target {_targets(self.target)}",
+            f"head_total {_range(self.head_total, '.3g')}",
+            self.conservation_gap.largest(),
+        ]
+        return f"Explanation({', '.join(parts)})"
 
     @property
     def overflow(self) -> str | None:
@@ -114,28 +144,48 @@ class Explanation:
         return None
 
 
+def _targets(target: np.ndarray) -> str:
+    """What is explained, in a word or two."""
+    return "weights" if is_weights(target) else _range(target, "d")
+
+
+def _range(values: np.ndarray, form: str) -> str:
+    """The smallest and the largest value, or the only one."""
+    low, high = format(values.min(), form), format(values.max(), form)
+    return low if low == high else f"{low} to {high}"
+
+
 # the entries of a report that do not depend on the target
 _WITHOUT_TARGET = ("output", "probability")
 
 
 def assemble(
-    reports: Sequence[dict[str, Any]], order: Sequence[str], *, several: bool, n_images: int | None = None
+    reports: Sequence[dict[str, Any]],
+    order: Sequence[str],
+    *,
+    has_axis: bool,
+    is_probability: bool,
+    n_images: int | None = None,
 ) -> Explanation:
     """The `Explanation` of a batch from what `Walk.report` returns for each of its targets.
 
     Args:
         reports: one dict of tensors for each target; `input` has the structure of the user's batch.
         order: names of the model's calls, in their order.
-        several: whether the results have an axis of targets.
+        has_axis: whether the results have an axis of targets.
+        is_probability: whether the model's output is a probability.
         n_images: length of the batch, without the images that fill it up; None for all.
     """
     n_paths = max(int(ops.convert_to_numpy(report["head_paths"])) for report in reports)
     by_image = [{name: value for name, value in report.items() if name != "head_paths"} for report in reports]
     arrays = tree.map_structure(lambda tensor: ops.convert_to_numpy(tensor)[:n_images], by_image)
     merged = arrays[0]
-    if several:
+    if has_axis:
         stacked = tree.map_structure(lambda *parts: np.stack(parts, axis=1), *arrays)
-        merged = {**stacked, **{name: merged[name] for name in _WITHOUT_TARGET}}
+        merged = {**stacked, **{name: merged[name] for name in _WITHOUT_TARGET if name in merged}}
+
+    def one_or_all(parts: list[np.ndarray]) -> np.ndarray | list[np.ndarray]:
+        return parts[0] if len(parts) == 1 else parts
 
     def in_order(by_call: dict[str, Any]) -> dict[str, Any]:
         # JAX sorts the keys
@@ -145,11 +195,11 @@ def assemble(
         input=merged["input"],
         layers=in_order(merged["layers"]),
         output=merged["output"],
-        probability=merged["probability"],
+        probability=merged["output"] if is_probability else merged.get("probability"),
         target=merged["target"],
         versus=merged.get("versus"),
-        head=merged["head"],
-        head_stderr=merged["head_stderr"],
+        head=one_or_all(merged["head"]),
+        head_stderr=one_or_all(merged["head_stderr"]),
         head_total=merged["head_total"],
         head_baseline=merged["head_baseline"],
         head_paths=n_paths,

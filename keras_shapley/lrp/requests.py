@@ -1,4 +1,4 @@
-"""What a user asks `LRP` for: one of the model's outputs, a batch of inputs, and the classes to explain."""
+"""What a user asks `LRP` for: a batch of inputs, and what is explained of its outputs."""
 
 import dataclasses
 from typing import Any
@@ -7,33 +7,12 @@ import keras
 import numpy as np
 from keras import ops, tree
 
+from keras_shapley.models.outputs import ModelOutput
 from keras_shapley.models.tracing import in_order
+from keras_shapley.utils.data import Batch
+from keras_shapley.utils.targets import class_labels, is_weights, parse_targets
 from keras_shapley.utils.typing import Structure, Tensor
-from keras_shapley.utils.validation import classes, finite, integer, one_of
-
-
-def output_index(model: keras.Model, output: str | int | None) -> int:
-    """Index of the output to explain, from its name or index; None for a model with one output.
-
-    Raises:
-        ValueError: if the model has no such output, or the output is not of shape `(batch, classes)`.
-    """
-    names = getattr(model, "output_names", None) or [model.layers[-1].name]
-    n_outputs = len(model.outputs)
-    if output is None and n_outputs > 1:
-        raise ValueError(f"`output` must say which output of model '{model.name}' to explain: one of {names}.")
-    index = 0 if output is None else output
-    if isinstance(index, str):
-        index = names.index(one_of("output", index, names))
-    elif integer("output", index, 0) >= n_outputs:
-        raise ValueError(f"`output` must be below {n_outputs}, the number of outputs. Received: {index}")
-    shape = model.outputs[index].shape
-    if len(shape) != 2:
-        raise ValueError(
-            f"`model` must have an output of shape (batch, classes). Received: model '{model.name}' with output "
-            f"'{names[index]}' of shape {shape}"
-        )
-    return index
+from keras_shapley.utils.validation import finite, one_of
 
 
 def input_tensors(model: keras.Model, x: Structure) -> list[Tensor]:
@@ -96,74 +75,117 @@ def _has_shape(tensor: Tensor, shape: tuple[int | None, ...]) -> bool:
     return len(tensor.shape) == len(shape) and all(expected in (None, size) for size, expected in pairs)
 
 
+def output_shape(model: keras.Model, output: ModelOutput, structure: Structure, x: list[Tensor]) -> tuple[int, ...]:
+    """The shape of one output for a batch `x`, also where the model leaves sizes open.
+
+    Args:
+        model: the model.
+        output: the explained output.
+        structure: how the model's inputs are nested.
+        x: one tensor for each input.
+    """
+    if output.n_units is not None:
+        return tuple(size for size in output.shape if size is not None)
+    shapes = [tuple(tensor.shape) for tensor in x]
+    is_nested = isinstance(structure, (dict, list, tuple))
+    output_shapes = model.compute_output_shape(tree.pack_sequence_as(structure, shapes) if is_nested else shapes[0])
+    # a shape is a leaf only inside a tensor
+    symbolic = tree.flatten(tree.map_shape_structure(keras.KerasTensor, output_shapes))
+    return tuple(symbolic[output.index].shape[1:])
+
+
 @dataclasses.dataclass
-class Targets:
-    """The classes for which a batch is explained.
+class TargetPairs:
+    """What is explained of each sample of a batch.
 
     Attributes:
-        pairs: for each of its targets `(target, versus)`, int tensors of shape `(batch,)`. A target that is None is
-            the predicted class; a versus that is None compares with nothing.
-        several: whether the results have an axis of targets.
+        pairs: for each of its targets `(target, versus)`: tensors of indices `(batch,)` or of weights
+            `(batch, *output)`. A target that is None is the largest output; a versus that is None compares with
+            nothing.
+        has_axis: whether the results have an axis of targets.
     """
 
     pairs: list[tuple[Tensor | None, Tensor | None]]
-    several: bool
+    has_axis: bool
 
 
-def parse_targets(target: Any, versus: Any, n_images: int, n_classes: int) -> Targets:
-    """The `Targets` of a batch, from `target` and `versus` as a call of `LRP` takes them.
+def target_pairs(target: Any, versus: Any, batch: int, shape: tuple[int, ...], dtype: str) -> TargetPairs:
+    """The `TargetPairs` of a batch, from `target` and `versus` as a call of `LRP` takes them.
+
+    Args:
+        target: what a user gave.
+        versus: what a user gave.
+        batch: number of samples.
+        shape: of one output.
+        dtype: of weights.
 
     Raises:
-        ValueError: if one of them is no class number of the right shape, or they have different numbers of targets.
+        ValueError: if one of them is no target, or they have different numbers of targets.
     """
-    targets, target_has_axis = _columns("target", target, n_images, n_classes)
-    others, versus_has_axis = _columns("versus", versus, n_images, n_classes)
-    k = max(len(targets), len(others))
-    if not {len(targets), len(others)} <= {1, k}:
-        raise ValueError(f"`target` and `versus` must be as many an image. Received: {len(targets)} and {len(others)}")
-    pairs = list(zip(targets * (k // len(targets)), others * (k // len(others))))
-    return Targets(pairs, target_has_axis or versus_has_axis)
+    parsed = parse_targets(target, batch, shape)
+    others = parse_targets(versus, batch, shape, name="versus")
+    n, n_others = len(parsed.columns), len(others.columns)
+    k = max(n, n_others)
+    if not {n, n_others} <= {1, k}:
+        raise ValueError(f"`target` and `versus` must be as many a sample. Received: {n} and {n_others}")
+
+    def tensor(column: np.ndarray | None) -> Tensor | None:
+        if column is None:
+            return None
+        # a copy: weights of one output are a view for all samples, which PyTorch warns of
+        return ops.convert_to_tensor(column.astype(dtype if is_weights(column) else "int32"))
+
+    pairs = zip(parsed.columns * (k // n), others.columns * (k // n_others))
+    pairs = [(tensor(column), tensor(other)) for column, other in pairs]
+    return TargetPairs(pairs, parsed.has_axis or others.has_axis)
 
 
-def _columns(name: str, value: Any, n_images: int, n_classes: int) -> tuple[list[Tensor | None], bool]:
-    """The class of each image, for each target; and whether the results have an axis of targets."""
-    if value is None:
-        return [None], False
-    array = np.asarray(ops.convert_to_numpy(value) if ops.is_tensor(value) else value)
-    shapes = [(), (n_images,)] + [(n, *array.shape[1:2]) for n in (n_images, 1)]
-    if not np.issubdtype(array.dtype, np.integer) or array.shape not in shapes or not array.size:
-        raise ValueError(
-            f"`{name}` must be None, an int, or ints of shape ({n_images},), ({n_images}, k) or (1, k). Received: "
-            f"{array.dtype} of shape {array.shape}"
-        )
-    if array.min() < 0 or array.max() >= n_classes:
-        raise ValueError(f"`{name}` must be in [0, {n_classes}). Received: {array.min()} to {array.max()}")
-    has_axis = array.ndim == 2
-    rows = array if has_axis else array.reshape(-1, 1)
-    rows = np.broadcast_to(rows, (n_images, rows.shape[1]))
-    return [ops.convert_to_tensor(column.astype("int32")) for column in rows.T], has_axis
-
-
-def batch_target(value: Any, data: Any, y: Any, place: slice | None, n_images: int) -> Any:
+def batch_target(name: str, value: Any, data: Any, batch: Batch, output: ModelOutput, shape: tuple[int, ...]) -> Any:
     """The `target` or `versus` of one batch of a data set.
 
     Args:
+        name: of the argument.
         value: of the whole data set; `"true"` for the labels.
         data: the data set.
-        y: the labels of the batch, or None.
-        place: which part of the arrays `data` the batch is; None if the data set comes in batches.
-        n_images: length of the batch.
+        batch: of the data set.
+        output: the explained output.
+        shape: of one output.
 
     Raises:
-        ValueError: if there are no labels where they are asked for.
+        ValueError: if `value` is no target of the data set, or there are no labels where they are asked for.
     """
+    x, y, place = batch
     if isinstance(value, str):
-        one_of("target", value, ("true",))
+        one_of(name, value, ("true",))
         if y is None:
-            raise ValueError("target='true' needs batches (x, y). Beside arrays, give the labels as `target`.")
-        return classes("y", y, n_images)
-    is_per_image = place is not None and np.ndim(value) and len(value) == len(tree.flatten(data)[0])
-    return value[place] if is_per_image else value
+            raise ValueError(f"{name}='true' needs batches (x, y). Beside arrays, give the labels as `{name}`.")
+        return _labelled_units(y, len(tree.flatten(x)[0]), output)
+    if value is None or not np.ndim(value):
+        return value
+    array = ops.convert_to_numpy(value) if ops.is_tensor(value) else np.asarray(value)
+    if array.shape == shape and not np.issubdtype(array.dtype, np.integer):
+        return array
+    if place is None:
+        if len(array) == 1:
+            return array
+        raise ValueError(
+            f"`{name}` with a row for each sample needs arrays as `data`. Beside a data set it may be an int, ints of "
+            f"shape (1, k), weights of one output, or 'true'. Received: {array.dtype} of shape {array.shape}"
+        )
+    n = len(tree.flatten(data)[0])
+    if place.start == 0:
+        parse_targets(array, n, shape, name=name)
+    return array[place] if len(array) == n else array
+
+
+def _labelled_units(y: Any, n: int, output: ModelOutput) -> np.ndarray:
+    """The output that speaks for each label: for one unit it is 0, whatever the label."""
+    labels = class_labels("y", y, n)
+    if output.n_units != 1:
+        return labels
+    if labels.max() > 1:
+        raise ValueError(f"Labels of a single output unit must be 0 and 1. Received: {labels.max()}")
+    return np.zeros_like(labels)
 
 
 def fill_up(tensors: Structure, size: int) -> Structure:

@@ -1,7 +1,8 @@
 """The walk of LRP: forward through the calls of a model, and back with relevance."""
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 import keras
 from keras import ops, tree
@@ -9,13 +10,16 @@ from keras import ops, tree
 from keras_shapley.backend import vjp
 from keras_shapley.layers.base import ShapleyLayer
 from keras_shapley.layers.linear_maps import LINEAR_TYPES, LinearMap, linear_map
-from keras_shapley.lrp.head import Head, Start
+from keras_shapley.lrp.head import Head
 from keras_shapley.lrp.rules import LinearRule
 from keras_shapley.lrp.rules.base import CallRecord, Preactivation, Rule
+from keras_shapley.lrp.start import Start, resolved
 from keras_shapley.models.batch_norm import Merge
 from keras_shapley.models.graph import Call, Value
 from keras_shapley.models.keras_internals import copy_mask
 from keras_shapley.utils.typing import Operation, Tensor
+
+Key = TypeVar("Key")
 
 # every tensor of the model, by its place in the graph
 Tensors: TypeAlias = dict[Value, Tensor]
@@ -54,38 +58,43 @@ class Walk:
 
         Args:
             x: the inputs.
-            target: the class to explain of each image, shape `(batch,)`, or None for the predicted class.
-            versus: the class to compare with, likewise, or None for no comparison.
+            target: what is explained of each sample, indices of outputs `(batch,)` or weights of them
+                `(batch, *output)`; None for the largest output.
+            versus: what it is compared with, indices or weights, or None for no comparison.
 
         Returns:
             The relevance of each input, in its shape.
         """
         tensors, records = self._forward(x)
-        relevance = self._backward(tensors, records, self._start(tensors, target, versus))
+        target = resolved(target, tensors[self.head.output])
+        relevance = self._backward(tensors, records, self._starts(tensors, target, versus))
         return self._input_relevance(relevance, x)
 
     def report(self, x: list[Tensor], target: Tensor | None, versus: Tensor | None) -> dict[str, Any]:
         """Everything that an `Explanation` holds, as a dict of tensors; the arguments are those of `relevance`."""
         tensors, records = self._forward(x)
-        start = self._start(tensors, target, versus)
-        balance = _Balance(start)
-        relevance = self._backward(tensors, records, start, balance.add)
+        output = ops.cast(tensors[self.head.output], self.dtype)
+        target = resolved(target, output)
+        starts = self._starts(tensors, target, versus)
+        balance = _Balance(starts)
+        relevance = self._backward(tensors, records, starts, balance.add)
         layers = {call.name: [relevance[value] for value in call.outputs if value in relevance] for call in self.calls}
         report = {
             "input": self._input_relevance(relevance, x),
             "layers": {name: parts[0] if len(parts) == 1 else parts for name, parts in layers.items() if parts},
-            "output": ops.cast(tensors[self.head.output], self.dtype),
-            "probability": self.head.probability(tensors[self.head.output]),
-            "target": start.target,
-            "head": start.relevance,
-            "head_stderr": start.stderr,
-            "head_total": start.total,
-            "head_baseline": start.baseline,
-            "head_paths": start.n_paths,
+            "output": output,
+            "target": target,
+            "head": [start.relevance for start in starts],
+            "head_stderr": [start.stderr for start in starts],
+            "head_total": sum(start.total for start in starts),
+            "head_baseline": sum(start.baseline for start in starts),
+            "head_paths": functools.reduce(ops.maximum, [start.n_paths for start in starts]),
             "signed": balance.signed,
             "relative": balance.relative(),
             "amplification": balance.amplification,
         }
+        if self.head.link is not None:
+            report["probability"] = self.head.probability(output)
         return report if versus is None else {**report, "versus": versus}
 
     def _forward(self, x: list[Tensor]) -> tuple[Tensors, list[CallRecord]]:
@@ -130,19 +139,25 @@ class Walk:
         merge = self.merges.get(call)
         return merge.before.data_inputs if merge is not None and merge.before is not None else call.data_inputs
 
-    def _start(self, tensors: Tensors, target: Tensor | None, versus: Tensor | None) -> Start:
-        start = self.head.start(tensors, target, self.dtype)
-        return start if versus is None else start.minus(self.head.start(tensors, versus, self.dtype))
+    def _starts(self, tensors: Tensors, target: Tensor, versus: Tensor | None) -> list[Start]:
+        """The starts of the target, or of its difference from what it is compared with."""
+        starts = self.head.starts(tensors, target, self.dtype)
+        if versus is None:
+            return starts
+        others = self.head.starts(tensors, versus, self.dtype)
+        return [start.minus(other) for start, other in zip(starts, others)]
 
     def _backward(
         self,
         tensors: Tensors,
         records: list[CallRecord],
-        start: Start,
+        starts: Sequence[Start],
         observe: Callable[[Call, list[Tensor], Sequence[Tensor]], None] | None = None,
     ) -> Tensors:
         """Relevance by `Value`; `observe(call, outputs, inputs)` gets the relevance on both sides of each call."""
-        relevance = {start.value: start.relevance}
+        relevance: Tensors = {}
+        for start in starts:
+            _add(relevance, start.value, start.relevance)
         for call, record in zip(reversed(self.calls), reversed(records)):
             if not any(value in relevance for value in call.outputs):
                 continue
@@ -155,7 +170,7 @@ class Walk:
             shares = self.rules[call](record, inputs, outputs[0] if len(outputs) == 1 else outputs) if inputs else []
             _check_shares(call, inputs, shares)
             for value, share in zip(call.data_inputs, shares):
-                relevance[value] = relevance[value] + share if value in relevance else share
+                _add(relevance, value, share)
             if observe is not None:
                 observe(call, outputs, shares)
         return relevance
@@ -194,25 +209,31 @@ class _Balance:
         amplification: by call, the sum of the absolute relevance that it passed on over that of what it received.
     """
 
-    def __init__(self, start: Start) -> None:
+    def __init__(self, starts: Sequence[Start]) -> None:
         self.signed: dict[str, Tensor] = {}
         self.amplification: dict[str, Tensor] = {}
         self._scale: dict[str, Tensor] = {}
-        if start.gap_call is not None:
-            self.signed[start.gap_call.name] = start.total - _total(start.relevance)
-            self._scale[start.gap_call.name] = ops.abs(start.total)
+        for start in starts:
+            if start.gap_call is not None:
+                _add(self.signed, start.gap_call.name, start.total - _total(start.relevance))
+                _add(self._scale, start.gap_call.name, ops.abs(start.total))
 
     def add(self, call: Call, outputs: list[Tensor], inputs: Sequence[Tensor]) -> None:
         """Notes the relevance of a call's outputs and of its inputs."""
         received = sum(_total(ops.abs(part)) for part in outputs)
         passed_on = sum(_total(ops.abs(part)) for part in inputs)
-        self.signed[call.name] = self.signed.get(call.name, 0) + sum(map(_total, outputs)) - sum(map(_total, inputs))
+        _add(self.signed, call.name, sum(map(_total, outputs)) - sum(map(_total, inputs)))
         self._scale.setdefault(call.name, received)
         self.amplification[call.name] = _ratio(passed_on, received)
 
     def relative(self) -> dict[str, Tensor]:
         """By call, the absolute gap over the sum of the absolute relevance that it received."""
         return {name: _ratio(ops.abs(gap), self._scale[name]) for name, gap in self.signed.items()}
+
+
+def _add(sums: dict[Key, Tensor], key: Key, addend: Tensor) -> None:
+    """Adds to one of several sums."""
+    sums[key] = sums[key] + addend if key in sums else addend
 
 
 def _activated(layer: Operation, preactivation: Tensor, x: Tensor) -> list[Tensor]:

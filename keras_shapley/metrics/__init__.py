@@ -1,9 +1,10 @@
 # ruff: noqa: F403
 """How faithful attributions are: measures of any array of attributions, whichever library made it.
 
-Throughout, `fn` is a Keras model with one input, or a function of a NumPy batch, with outputs `(batch, outputs)`.
-Attributions have the shape of `x`, or of `x` without the channels, where the channels of a pixel go together. Results
-have one number for each image, shape `(batch,)`, in float64.
+Throughout, `fn` is a Keras model with one input, or a function of a NumPy batch, with outputs `(batch, ...)`.
+Attributions are an array of the shape of `x`, or of `x` without the channels, where the channels of a pixel go
+together; or an explanation object, such as `Explanation` or `ShapleyValues`, whose `heatmap` is taken. Results have one
+number for each image, shape `(batch,)`, in float64.
 """
 
 from keras_shapley.metrics import agreement, perturbation, stability

@@ -4,17 +4,17 @@ import numpy as np
 from keras import ops
 from numpy.typing import ArrayLike
 
-from keras_shapley.metrics.checks import flat_attributions, flat_pair, ratio
+from keras_shapley.metrics.checks import Attributions, flat_attributions, flat_pair, ratio
 
 __all__ = ["conservation", "correlation", "rank_correlation", "relative_rmse"]
 
 
-def correlation(attributions: ArrayLike, truth: ArrayLike) -> np.ndarray:
+def correlation(attributions: Attributions, truth: Attributions) -> np.ndarray:
     """Pearson's correlation of attributions with others, such as Shapley values, over the elements.
 
     Args:
-        attributions: shape `(batch, ...)`.
-        truth: same shape.
+        attributions: an array, `(batch, ...)`, or an explanation object.
+        truth: the same, of one shape with them.
 
     Returns:
         Shape `(batch,)`; NaN where either is constant.
@@ -31,12 +31,12 @@ def correlation(attributions: ArrayLike, truth: ArrayLike) -> np.ndarray:
     return ratio(np.sum(a * b, axis=1), np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1))
 
 
-def rank_correlation(attributions: ArrayLike, truth: ArrayLike) -> np.ndarray:
+def rank_correlation(attributions: Attributions, truth: Attributions) -> np.ndarray:
     """Spearman's correlation: `correlation` of the ranks of the elements. Equal values share their mean rank.
 
     Args:
-        attributions: shape `(batch, ...)`.
-        truth: same shape.
+        attributions: an array, `(batch, ...)`, or an explanation object.
+        truth: the same, of one shape with them.
 
     Returns:
         Shape `(batch,)`; NaN where either is constant.
@@ -53,12 +53,12 @@ def rank_correlation(attributions: ArrayLike, truth: ArrayLike) -> np.ndarray:
     return correlation(a, b)
 
 
-def relative_rmse(attributions: ArrayLike, truth: ArrayLike) -> np.ndarray:
+def relative_rmse(attributions: Attributions, truth: Attributions) -> np.ndarray:
     """Root mean squared error of attributions over the root mean square of the truth; the lower the better.
 
     Args:
-        attributions: shape `(batch, ...)`.
-        truth: same shape.
+        attributions: an array, `(batch, ...)`, or an explanation object.
+        truth: the same, of one shape with them.
 
     Returns:
         Shape `(batch,)`; NaN where the truth is zero.
@@ -75,11 +75,11 @@ def relative_rmse(attributions: ArrayLike, truth: ArrayLike) -> np.ndarray:
     return ratio(np.linalg.norm(a - b, axis=1), np.linalg.norm(b, axis=1))
 
 
-def conservation(attributions: ArrayLike, total: ArrayLike) -> np.ndarray:
+def conservation(attributions: Attributions, total: ArrayLike) -> np.ndarray:
     """The part of `total` that attributions leave out, `(total - sum) / |total|`; 0 if nothing is lost or added.
 
     Args:
-        attributions: shape `(batch, ...)`.
+        attributions: an array, `(batch, ...)`, or an explanation object.
         total: what they should sum to, shape `(batch,)`: the output, or its difference from that of the baseline.
 
     Returns:

@@ -1,10 +1,16 @@
 """Arguments of metrics, checked, and what metrics compute alike."""
 
+from typing import Any, TypeAlias
+
 import numpy as np
 from keras import ops
 from numpy.typing import ArrayLike
 
+from keras_shapley.utils.attributions import as_array
 from keras_shapley.utils.validation import finite, of_dtype
+
+# an array, or an explanation object
+Attributions: TypeAlias = Any
 
 
 def checked_batch(x: ArrayLike) -> np.ndarray:
@@ -15,39 +21,44 @@ def checked_batch(x: ArrayLike) -> np.ndarray:
     return finite("x", inputs)
 
 
-def flat_attributions(attributions: ArrayLike) -> np.ndarray:
-    """Finite attributions in float64, `(batch, elements)`."""
-    values = np.asarray(ops.convert_to_numpy(attributions), "float64")
+def attribution_array(attributions: Attributions) -> np.ndarray:
+    """Finite attributions in float64, `(batch, ...)`."""
+    values = np.asarray(ops.convert_to_numpy(as_array(attributions)), "float64")
     if values.ndim < 2 or not np.isfinite(values).all():
         raise ValueError(
             f"Attributions must be finite, of shape (batch, ...). Received: shape {values.shape}, "
             f"{np.count_nonzero(~np.isfinite(values))} not finite"
         )
+    return values
+
+
+def flat_attributions(attributions: Attributions) -> np.ndarray:
+    """Finite attributions in float64, `(batch, elements)`."""
+    values = attribution_array(attributions)
     return values.reshape(len(values), -1)
 
 
-def flat_pair(attributions: ArrayLike, truth: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+def flat_pair(attributions: Attributions, truth: Attributions) -> tuple[np.ndarray, np.ndarray]:
     """Attributions and the truth, of one shape, as `flat_attributions`."""
-    a = np.asarray(ops.convert_to_numpy(attributions))
-    b = np.asarray(ops.convert_to_numpy(truth))
+    a = attribution_array(attributions)
+    b = attribution_array(truth)
     if a.shape != b.shape:
         raise ValueError(f"`attributions` and `truth` must be of one shape. Received: {a.shape} and {b.shape}")
-    return flat_attributions(a), flat_attributions(b)
+    return a.reshape(len(a), -1), b.reshape(len(b), -1)
 
 
 def checked_arguments(
-    x: ArrayLike, attributions: ArrayLike, baseline: ArrayLike
+    x: ArrayLike, attributions: Attributions, baseline: ArrayLike
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Inputs, their attributions in float64, and a baseline of the inputs' dtype."""
     inputs = checked_batch(x)
-    values = np.asarray(ops.convert_to_numpy(attributions), "float64")
+    values = attribution_array(attributions)
     allowed = {inputs.shape, inputs.shape[:-1]} if inputs.ndim > 2 else {inputs.shape}
     if values.shape not in allowed:
         raise ValueError(
             f"`attributions` must be of the shape of `x`, {inputs.shape}, or of it without the channels. Received: "
             f"{values.shape}"
         )
-    flat_attributions(values)
     absent = np.asarray(ops.convert_to_numpy(baseline))
     if absent.shape not in ((), inputs.shape[1:]) or not np.isfinite(absent).all():
         raise ValueError(

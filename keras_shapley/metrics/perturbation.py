@@ -3,14 +3,15 @@
 import math
 from typing import Any
 
-import keras
 import numpy as np
 from numpy.typing import ArrayLike
 
-from keras_shapley.metrics.checks import checked_arguments
-from keras_shapley.models.evaluation import evaluated, inference
+from keras_shapley.metrics.checks import Attributions, checked_arguments
+from keras_shapley.metrics.target_function import TargetFunction
+from keras_shapley.utils.attributions import as_array
+from keras_shapley.utils.progress import Progress
 from keras_shapley.utils.typing import Function
-from keras_shapley.utils.validation import integer, one_of, targets
+from keras_shapley.utils.validation import integer, one_of
 
 __all__ = ["deletion", "infidelity", "insertion", "perturbation_curve", "pixel_flipping"]
 
@@ -18,37 +19,45 @@ __all__ = ["deletion", "infidelity", "insertion", "perturbation_curve", "pixel_f
 def perturbation_curve(
     fn: Function,
     x: ArrayLike,
-    attributions: ArrayLike,
+    attributions: Attributions,
     target: ArrayLike | None = None,
     *,
     order: str = "most_relevant",
     insert: bool = False,
     baseline: ArrayLike = 0.0,
     steps: int | None = None,
+    output: str | int | None = None,
     batch_size: int = 256,
+    progress: bool = True,
 ) -> np.ndarray:
     """The target's output while elements are removed, or inserted, in the order of their attributions.
 
     The pixel-flipping curve of Bach et al. (2015) and Samek et al. (2017).
 
     Args:
-        fn: a Keras model with one input, or a function of a NumPy batch, with outputs `(batch, outputs)`.
+        fn: a Keras model with one input, or a function of a NumPy batch, with outputs `(batch, ...)`.
         x: batch of inputs, shape `(batch, ...)`.
-        attributions: of `x`, in its shape, or without the channels where the channels of a pixel go together.
-        target: the output to look at: None for the largest of each image, an int, or ints of shape `(batch,)`.
+        attributions: of `x`, an array in its shape, or without the channels where the channels of a pixel go together;
+            or an explanation object.
+        target: the output to look at, one for each image: None for the largest, an int, ints of shape `(batch,)` or
+            `(batch, 1)`; or weights of the outputs, bools or floats of the shape of one output, for a weighted sum. The
+            `target` of an explanation object is the output that it explains.
         order: which elements come first, `"most_relevant"` or `"least_relevant"`.
         insert: whether elements are inserted into the baseline, rather than removed from the image.
         baseline: values of absent elements: a number, or an array of the shape of one input.
         steps: number of parts in which the elements come, as equal as possible; at most the number of elements, and by
             default that number or 50, whichever is smaller.
+        output: name or index of the model's output; None for a function, or a model with one output.
         batch_size: largest number of inputs that `fn` is given at once.
+        progress: whether to show a progress bar if it takes more than two seconds.
 
     Returns:
         Shape `(batch, steps + 1)`, float64.
 
     Raises:
         ValueError: on an unknown `order`, shapes that do not fit, attributions that are not finite, `steps` below 1 or
-            above the number of elements, a target out of range, or outputs of `fn` that are not finite.
+            above the number of elements, a target out of range, several targets for an image, an `output` that the
+            model does not have, or outputs of `fn` that are not finite.
 
     Example:
         >>> weights = np.array([[4.0], [3.0], [-2.0], [1.0]])
@@ -57,7 +66,6 @@ def perturbation_curve(
         [[6.0, 2.0, -1.0, -2.0, 0.0]]
     """
     one_of("order", order, ("most_relevant", "least_relevant"))
-    integer("batch_size", batch_size, 1)
     inputs, values, absent = checked_arguments(x, attributions, baseline)
     scores = values.reshape(len(values), -1)
     n = scores.shape[1]
@@ -68,18 +76,19 @@ def perturbation_curve(
     ranked = np.argsort(-scores if order == "most_relevant" else scores, axis=1, kind="stable")
     place = _like_inputs(np.argsort(ranked, axis=1).reshape(values.shape), inputs.ndim)
     counts = _element_counts(n, steps)
-    predict = _batch_function(fn)
-    target = targets(target, _outputs(predict, inputs, batch_size))
+    function = TargetFunction(fn, inputs, target, output, batch_size)
+    bar = Progress(len(inputs), "image", progress)
     curves = []
-    for image, image_place, k in zip(inputs, place, target):
+    for number, (image, image_place) in enumerate(zip(inputs, place)):
         is_perturbed = image_place < counts.reshape(-1, *(1,) * image_place.ndim)
         perturbed = np.where(is_perturbed == insert, image, absent).astype(inputs.dtype)
-        curves.append(_outputs(predict, perturbed, batch_size)[:, k])
+        curves.append(function(number, perturbed))
+        bar.add()
     return np.stack(curves)
 
 
 def deletion(
-    fn: Function, x: ArrayLike, attributions: ArrayLike, target: ArrayLike | None = None, **options: Any
+    fn: Function, x: ArrayLike, attributions: Attributions, target: ArrayLike | None = None, **options: Any
 ) -> np.ndarray:
     """Area under the output while the most relevant elements are removed first; the lower the better.
 
@@ -108,7 +117,7 @@ def deletion(
 
 
 def insertion(
-    fn: Function, x: ArrayLike, attributions: ArrayLike, target: ArrayLike | None = None, **options: Any
+    fn: Function, x: ArrayLike, attributions: Attributions, target: ArrayLike | None = None, **options: Any
 ) -> np.ndarray:
     """Area under the output while the most relevant elements are inserted first; the higher the better.
 
@@ -139,7 +148,7 @@ def insertion(
 def pixel_flipping(
     fn: Function,
     x: ArrayLike,
-    attributions: ArrayLike,
+    attributions: Attributions,
     target: ArrayLike | None = None,
     *,
     first: int | None = None,
@@ -180,13 +189,15 @@ def pixel_flipping(
 def infidelity(
     fn: Function,
     x: ArrayLike,
-    attributions: ArrayLike,
+    attributions: Attributions,
     target: ArrayLike | None = None,
     *,
     baseline: ArrayLike = 0.0,
     n: int = 256,
     seed: int = 0,
+    output: str | int | None = None,
     batch_size: int = 256,
+    progress: bool = True,
 ) -> np.ndarray:
     """Mean squared error of the drops that attributions predict for random sets of removed elements.
 
@@ -196,19 +207,21 @@ def infidelity(
     Args:
         fn: as in `perturbation_curve`.
         x: batch of inputs, shape `(batch, ...)`.
-        attributions: of `x`, in its shape or without the channels.
-        target: the output to look at: None for the largest of each image, an int, or ints of shape `(batch,)`.
+        attributions: of `x`, an array in its shape or without the channels, or an explanation object.
+        target: the output to look at, as in `perturbation_curve`.
         baseline: values of absent elements: a number, or an array of the shape of one input.
         n: number of random sets, the same for all images.
         seed: of the sets.
+        output: name or index of the model's output; None for a function, or a model with one output.
         batch_size: largest number of inputs that `fn` is given at once.
+        progress: whether to show a progress bar if it takes more than two seconds.
 
     Returns:
         Shape `(batch,)`.
 
     Raises:
-        ValueError: on shapes that do not fit, attributions or outputs that are not finite, `n` below 1, or a target out
-            of range.
+        ValueError: on shapes that do not fit, attributions or outputs that are not finite, `n` below 1, a target out of
+            range, several targets for an image, or an `output` that the model does not have.
 
     Example:
         >>> weights = np.array([[4.0], [3.0], [-2.0], [1.0]])
@@ -220,28 +233,27 @@ def infidelity(
     """
     integer("n", n, 1)
     integer("seed", seed, 0)
-    integer("batch_size", batch_size, 1)
     inputs, values, absent = checked_arguments(x, attributions, baseline)
     # a stream of its own: attributions may come from coalitions of the same seed
     rng = np.random.default_rng([seed, 1])
     shape = values.shape[1:]
     removed = rng.uniform(size=(n, *shape)) < rng.uniform(size=n).reshape(-1, *(1,) * len(shape))
     removed_from_inputs = _like_inputs(removed, inputs.ndim)
-    predict = _batch_function(fn)
-    outputs = _outputs(predict, inputs, batch_size)
-    target = targets(target, outputs)
+    function = TargetFunction(fn, inputs, target, output, batch_size)
+    bar = Progress(len(inputs), "image", progress)
     errors = []
-    for image, attribution, output, k in zip(inputs, values, outputs, target):
+    for number, (image, attribution) in enumerate(zip(inputs, values)):
         perturbed = np.where(removed_from_inputs, absent, image).astype(inputs.dtype)
-        drops = output[k] - _outputs(predict, perturbed, batch_size)[:, k]
+        drops = function.values[number] - function(number, perturbed)
         predicted = np.sum(removed * attribution, axis=tuple(range(1, removed.ndim)))
         errors.append(np.mean(np.square(predicted - drops)))
+        bar.add()
     return np.array(errors)
 
 
-def _area(curves: np.ndarray, attributions: ArrayLike) -> np.ndarray:
+def _area(curves: np.ndarray, attributions: Attributions) -> np.ndarray:
     """Area under each curve over the part of the elements, by the trapezoidal rule."""
-    n = math.prod(np.shape(attributions)[1:])
+    n = math.prod(np.shape(as_array(attributions))[1:])
     parts = np.diff(_element_counts(n, curves.shape[1] - 1)) / n
     return (curves[:, 1:] + curves[:, :-1]) @ parts / 2
 
@@ -254,14 +266,3 @@ def _element_counts(n: int, steps: int) -> np.ndarray:
 def _like_inputs(values: np.ndarray, ndim: int) -> np.ndarray:
     """The values with an axis of size 1 for the channels, if inputs have that axis and attributions do not."""
     return values.reshape(*values.shape, *(1,) * (ndim - values.ndim))
-
-
-def _batch_function(fn: Function) -> Function:
-    """`fn` as a function of a NumPy batch; a model is compiled, in inference mode."""
-    return inference(fn) if isinstance(fn, keras.Model) else fn
-
-
-def _outputs(fn: Function, inputs: np.ndarray, batch_size: int) -> np.ndarray:
-    """Outputs of `fn` for inputs, batch by batch, `(inputs, outputs)`."""
-    batches = (inputs[start : start + batch_size] for start in range(0, len(inputs), batch_size))
-    return np.concatenate([evaluated(fn, batch) for batch in batches])

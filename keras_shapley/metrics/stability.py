@@ -10,19 +10,21 @@ from keras import ops
 from numpy.typing import ArrayLike
 
 from keras_shapley.metrics.agreement import rank_correlation
-from keras_shapley.metrics.checks import checked_batch, flat_attributions, ratio
+from keras_shapley.metrics.checks import Attributions, attribution_array, checked_batch, flat_attributions, ratio
+from keras_shapley.utils.progress import Progress
 from keras_shapley.utils.validation import integer
 
 __all__ = ["randomization", "sensitivity_max"]
 
 
 def sensitivity_max(
-    explain: Callable[[np.ndarray], Any],
+    explain: Callable[[np.ndarray], Attributions],
     x: ArrayLike,
     *,
     radius: float = 0.02,
     n: int = 10,
     seed: int = 0,
+    progress: bool = True,
 ) -> np.ndarray:
     """The largest relative change of attributions under small changes of the input; the lower the better.
 
@@ -30,11 +32,13 @@ def sensitivity_max(
     norm of the attributions of `x`.
 
     Args:
-        explain: function of a batch that returns its attributions, `(batch, ...)`.
+        explain: function of a batch that returns its attributions, an array `(batch, ...)` or an explanation object. It
+            should explain the same targets in each call: the largest output may be another one for a changed input.
         x: batch of inputs, floats.
         radius: largest change of an element, in units of the input.
         n: number of draws.
         seed: of the draws.
+        progress: whether to show a progress bar if it takes more than two seconds.
 
     Returns:
         Shape `(batch,)`; NaN where the attributions of `x` are zero.
@@ -62,15 +66,22 @@ def sensitivity_max(
             f"`explain` must give attributions of each of the {len(inputs)} inputs. Received: {len(attributions)}"
         )
     largest = np.zeros(len(inputs))
+    bar = Progress(n, "draw", progress)
     for _ in range(n):
         changed = (inputs + rng.uniform(-radius, radius, size=inputs.shape)).astype(inputs.dtype)
         change = flat_attributions(explain(changed)) - attributions
         largest = np.maximum(largest, np.linalg.norm(change, axis=1))
+        bar.add()
     return ratio(largest, np.linalg.norm(attributions, axis=1))
 
 
 def randomization(
-    model: keras.Model, explain: Callable[[Any], Any], x: ArrayLike, *, seed: int = 0
+    model: keras.Model,
+    explain: Callable[[Any], Attributions],
+    x: ArrayLike,
+    *,
+    seed: int = 0,
+    progress: bool = True,
 ) -> dict[str, np.ndarray]:
     """Rank correlation of attributions with those after the weights of more and more layers are shuffled.
 
@@ -80,9 +91,11 @@ def randomization(
 
     Args:
         model: a Keras model.
-        explain: function of a batch that returns its attributions by the model's present weights.
+        explain: function of a batch that returns its attributions by the model's present weights, an array
+            `(batch, ...)` or an explanation object. It should explain the same targets in each call.
         x: batch of inputs.
         seed: of the shuffling.
+        progress: whether to show a progress bar if it takes more than two seconds.
 
     Returns:
         Dict of `rank_correlation`, shape `(batch,)`, by the path of a layer: its weights, and those of all layers
@@ -96,7 +109,7 @@ def randomization(
         ...     [keras.Input((4,)), keras.layers.Dense(8, "relu", name="hidden"), keras.layers.Dense(3, name="head")]
         ... )
         >>> def explain(x):
-        ...     return ks.fast_shapley_values(model, x, target=0, method="masks", n=8).values
+        ...     return ks.fast_shapley_values(model, x, target=0, method="masks", n=8)
         >>> correlations = ks.metrics.randomization(model, explain, np.ones((2, 4)))
         >>> [path.split("/")[-1] for path in correlations]
         ['head', 'hidden']
@@ -105,15 +118,18 @@ def randomization(
     """
     integer("seed", seed, 0)
     rng = np.random.default_rng(seed)
-    attributions = np.asarray(ops.convert_to_numpy(explain(x)))
+    attributions = attribution_array(explain(x))
     weights = model.get_weights()
     correlations = {}
+    by_layer = _weights_by_layer(model.weights)
+    bar = Progress(len(by_layer), "layer", progress)
     try:
-        for path, variables in reversed(_weights_by_layer(model.weights).items()):
+        for path, variables in reversed(by_layer.items()):
             for variable in variables:
                 values = ops.convert_to_numpy(variable)
                 variable.assign(rng.permutation(values.ravel()).reshape(values.shape))
             correlations[path] = rank_correlation(explain(x), attributions)
+            bar.add()
     finally:
         model.set_weights(weights)
     return correlations

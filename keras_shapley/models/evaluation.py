@@ -5,30 +5,47 @@ from typing import Any
 
 import keras
 import numpy as np
-from keras import ops
+from keras import ops, tree
 
 from keras_shapley.backend import compiled
-from keras_shapley.utils.typing import Structure, Tensor
+from keras_shapley.models.outputs import output_index
+from keras_shapley.utils.typing import Function, Tensor
 
 
-def inference(model: keras.Model) -> Callable[[Any], Structure]:
-    """A Keras model as a compiled function of a batch, in inference mode, at its present weights.
+def inference(model: keras.Model, output: str | int | None = None) -> Callable[[Any], Tensor]:
+    """One output of a Keras model as a compiled function of a batch, in inference mode, at its present weights.
 
     Raises:
-        ValueError: if the model is not built. Its weights would be made while it is compiled, and lost afterwards.
+        ValueError: if the model is not built, as its weights would be made while it is compiled, and lost afterwards;
+            if it has no such output, or several and `output` is None.
     """
     if not model.built:
         raise ValueError(f"Model '{model.name}' is not built: call it on a batch first, or begin it with keras.Input.")
 
-    def call(x: Tensor) -> Structure:
-        return model(x, training=False)
+    index = output_index(model, output)
+
+    def call(x: Tensor) -> Tensor:
+        return tree.flatten(model(x, training=False))[index]
 
     predict = compiled(call, model.variables, any_batch=True)
     return lambda x: predict(ops.convert_to_tensor(x))
 
 
-def evaluated(fn: Callable[[Any], Structure], inputs: np.ndarray, name: str = "fn") -> np.ndarray:
-    """The outputs of a function for a batch, shape `(batch, outputs)`, in float64.
+def batch_function(fn: Function, output: str | int | None = None) -> Function:
+    """A model's output as `inference` gives it, or a function of a NumPy batch as it is.
+
+    Raises:
+        ValueError: if `output` is given for a function, or as in `inference`.
+    """
+    if isinstance(fn, keras.Model):
+        return inference(fn, output)
+    if output is not None:
+        raise ValueError(f"`output` must be None for a function, which has one output. Received: output={output!r}")
+    return fn
+
+
+def evaluated(fn: Callable[[Any], Any], inputs: np.ndarray, name: str = "fn") -> np.ndarray:
+    """The outputs of a function for a batch, shape `(batch, *output)`, in float64; `(batch, 1)` for numbers.
 
     Args:
         fn: function of a batch.
@@ -36,7 +53,7 @@ def evaluated(fn: Callable[[Any], Structure], inputs: np.ndarray, name: str = "f
         name: of the function, for an error message.
 
     Raises:
-        ValueError: if the outputs are of another shape, or not finite.
+        ValueError: if the outputs are not one row for each input, or not finite.
     """
     outputs = fn(inputs)
     if isinstance(outputs, (list, tuple, dict)):
@@ -44,9 +61,9 @@ def evaluated(fn: Callable[[Any], Structure], inputs: np.ndarray, name: str = "f
     outputs = ops.convert_to_numpy(outputs)
     if outputs.shape == (len(inputs),):
         outputs = outputs[:, None]
-    if outputs.ndim != 2 or len(outputs) != len(inputs):
+    if outputs.ndim < 2 or len(outputs) != len(inputs):
         raise ValueError(
-            f"`{name}` must give outputs of shape (batch, outputs). Received: {outputs.shape} for {len(inputs)} inputs"
+            f"`{name}` must give outputs of shape (batch, ...). Received: {outputs.shape} for {len(inputs)} inputs"
         )
     if not np.isfinite(outputs).all():
         raise ValueError(f"`{name}` must give finite outputs. Received: NaN or infinity")

@@ -72,6 +72,12 @@ def input_structure(model: Any) -> Structure:
     return model.inputs[0] if isinstance(model, keras.Sequential) else model._inputs_struct
 
 
+def output_keys(model: Any) -> list[str] | None:
+    """The keys of a model's outputs, in the order of `model.outputs`; None for outputs that are no dict."""
+    outputs = getattr(model, "_outputs_struct", None)
+    return sorted(outputs) if isinstance(outputs, dict) else None
+
+
 def sublayers(op: Operation) -> list[Operation]:
     """An operation and, if it is a layer, all layers inside it."""
     return [op, *op._flatten_layers()] if isinstance(op, keras.layers.Layer) else [op]
@@ -139,6 +145,12 @@ MOVING_OPERATIONS = (
 INDEXING_OPERATIONS = _classes(operations, "GetItem")
 LOOKUP_OPERATIONS = _classes(operations, "Take")
 SOFTMAX_OPERATIONS = (nn.Softmax,)
+SIGMOID_OPERATION = nn.Sigmoid
+ADD_OPERATION = operations.Add
+DIVISION_OPERATIONS = _classes(operations, "Divide TrueDivide")
+STACK_OPERATION = operations.Stack
+CAST_OPERATION = core.Cast
+RESHAPING_OPERATIONS = _classes(operations, "Reshape Squeeze ExpandDims Ravel")  # the same numbers in the same order
 # no relevance and no gradient passes these
 CONSTANT_OPERATIONS = _classes(
     operations,

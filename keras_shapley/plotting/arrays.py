@@ -1,10 +1,12 @@
 """Images and relevance as `plot_heatmaps` takes them, checked and turned into the arrays that are drawn."""
 
 import math
+from typing import Any
 
 import numpy as np
 from keras import config, ops
 
+from keras_shapley.utils.attributions import as_array
 from keras_shapley.utils.typing import Tensor
 from keras_shapley.utils.validation import finite
 
@@ -36,11 +38,12 @@ def display_images(images: Tensor) -> np.ndarray:
     return (pixels - low) / (high - low) if high > low else np.full_like(pixels, 0.5)
 
 
-def relevance_maps(relevance: Tensor | dict[str, Tensor], images: np.ndarray | None = None) -> dict[str, np.ndarray]:
+def relevance_maps(relevance: Tensor | dict[str, Any], images: np.ndarray | None = None) -> dict[str, np.ndarray]:
     """Relevance as it is drawn, one number a pixel: by label, float64 arrays of shape `(n, h, w)`.
 
     Args:
-        relevance: an array, whose only label is `""`, or a dict of arrays, in one of the shapes of `plot_heatmaps`.
+        relevance: an array, whose only label is `""`, or a dict of arrays or explanation objects, in one of the shapes
+            of `plot_heatmaps`.
         images: the images beside it, which give the layout of flat relevance.
 
     Raises:
@@ -81,7 +84,7 @@ def unflattened(name: str, values: np.ndarray, shape: tuple[int, ...]) -> np.nda
 
 def _relevance_map(name: str, relevance: Tensor, images: np.ndarray | None) -> np.ndarray:
     """Relevance of shape `(n, h, w)`, summed over channels."""
-    values = _real_numbers(name, relevance).astype("float64")
+    values = _real_numbers(name, as_array(relevance)).astype("float64")
     received = values.shape
     if values.ndim == 2 and images is None:
         raise ValueError(

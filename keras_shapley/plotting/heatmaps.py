@@ -1,13 +1,14 @@
 """`plot_heatmaps`: the figure of heatmaps beside their images."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from keras import ops
 
 from keras_shapley.plotting.arrays import display_images, relevance_maps
 from keras_shapley.plotting.grid import Grid, grid_layout
+from keras_shapley.utils.attributions import as_array
 from keras_shapley.utils.typing import Tensor
 
 if TYPE_CHECKING:
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def plot_heatmaps(
-    relevance: Tensor | dict[str, Tensor],
+    relevance: Any,
     images: Tensor | None = None,
     *,
     titles: Sequence[str] | None = None,
@@ -31,8 +32,9 @@ def plot_heatmaps(
     `keras.config.image_data_format()` says so.
 
     Args:
-        relevance: array of shape `(n, h, w)` or `(n, h, w, channels)`, or `(n, features)` if `images` gives the layout.
-            A dict of such arrays puts several heatmaps beside each image, with its keys as labels.
+        relevance: array of shape `(n, h, w)` or `(n, h, w, channels)`, or `(n, features)` if `images` gives the layout;
+            or an explanation object, such as `Explanation` and `ShapleyValues`. A dict of them puts several heatmaps
+            beside each image, with its keys as labels.
         images: array of shape `(n, h, w)`, `(n, h, w, 1)` or `(n, h, w, 3)`, drawn beside the heatmaps. An array of
             uint8 is shown on the scale 0 to 255, and numbers in [0, 1] are shown as they are. Other numbers are scaled
             from the minimum to the maximum over all images.
@@ -53,12 +55,13 @@ def plot_heatmaps(
     Example:
         >>> model = keras.Sequential([keras.Input((8, 8)), keras.layers.Flatten(), keras.layers.Dense(3, "softmax")])
         >>> images = np.random.default_rng(0).random((2, 8, 8)).astype("float32")
-        >>> relevance = ks.LRP(model)(images)
-        >>> figure = ks.plot_heatmaps(relevance, images, titles=["first", "second"])
+        >>> explanation = ks.LRP(model).explain(images)
+        >>> figure = ks.plot_heatmaps(explanation, images, titles=["first", "second"])
         >>> figure.savefig("heatmaps.png")
     """
     images = None if images is None else ops.convert_to_numpy(images)
     pixels = None if images is None else display_images(images)
+    relevance = as_array(relevance)
     maps = relevance_maps(relevance, images)
     n, height, width = next(iter(maps.values())).shape
     titles = _checked_titles(titles, n)

@@ -3,12 +3,12 @@
 import itertools
 import math
 
-import keras
 import numpy as np
 from numpy.typing import ArrayLike
 
 from keras_shapley.shapley.game import Game
 from keras_shapley.shapley.result import ShapleyValues
+from keras_shapley.utils.progress import Progress
 from keras_shapley.utils.typing import Function
 
 MAX_PLAYERS = 16
@@ -17,33 +17,43 @@ MAX_PLAYERS = 16
 def exact_shapley_values(
     fn: Function,
     x: ArrayLike,
+    target: ArrayLike | None = "all",
     *,
     baseline: ArrayLike = 0.0,
     players: ArrayLike | None = None,
+    output: str | int | None = None,
     batch_size: int = 256,
-    progress: bool = False,
+    progress: bool = True,
 ) -> ShapleyValues:
-    """Shapley values of every output of a function, by enumeration of all coalitions of up to 16 players.
+    """Shapley values of a function, by enumeration of all coalitions of up to 16 players.
 
     The value of a coalition is the output where absent elements are those of the baseline (Shapley 1953).
 
     Args:
-        fn: a Keras model with one input, or a function of a NumPy batch. Outputs have the shape `(batch, outputs)`.
+        fn: a Keras model with one input, or a function of a NumPy batch. Outputs have the shape `(batch, ...)`.
         x: inputs, shape `(batch, ...)`.
+        target: `"all"` explains every output. None explains the largest output of each image, which takes another
+            evaluation of each. An int, or ints of shape `(batch,)` or `(batch, 1)`, are output indices; `(batch, k)` or
+            `(1, k)` are k targets. Bools or floats of the shape of one output, or of all, are weights: the weighted
+            sum of the outputs is explained, and no more than a batch of outputs is in memory. Outputs of several axes
+            are numbered in the order of `ravel`.
         baseline: values of absent elements: a number, an array of the shape of one input, or a background of several
             inputs, `(n, ...)`, over which outputs are averaged.
         players: None if each element of an input is a player. For groups, integers from 0 in the shape of an input, or
             of it without the channels, that number the player of each element; or one mask for each player, bool
             `(players, ...)`, in these shapes.
+        output: name or index of the model's output; None for a function, or a model with one output.
         batch_size: largest number of inputs that `fn` is given at once.
-        progress: whether to show a progress bar.
+        progress: whether to show a progress bar if it takes more than two seconds.
 
     Returns:
-        `ShapleyValues`, with values of shape `(batch, players, outputs)`.
+        `ShapleyValues`, with values of shape `(batch, players, *output)` for `"all"`, `(batch, players)` for a target,
+        and `(batch, players, k)` for k targets.
 
     Raises:
-        ValueError: on more than 16 players, players that do not partition the input, a baseline of another shape, or
-            outputs of `fn` that are not finite or not one row for each input.
+        ValueError: on more than 16 players, players that do not partition the input, a baseline of another shape, a
+            target that does not fit the outputs, an `output` that the model does not have, or outputs of `fn` that are
+            not finite or not one row for each input.
 
     Example:
         A model of images of four patches; each patch is a player.
@@ -58,22 +68,31 @@ def exact_shapley_values(
         ((2, 4, 3), 33)
         >>> np.allclose(result.values.sum(axis=1) + result.baseline_value, model.predict(x, verbose=0), atol=1e-5)
         True
+
+        Output 2 less output 0, as a heatmap.
+
+        >>> contrast = ks.exact_shapley_values(model, x, [-1.0, 0.0, 1.0], players=patches)
+        >>> np.allclose(contrast.values, result.values[:, :, 2] - result.values[:, :, 0])
+        True
+        >>> contrast.heatmap.shape
+        (2, 4, 4, 1)
     """
-    game = Game(fn, x, baseline, players, batch_size)
+    game = Game(fn, x, baseline, players, batch_size, output)
     n = game.players.n
     if n > MAX_PLAYERS:
         raise ValueError(
             f"exact_shapley_values enumerates 2**players coalitions and takes up to {MAX_PLAYERS} players. Received: "
             f"{n}. Group them with `players`, or use sampled_shapley_values."
         )
+    explained = game.explained(target)
     present, coefficients = all_coalitions(n)
-    bar = keras.utils.Progbar(len(game.x), verbose=int(progress), unit_name="image")
+    bar = Progress(len(game.x), "image", progress)
     images = []
-    for image in game.x:
-        images.append(coefficients @ game.coalition_values(image, present))
-        bar.add(1)
+    for image_game in game.of_images(explained):
+        images.append(coefficients @ image_game.coalition_values(present))
+        bar.add()
     values = np.stack(images)
-    return ShapleyValues(values, np.zeros_like(values), game.baseline_value, game.n_evaluations)
+    return game.result(explained, values, np.zeros_like(values))
 
 
 def all_coalitions(n: int) -> tuple[np.ndarray, np.ndarray]:

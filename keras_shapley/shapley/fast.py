@@ -1,6 +1,7 @@
 """Approximate Shapley values of a whole network for the cost of a few gradients."""
 
 import math
+from collections.abc import Iterable
 
 import keras
 import numpy as np
@@ -8,11 +9,14 @@ from keras import ops
 from numpy.typing import ArrayLike
 
 from keras_shapley.models.evaluation import evaluated, inference
+from keras_shapley.models.outputs import output_index
 from keras_shapley.shapley.masks import Masks
 from keras_shapley.shapley.moments import MomentPropagation
 from keras_shapley.shapley.players import Players
 from keras_shapley.shapley.result import FastShapleyValues
-from keras_shapley.utils.validation import finite, integer, one_of, targets
+from keras_shapley.utils.progress import Progress
+from keras_shapley.utils.targets import as_weights, parse_targets
+from keras_shapley.utils.validation import finite, integer, one_of
 
 # number of gradients by default
 _DEFAULT_N = {"moments": 4, "masks": 64}
@@ -28,8 +32,10 @@ def fast_shapley_values(
     n_samples: int = 16,
     baseline: ArrayLike = 0.0,
     players: ArrayLike | None = None,
+    output: str | int | None = None,
     seed: int = 0,
     normalize: bool = False,
+    progress: bool = True,
 ) -> FastShapleyValues:
     """Approximate Shapley values of a network's inputs, for the cost of a few gradients per image.
 
@@ -43,10 +49,12 @@ def fast_shapley_values(
     model. A quarter of the masks have t spread evenly over [0, 1]; the rest go where the gradients of these are large.
 
     Args:
-        model: a built Keras model with one input of floats and outputs `(batch, outputs)`; Sequential or Functional for
-            `"moments"`.
+        model: a built Keras model with one input, of floats; Sequential or Functional for `"moments"`.
         x: a batch as the model takes it. Give all images in one call, because each call compiles.
-        target: the explained output: None for the largest of each image, an int, or ints of shape `(batch,)`.
+        target: what is explained of each image: None for the largest output; an int, or ints of shape `(batch,)` or
+            `(batch, 1)`, for output indices; `(batch, k)` or `(1, k)` for k targets, which cost k times as much; or
+            bools or floats of the shape of one output, or of all, for a weighted sum of the outputs. Outputs of several
+            axes are numbered in the order of `ravel`.
         method: `"moments"` or `"masks"`.
         n: number of nodes or of masks; by default 4 for `"moments"` and 64 for `"masks"`.
         n_samples: for `"moments"`, the number of random coalitions at each node. Their variance in the network corrects
@@ -55,16 +63,20 @@ def fast_shapley_values(
         baseline: values of absent elements: a number, or an array of the shape of one input.
         players: for `"moments"`, groups of elements as in `exact_shapley_values`. Each group passes once through the
             affine layers in front.
+        output: name or index of the model's output; None for a model with one output.
         seed: of the masks and coalitions, which are the same for all images.
         normalize: whether to distribute the residual over the players, in proportion to their absolute values.
+        progress: whether to show a progress bar if it takes more than two seconds.
 
     Returns:
-        `FastShapleyValues`, with values in the shape of `x`, or `(batch, players)` if `players` are given.
+        `FastShapleyValues`, with values in the shape of `x`, or `(batch, players)` if `players` are given. With k
+        targets, they have an axis for them after the batch, as the results of `LRP` do.
 
     Raises:
         ValueError: on an unknown `method`, an `n` or `n_samples` that does not fit it, inputs or a baseline that are of
             another shape or not finite, outputs that are not finite, players that do not partition the input or are
-            given for `"masks"`, a target out of range, or a layer without moments, which the message names.
+            given for `"masks"`, a target that does not fit the outputs, an `output` that the model does not have, or a
+            layer without moments, which the message names.
 
     Example:
         >>> model = keras.Sequential(
@@ -93,39 +105,69 @@ def fast_shapley_values(
         # between absent and present a group changes far more than the gradients at these ends tell
         raise ValueError("`players` must be None for method='masks'. Use method='moments', or sampled_shapley_values.")
     x, baseline = _checked_inputs(model, x, baseline)
+    index = output_index(model, output)
+    player_table = Players(players, x.shape[1:])
     if method == "moments":
-        estimate = MomentPropagation(model, Players(players, x.shape[1:]), n, n_samples, seed)
+        estimate = MomentPropagation(model, player_table, n, n_samples, seed, index)
     else:
-        estimate = Masks(model, x.shape[1:], n, seed)
-    batches = _batches(len(x), max(estimate.images_at_once, 1))
-    forward = inference(model)
-    outputs = np.concatenate([evaluated(forward, x[rows], "model") for rows in batches])[: len(x)]
-    (baseline_output,) = evaluated(forward, baseline[None], "model")
-    target = targets(target, outputs)
-    total = (outputs - baseline_output)[np.arange(len(x)), target]
+        estimate = Masks(model, x.shape[1:], n, seed, index)
+    forward = inference(model, index)
+    baseline_output = evaluated(forward, baseline[None], "model")
+    targets = parse_targets(target, len(x), baseline_output.shape[1:])
+    k = len(targets.columns)
+    # the rows of a batch are pairs of an image and one of its targets
+    batches = _batches(len(x) * k, max(estimate.images_at_once, 1))
+    bar = Progress(len(batches), "batch", progress)
+    parts: list[tuple[np.ndarray, ...]] = []
+    stderr_parts: list[np.ndarray] = []
+    for rows in batches:
+        images, columns = np.divmod(rows, k)
+        outputs = evaluated(forward, x[images], "model")
+        row_targets = np.stack(targets.resolved(outputs, images))[columns, np.arange(len(rows))]
+        weights = as_weights(row_targets, outputs.shape[1:]).reshape(outputs.shape)
+        values, stderr = estimate(x[images], baseline, weights.astype(x.dtype))
+        without_players = _row_sums(weights * baseline_output)
+        total = _row_sums(weights * (outputs - baseline_output))
+        residual = total - _row_sums(values)
+        if normalize:
+            values = values + _shares(values) * residual.reshape(-1, *(1 for _ in values.shape[1:]))
+        parts.append((values, row_targets, total, residual, without_players))
+        if stderr is not None:
+            stderr_parts.append(stderr)
+        bar.add()
 
-    one_hot = np.eye(outputs.shape[1], dtype=x.dtype)[target]
-    values_by_batch, stderr_by_batch = zip(*(estimate(x[rows], baseline, one_hot[rows]) for rows in batches))
-    values = np.concatenate(values_by_batch)[: len(x)]
-    stderr = None if method == "moments" else np.concatenate(stderr_by_batch)[: len(x)]
-    axes = tuple(range(1, values.ndim))
-    residual = total - values.sum(axis=axes)
-    if normalize:
-        values = values + _shares(values) * residual.reshape(-1, *(1 for _ in axes))
-    return FastShapleyValues(values, stderr, target, total, residual)
+    def joined(arrays: Iterable[np.ndarray]) -> np.ndarray:
+        """An array of all images, with an axis of targets if there are several, from those of the batches."""
+        array = np.concatenate(list(arrays))[: len(x) * k]
+        return array.reshape(len(x), k, *array.shape[1:]) if targets.has_axis else array
+
+    values, row_targets, total, residual, without_players = map(joined, zip(*parts))
+    return FastShapleyValues(
+        values=values,
+        stderr=joined(stderr_parts) if stderr_parts else None,
+        target=row_targets,
+        total=total,
+        residual=residual,
+        baseline_value=without_players,
+        players=player_table.numbers if player_table.are_groups else None,
+    )
 
 
 def _batches(n: int, largest: int) -> np.ndarray:
-    """Numbers of images, `(batches, images)`, in batches of one size, because another would compile anew.
+    """Numbers of rows, `(batches, rows)`, in batches of one size, because another would compile anew.
 
-    The last image is repeated to fill the last batch.
+    The last row is repeated to fill the last batch.
     """
     count = math.ceil(n / largest)
     return np.minimum(np.arange(count * math.ceil(n / count)), n - 1).reshape(count, -1)
 
 
+def _row_sums(values: np.ndarray) -> np.ndarray:
+    return values.sum(axis=tuple(range(1, values.ndim)))
+
+
 def _shares(values: np.ndarray) -> np.ndarray:
-    """Shares that sum to 1 for each image, in proportion to absolute values; equal where all values are zero."""
+    """Shares that sum to 1 in each row, in proportion to absolute values; equal where all values are zero."""
     sizes = np.abs(values).reshape(len(values), -1)
     total = sizes.sum(axis=1, keepdims=True)
     equal = np.full_like(sizes, 1 / sizes.shape[1])

@@ -107,30 +107,30 @@ class FirstDense:
         return tensors[self._output]
 
 
-def first_dense(model: keras.Model) -> FirstDense | None:
-    """The `FirstDense` of a model in float32 that begins with a Dense layer, else None."""
+def first_dense(model: keras.Model, output: int = 0) -> FirstDense | None:
+    """The `FirstDense` of a model in float32 that begins with a Dense layer, for one of its outputs; else None."""
     try:
         graph = trace(model)
     except ValueError:
         # a model whose call is code of its own is evaluated as a whole
         return None
-    if len(graph.inputs) != 1 or len(graph.outputs) != 1:
+    if len(graph.inputs) != 1:
         return None
-    (output,) = graph.outputs
-    needed = ancestors([output])
+    end = graph.outputs[output]
+    needed = ancestors([end])
     calls = [call for call in graph.calls if call in needed]
 
     before = []
     shape = tuple(model.inputs[0].shape)
-    call = _only_user(graph.inputs[0], calls, output)
+    call = _only_user(graph.inputs[0], calls, end)
     while call is not None and _keeps_elements(call, shape):
         before.append(call)
         shape = call.op.compute_output_shape(shape)
-        call = _only_user(call.outputs[0], calls, output)
+        call = _only_user(call.outputs[0], calls, end)
     if call is None or len(shape) != 2 or not _is_plain_dense(call):
         return None
     behind = [other for other in calls if other is not call and other not in before]
-    return FirstDense(before, call, behind, output, model.variables)
+    return FirstDense(before, call, behind, end, model.variables)
 
 
 def _only_user(value: Value, calls: list[Call], output: Value) -> Call | None:

@@ -2,7 +2,7 @@
 
 import keras
 import numpy as np
-from keras import ops
+from keras import ops, tree
 
 from keras_shapley.backend import compiled, vjp
 from keras_shapley.layers.base import exact_derivatives
@@ -51,13 +51,15 @@ class Masks:
         shape: of one input.
         n: number of masks.
         seed: of the masks.
+        output: index of the model's output.
     """
 
-    def __init__(self, model: keras.Model, shape: tuple[int, ...], n: int, seed: int) -> None:
+    def __init__(self, model: keras.Model, shape: tuple[int, ...], n: int, seed: int, output: int) -> None:
         self.n = n
         self.shape = shape
         self.seed = seed
         self.model = model
+        self.output = output
         # two at least, for a standard error
         self.block = min(max(n // 4, 2), n, _BLOCK)
         self.heaviest = max(_HEAVIEST_OF_FEW, _HEAVIEST * np.sqrt(n))
@@ -69,18 +71,18 @@ class Masks:
         """Number of images in a batch; 0 if a single one takes more than the limits."""
         return min(_MAX_INPUTS, _MAX_ELEMENTS // int(np.prod(self.shape))) // self.block
 
-    def __call__(self, x: np.ndarray, baseline: np.ndarray, one_hot: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def __call__(self, x: np.ndarray, baseline: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The values of a batch and their standard errors, both `(batch, *shape)`.
 
         Args:
             x: inputs, `(batch, *shape)`.
             baseline: values of absent elements, in the shape of one input.
-            one_hot: the target of each image, `(batch, outputs)`.
+            weights: of the outputs of each image, `(batch, *output)`.
         """
         rng = np.random.default_rng(self.seed)
         rest = self.n - self.block
         t = np.tile(_strata(rng, self.block), (len(x), 1))
-        present, contributions = self._contributions(rng, x, baseline, one_hot, t)
+        present, contributions = self._contributions(rng, x, baseline, weights, t)
         density = _allocation(t, contributions, self.block, rest)
         mean = _WeightedMean()
         mean.add(contributions, self._weights(present, t, density))
@@ -88,12 +90,12 @@ class Masks:
         n_blocks = -(-rest // self.block)
         for i in range(n_blocks):
             t = _quantile_times(density, quantiles[i::n_blocks])
-            present, contributions = self._contributions(rng, x, baseline, one_hot, t)
+            present, contributions = self._contributions(rng, x, baseline, weights, t)
             mean.add(contributions, self._weights(present, t, density))
         return mean.result()
 
     def _contributions(
-        self, rng: np.random.Generator, x: np.ndarray, baseline: np.ndarray, one_hot: np.ndarray, t: np.ndarray
+        self, rng: np.random.Generator, x: np.ndarray, baseline: np.ndarray, weights: np.ndarray, t: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
         """Who is present, and `(x - baseline) * gradient`, both `(batch, masks, *shape)`, at times `(batch, masks)`."""
         n_masks = t.shape[1]
@@ -104,13 +106,15 @@ class Masks:
         absent = (self.mixed * _like_inputs(t, self.shape)).astype(x.dtype)
         amount = np.where(present, absent + (1 - self.mixed), absent)
         inputs = (baseline + amount * difference).reshape(-1, *self.shape)
-        cotangent = np.repeat(one_hot, n_masks, axis=0)
+        cotangent = np.repeat(weights, n_masks, axis=0)
         gradient = self.gradient(ops.convert_to_tensor(inputs, x.dtype), ops.convert_to_tensor(cotangent, x.dtype))
         return present, difference * ops.convert_to_numpy(gradient).reshape(present.shape)
 
     def _gradient(self, inputs: Tensor, cotangent: Tensor) -> Tensor:
         def outputs(x: Tensor) -> Tensor:
-            return ops.cast(self.model(x, training=False), cotangent.dtype)
+            output = tree.flatten(self.model(x, training=False))[self.output]
+            # a model may give numbers, without an axis of outputs
+            return ops.reshape(ops.cast(output, cotangent.dtype), cotangent.shape)
 
         # the gradient that ShapLU trains with is no derivative
         with exact_derivatives():

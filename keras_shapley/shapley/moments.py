@@ -98,15 +98,17 @@ class MomentPropagation:
         n: number of Gauss-Legendre nodes in t.
         n_samples: number of random coalitions at each node; 0 for none.
         seed: of the coalitions.
+        output: index of the model's output.
 
     Raises:
         ValueError: if the model cannot be traced, or if moments cannot pass through one of its layers.
     """
 
-    def __init__(self, model: keras.Model, players: Players, n: int, n_samples: int, seed: int) -> None:
+    def __init__(self, model: keras.Model, players: Players, n: int, n_samples: int, seed: int, output: int) -> None:
         self.graph = trace(model)
+        self.output = self.graph.outputs[output]
         self.dtype = model.inputs[0].dtype
-        needed = ancestors(self.graph.outputs)
+        needed = ancestors([self.output])
         self.calls = [call for call in self.graph.calls if call in needed]
         self.rules = {call: moment_rule(call) for call in self.calls}
         # behind a linear layer, addends may depend on each other
@@ -115,9 +117,9 @@ class MomentPropagation:
             for call, axis in channel_axes(self.calls).items()
             if any(before.is_a(LINEAR_TYPES) for before in call.ancestors())
         }
-        nodes, weights = np.polynomial.legendre.leggauss(n)
+        nodes, node_weights = np.polynomial.legendre.leggauss(n)
         self.t = (nodes + 1) / 2
-        self.weights = weights[:, None] / 2
+        self.node_weights = node_weights / 2
         self.players = players
         draws = np.random.default_rng(seed).uniform(size=(n_samples, 1, n, *players.shape))
         self.present = players.spread(draws < self._at_nodes(players.shape))
@@ -141,13 +143,13 @@ class MomentPropagation:
         largest = max([input_size, *(sizes[call] for call in self.calls)])
         return _MAX_VALUES // (differentiated + largest * max(len(self.present) * n, len(self.alone)))
 
-    def __call__(self, x: np.ndarray, baseline: np.ndarray, one_hot: np.ndarray) -> tuple[np.ndarray, None]:
+    def __call__(self, x: np.ndarray, baseline: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, None]:
         """The values of a batch, `(batch, *players.shape)`, and None for their standard errors.
 
         Args:
             x: inputs, `(batch, *shape)`.
             baseline: values of absent elements, in the shape of one input.
-            one_hot: the target of each image, `(batch, outputs)`.
+            weights: of the outputs of each image, `(batch, *output)`.
         """
         # the rows of a batch are every image at every node; each sample is another such batch
         shape = x.shape[1:]
@@ -156,11 +158,13 @@ class MomentPropagation:
         p = np.broadcast_to(self._at_nodes(self.players.shape), (*rows, *self.players.shape))
         samples = baseline + self.present * difference
         alone = np.where(self.alone, x[:, None], baseline)
+        output_shape = weights.shape[1:]
+        node_weights = self.node_weights.reshape(-1, *(1 for _ in output_shape))
         arrays = (
             p.reshape(-1, *self.players.shape),
             *(array.reshape(-1, *shape) for array in (difference, samples, alone)),
             baseline,
-            (one_hot[:, None] * self.weights).reshape(-1, one_hot.shape[1]),
+            (weights[:, None] * node_weights).reshape(-1, *output_shape),
         )
         gradient = self.gradient(*(ops.convert_to_tensor(array, x.dtype) for array in arrays))
         return ops.convert_to_numpy(gradient).astype("float64").reshape(p.shape).sum(axis=1), None
@@ -178,7 +182,8 @@ class MomentPropagation:
             state = self._start(p, difference, samples, alone, baseline)
             for call in self.calls:
                 state.carry(call, self.rules[call], self.channel_axes.get(call))
-            return state.moments[self.graph.outputs[0]].mean
+            # a model may give numbers, without an axis of outputs
+            return ops.reshape(state.moments[self.output].mean, cotangent.shape)
 
         _, pullback = vjp(expected, p)
         return pullback(cotangent)[0]

@@ -34,6 +34,21 @@ class Players:
         return values[..., self.numbers] if self.are_groups else values
 
 
+def spread_equally(values: np.ndarray, numbers: np.ndarray) -> np.ndarray:
+    """Attributions of the elements of inputs, from those of their players.
+
+    Each element receives the value of its player over the number of the player's elements.
+
+    Args:
+        values: of players, `(batch, players)`.
+        numbers: number of the player of each element, ints in the shape of an input.
+
+    Returns:
+        Shape `(batch, *shape of an input)`, with the same sums.
+    """
+    return (values / np.bincount(numbers.ravel()))[:, numbers]
+
+
 def _player_numbers(players: ArrayLike | None, shape: tuple[int, ...]) -> np.ndarray:
     """The number of the player of each element, ints in the shape of an input."""
     if players is None:

@@ -1,16 +1,19 @@
 """Shapley values of any function of arrays by sampling the orders in which players enter."""
 
+import math
 import numbers
 from collections.abc import Iterable, Iterator
+from typing import Any
 
-import keras
 import numpy as np
 from keras import ops
 from numpy.typing import ArrayLike
 
 from keras_shapley.shapley import orders as random_orders
-from keras_shapley.shapley.game import Game
+from keras_shapley.shapley.game import Explained, Game, ImageGame
 from keras_shapley.shapley.result import ShapleyValues
+from keras_shapley.utils.attributions import as_array
+from keras_shapley.utils.progress import Progress
 from keras_shapley.utils.typing import Function
 from keras_shapley.utils.validation import integer, one_of
 
@@ -23,27 +26,31 @@ _NOISE = 1e-24
 def sampled_shapley_values(
     fn: Function,
     x: ArrayLike,
+    target: ArrayLike | None = "all",
     *,
     baseline: ArrayLike = 0.0,
     players: ArrayLike | None = None,
     n_paths: int = 1000,
     antithetic: bool = True,
     orders: str = "random",
-    control: ArrayLike | None = None,
+    control: Any = None,
     tolerance: float = 0.0,
     seed: int = 0,
+    output: str | int | None = None,
     batch_size: int = 256,
-    progress: bool = False,
+    progress: bool = True,
 ) -> ShapleyValues:
-    """Shapley values of every output of a function, by random orders in which players enter (Castro et al. 2009).
+    """Shapley values of a function, by random orders in which players enter (Castro et al. 2009).
 
     A player's value is the mean of its marginal contributions. Along each order they sum to the output less that of the
     baseline, so the values do too. The same orders are walked for all images, whatever the batch. A player
     whose elements all equal the baseline contributes nothing and is left out.
 
     Args:
-        fn: a Keras model with one input, or a function of a NumPy batch. Outputs have the shape `(batch, outputs)`.
+        fn: a Keras model with one input, or a function of a NumPy batch. Outputs have the shape `(batch, ...)`.
         x: inputs, shape `(batch, ...)`.
+        target: what is explained, as in `exact_shapley_values`: `"all"` outputs, None for the largest of each image,
+            indices, or weights of the outputs.
         baseline: values of absent elements, as in `exact_shapley_values`.
         players: groups of elements, as in `exact_shapley_values`; any number of them.
         n_paths: number of orders; even if they are antithetic.
@@ -51,20 +58,21 @@ def sampled_shapley_values(
         orders: `"random"` orders are independent. `"stratified"` orders are four rotations of one, so that each player
             enters early and late. `"orthogonal"` orders are read off orthogonal directions (Mitchell et al. 2022), in
             at least 16 groups.
-        control: approximate values for a control variate, in the shape of `x`, or `(batch, players)` or
-            `(batch, players, outputs)`: those of `fast_shapley_values`, for instance. The control variate is the cube
-            of the sum of the approximate values of the players present, a game whose Shapley values are known. It
-            takes no evaluations.
+        control: approximate values for a control variate: an explanation object, such as the result of
+            `fast_shapley_values`, or an array in the shape of `x`, of `(batch, players)` or of the values returned. The
+            control variate is the cube of the sum of the approximate values of the players present, a game whose
+            Shapley values are known. It takes no evaluations.
         tolerance: an image is finished once none of its standard errors is above this, in units of the output. With 0
             all orders are walked.
         seed: of the orders.
+        output: name or index of the model's output; None for a function, or a model with one output.
         batch_size: largest number of inputs that `fn` is given at once.
-        progress: whether to show a progress bar.
+        progress: whether to show a progress bar if it takes more than two seconds.
 
     Returns:
-        `ShapleyValues`, with values of shape `(batch, players, outputs)`. Standard errors are over independent samples:
-        pairs of orders, single orders if not antithetic, or groups of these if `orders` come in groups. They are
-        reliable from about ten samples on.
+        `ShapleyValues`, with values in the shapes of `exact_shapley_values`. Standard errors are over independent
+        samples: pairs of orders, single orders if not antithetic, or groups of these if `orders` come in groups. They
+        are reliable from about ten samples on.
 
     Raises:
         ValueError: as in `exact_shapley_values`, and on `n_paths` below 1 or odd, unknown `orders`, a negative
@@ -81,9 +89,9 @@ def sampled_shapley_values(
 
         Approximate values that are nearly right make the standard errors smaller.
 
-        >>> fast = ks.fast_shapley_values(model, x, target=0).values
-        >>> controlled = ks.sampled_shapley_values(model, x, n_paths=50, control=fast)
-        >>> bool(controlled.stderr[:, :, 0].mean() < result.stderr[:, :, 0].mean())
+        >>> fast = ks.fast_shapley_values(model, x, 0)
+        >>> controlled = ks.sampled_shapley_values(model, x, 0, n_paths=50, control=fast)
+        >>> bool(controlled.stderr.mean() < result.stderr[:, :, 0].mean())
         True
     """
     integer("n_paths", n_paths, 1)
@@ -93,27 +101,29 @@ def sampled_shapley_values(
         raise ValueError(f"`n_paths` must be even, as orders come in pairs. Received: n_paths={n_paths}")
     if not isinstance(tolerance, numbers.Real) or not tolerance >= 0:
         raise ValueError(f"`tolerance` must be a number, 0 or more. Received: tolerance={tolerance!r}")
-    game = Game(fn, x, baseline, players, batch_size)
-    controls = [None] * len(game.x) if control is None else _control_by_player(control, game)
+    game = Game(fn, x, baseline, players, batch_size, output)
+    explained = game.explained(target)
+    controls = [None] * len(game.x) if control is None else _control_by_player(control, game, explained)
     n_samples = n_paths // 2 if antithetic else n_paths
-    bar = keras.utils.Progbar(len(game.x) * n_samples, verbose=int(progress), unit_name="order")
-    values = np.zeros((len(game.x), game.players.n, len(game.baseline_value)))
+    bar = Progress(len(game.x) * n_samples, "order", progress)
+    values = np.zeros((len(game.x), game.players.n, math.prod(explained.shape)))
     stderr = np.zeros_like(values)
-    for number, (image, image_control) in enumerate(zip(game.x, controls)):
-        active = game.active_players(image)
-        mean = _ControlledMean(len(active), len(game.baseline_value))
+    for number, (image_game, image_control) in enumerate(zip(game.of_images(explained), controls)):
+        active = image_game.active
+        mean = _ControlledMean(len(active), values.shape[2])
         groups = random_orders.groups(orders, len(active), n_samples, seed)
-        samples = _samples(game, image, active, groups, antithetic, image_control, stops_early=bool(tolerance))
+        samples = _samples(game, image_game, groups, antithetic, image_control, stops_early=bool(tolerance))
+        n_walked = 0
         for n_orders, contributions, control_contributions in samples:
             mean.add(contributions, control_contributions)
             bar.add(n_orders)
+            n_walked += n_orders
             if tolerance and mean.n % _BETWEEN_LOOKS == 0 and (mean.stderr <= tolerance).all():
+                bar.add(n_samples - n_walked)
                 break
         values[number, active] = mean.values
         stderr[number, active] = mean.stderr
-        # an image may have stopped before its last order
-        bar.update((number + 1) * n_samples)
-    return ShapleyValues(values, stderr, game.baseline_value, game.n_evaluations)
+    return game.result(explained, values, stderr)
 
 
 class _ControlledMean:
@@ -121,7 +131,7 @@ class _ControlledMean:
 
     Args:
         players: number of them.
-        outputs: number of them.
+        outputs: number of outputs or targets.
 
     Attributes:
         n: number of samples.
@@ -172,8 +182,7 @@ class _ControlledMean:
 
 def _samples(
     game: Game,
-    image: np.ndarray,
-    active: np.ndarray,
+    image_game: ImageGame,
     groups: Iterable[np.ndarray],
     antithetic: bool,
     control: np.ndarray | None,
@@ -182,9 +191,8 @@ def _samples(
     """Yields a sample of marginal contributions for each group of orders.
 
     Args:
-        game: whose marginal contributions are sampled.
-        image: of the shape of an input.
-        active: numbers of the players that enter.
+        game: of all images.
+        image_game: whose marginal contributions are sampled.
         groups: of orders of the active players, ints `(orders, n)`.
         antithetic: whether reverse orders are walked too.
         control: approximate values of the image, `(players, 1 or outputs)`.
@@ -194,9 +202,9 @@ def _samples(
         An iterator of the number of orders, and of two means over them and their reverses, `(n, outputs)`: the
         marginal contributions to the game and, less their known means, to the control variate; zeros without one.
     """
-    (whole,) = game.coalition_values(image, np.ones((1, game.players.n), bool))
+    (whole,) = image_game.coalition_values(np.ones((1, game.players.n), bool))
+    active = image_game.active
     n, n_outputs = len(active), len(whole)
-    values_along_orders = game.values_along_orders(image)
     # as many orders at once as make a batch, but none beyond the next look, after which there may be no more
     size = max(1, game.batch_size // max(1, n - 1) // (1 + antithetic))
     for block in _blocks(groups, size, _BETWEEN_LOOKS if stops_early else None):
@@ -206,8 +214,10 @@ def _samples(
         contributions = np.zeros((len(orders), n, n_outputs))
         control_contributions = np.zeros_like(contributions)
         if n:
-            first, last = (np.broadcast_to(end, (len(orders), 1, n_outputs)) for end in (game.baseline_value, whole))
-            along_orders = np.diff(values_along_orders(active[orders]), axis=1, prepend=first, append=last)
+            first, last = (
+                np.broadcast_to(end, (len(orders), 1, n_outputs)) for end in (image_game.baseline_value, whole)
+            )
+            along_orders = np.diff(image_game.values_along_orders(active[orders]), axis=1, prepend=first, append=last)
             np.put_along_axis(contributions, orders[:, :, None], along_orders, axis=1)
         if n and control is not None:
             sums = np.cumsum(control[active][orders], axis=1)
@@ -245,11 +255,11 @@ def _cube_shapley_values(a: np.ndarray) -> np.ndarray:
     return 3 * a * (np.square(u) / 3 + q / 6) + 1.5 * squares * u + a**3
 
 
-def _control_by_player(control: ArrayLike, game: Game) -> np.ndarray:
+def _control_by_player(control: Any, game: Game, explained: Explained) -> np.ndarray:
     """Approximate values of each player, `(batch, players, 1 or outputs)`, scaled so that absolute values sum to 1."""
-    values = np.asarray(ops.convert_to_numpy(control), "float64")
+    values = np.asarray(ops.convert_to_numpy(as_array(control)), "float64")
     by_player = (len(game.x), game.players.n)
-    allowed = (game.x.shape, by_player, (*by_player, len(game.baseline_value)))
+    allowed = (game.x.shape, by_player, (*by_player, *explained.shape))
     if values.shape not in allowed or not np.isfinite(values).all():
         shapes = ", ".join(map(str, dict.fromkeys(allowed)))
         received = f"shape {values.shape}" if values.shape not in allowed else "NaN or infinity"

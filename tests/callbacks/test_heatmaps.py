@@ -87,15 +87,15 @@ def test_training_is_the_same_with_and_without(data, tmp_path):
 
 
 class Recorder:
-    """An explainer that keeps the targets that it was asked for and its last explanation."""
+    """An explainer that keeps the targets that it was asked for."""
 
     def __init__(self, model):
-        self.explainer, self.targets, self.explanation = ks.LRP(model), [], None
+        self.explainer, self.targets = ks.LRP(model), []
+        self.output = self.explainer.output
 
     def explain(self, x, target=None):
         self.targets.append(target)
-        self.explanation = self.explainer.explain(x, target)
-        return self.explanation
+        return self.explainer.explain(x, target)
 
 
 @pytest.mark.parametrize(
@@ -110,43 +110,6 @@ def test_what_is_explained(y, target, expected, data, tmp_path):
     model.fit(x, labels, verbose=0, callbacks=[heatmaps])
     for received in recorder.targets:
         np.testing.assert_array_equal(received, expected)
-
-
-@pytest.mark.parametrize("form", [lambda y: y, lambda y: y[:, None], lambda y: np.eye(4)[y], lambda y: list(y)])
-def test_classes_come_as_numbers_columns_or_one_hot(form, data, tmp_path):
-    x, y = data
-    assert list(ks.LRPHeatmaps(x[:4], form(y[:4]), directory=tmp_path).y) == [0, 1, 2, 3]
-
-
-@pytest.mark.parametrize(
-    "end, n_classes",
-    [
-        ([layers.Dense(4, activation="softmax")], 4),
-        ([layers.Dense(4)], 4),
-        ([layers.Dense(1, activation="sigmoid")], 2),
-    ],
-    ids=["softmax", "logits", "sigmoid"],
-)
-def test_titles_give_true_and_predicted_class_with_probability(end, n_classes, data, tmp_path):
-    x, _ = data
-    model = network(end)
-    recorder = Recorder(model)
-    names = ["ant", "bee", "cat", "dog"][:n_classes]
-    heatmaps = ks.LRPHeatmaps(x[:2], [1, 0], class_names=names, directory=tmp_path, explainer=recorder)
-    heatmaps.set_model(model)
-    heatmaps.on_train_begin()
-    logits = recorder.explanation.output.astype("float64")
-    if n_classes == 2:
-        probability = np.concatenate([1 - logits, logits], axis=1)
-    elif end[0].activation is keras.activations.softmax:
-        probability = logits
-    else:
-        probability = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
-    best = probability.argmax(axis=1)
-    for i, true in enumerate((1, 0)):
-        expected = f"true: {names[true]} ({probability[i, true]:.0%})\n"
-        expected += f"predicted: {names[best[i]]} ({probability[i, best[i]]:.0%})"
-        assert heatmaps._titles(recorder.explanation)[i] == expected
 
 
 def test_flat_inputs_are_drawn_in_the_layout_of_their_images(data, tmp_path):
@@ -164,20 +127,6 @@ def test_images_of_five_channels_are_drawn_beside_the_images_given_for_them(rng,
     compiled(model).fit(x, y, verbose=0, callbacks=[heatmaps])
     assert sorted(os.listdir(tmp_path)) == ["epoch_0001.npz", "epoch_0001.png"]
     assert np.load(tmp_path / "epoch_0001.npz")["relevance"].shape == (2, 8, 8, 5)
-
-
-@pytest.mark.parametrize(
-    "target, words", [("true", "the true class"), ("predicted", "the predicted class"), (2, "class cat")]
-)
-def test_the_headline_has_the_explained_class_and_the_logs(target, words, data, tmp_path):
-    x, y = data
-    names = ["ant", "bee", "cat", "dog"]
-    heatmaps = ks.LRPHeatmaps(x[:2], y[:2], target=target, class_names=names, directory=tmp_path)
-    headline = heatmaps._headline(
-        11, {"loss": 0.12345, "val_accuracy": np.float32(0.5), "nested": {}, "dense/closed": 0.5}
-    )
-    assert headline == f"Relevance of {words}, epoch 12: loss 0.123, val_accuracy 0.5"
-    assert heatmaps._headline(0, None) == f"Relevance of {words}, epoch 1"
 
 
 def test_one_callback_serves_one_model_after_another(data, tmp_path):
@@ -296,11 +245,14 @@ def test_a_picture_is_never_half_written(data, tmp_path, monkeypatch):
     "arguments, word",
     [
         (dict(x=np.full((2, 8, 8), np.nan)), "`x`.*finite"),
-        (dict(x=np.zeros((2, 8, 8)), y=[0]), r"`y`.*\(2,\)"),
-        (dict(x=np.zeros((2, 8, 8)), y=[0, -1]), "`y`"),
-        (dict(x=np.zeros((2, 8, 8)), y=[0.5, 1]), "`y`"),
+        (dict(x=np.zeros((2, 8, 8)), y=[0]), r"`y`.*\(2, \.\.\.\)"),
+        (dict(x=np.zeros((2, 8, 8)), y=["a", "b"]), "`y` must be numbers"),
+        (dict(x=np.zeros((2, 8, 8)), y=[0, np.nan]), "`y`.*finite"),
         (dict(x=np.zeros((2, 8, 8)), target="true"), "`y`"),
         (dict(x=np.zeros((2, 8, 8)), target="best"), "`target`.*'best'"),
+        (dict(x=np.zeros((2, 8, 8)), target=True), "`target`.*True"),
+        (dict(x=np.zeros((2, 8, 8)), target=0.5), "`target`.*0.5"),
+        (dict(x=np.zeros((2, 8, 8)), target=[0, 1]), "`target`.*weights"),
         (dict(x=np.zeros((2, 8, 8)), freq=0), "`freq`"),
         (dict(x=np.zeros((2, 8, 8)), freq=1.5), "`freq`"),
         (dict(x=np.zeros((2, 8, 8)), images=np.zeros((3, 8, 8))), "`images`"),
@@ -336,6 +288,52 @@ def test_class_means_are_the_means_of_the_explanations(data, tmp_path):
                 assert np.isnan(means[k]).all()
         assert np.isnan(means[3]).all() == (target is not None or not (explanation.target == 3).any())
     assert (tmp_path / "epoch_0001_classes.png").stat().st_size > 5000
+
+
+def one_unit(activation):
+    return network([layers.Dense(1, activation=activation)])
+
+
+@pytest.mark.parametrize("activation", [None, "softmax"])
+def test_class_means_take_labels_as_numbers_columns_or_one_hot_rows(activation, data, show):
+    x, y = data
+    model = network([layers.Dense(4, activation=activation)])
+    forms = (y, y[:, None], np.eye(4)[y])
+    means = [show(model, x[:2], class_means=(x, labels)).arrays["class_means"] for labels in forms]
+    np.testing.assert_array_equal(means[0], means[1])
+    np.testing.assert_array_equal(means[0], means[2])
+
+
+@pytest.mark.parametrize("labelled", [True, False])
+def test_class_means_of_a_single_sigmoid_are_those_of_its_unit(labelled, data, show):
+    """The images of both classes have the relevance of the unit; without labels p > 1/2 is class 1."""
+    x, y = data
+    model, labels = one_unit("sigmoid"), y % 2
+    explanation = ks.LRP(model).explain(x)
+    # as many images on either side of 1/2
+    logits = np.log(explanation.output / (1 - explanation.output))
+    model.layers[-1].bias.assign(model.layers[-1].bias - np.median(logits))
+    explanation = ks.LRP(model).explain(x)
+    classes = labels if labelled else (explanation.output[:, 0] > 0.5).astype(int)
+    assert sorted(set(classes)) == [0, 1]
+    shown = show(model, x[:2], class_means=(x, labels) if labelled else x, class_names=["well", "ill"])
+    assert shown.arrays["class_means"].shape == (2, 8, 8)
+    for k in (0, 1):
+        expected = explanation.input[classes == k].mean(axis=0)
+        np.testing.assert_allclose(shown.arrays["class_means"][k], expected, atol=1e-6)
+    assert shown.class_titles == ["well", "ill"]
+    assert shown.class_headline == "Mean relevance of ill, by class, epoch 1"
+
+
+def test_class_means_need_classes(data, show):
+    x, _ = data
+    maps = keras.Sequential([keras.Input((8, 8)), layers.Reshape((8, 8, 1)), layers.Conv2D(2, 1, activation="softmax")])
+    for model, shape in ((one_unit(None), r"\(1,\)"), (maps, r"\(8, 8, 2\)")):
+        with pytest.raises(ValueError, match=f"`class_means` needs an output with classes.*{shape}.*head='sigmoid'"):
+            show(model, x[:2], class_means=x)
+    logit = one_unit(None)
+    shown = show(logit, x[:2], class_means=(x, np.arange(24) % 2), explainer=ks.LRP(logit, head="sigmoid"))
+    assert shown.class_titles == ["class 0", "class 1"]
 
 
 def test_class_means_of_flat_inputs_are_drawn_without_images_that_have_colours(data, tmp_path):

@@ -1,5 +1,7 @@
 """What an explanation reports: relevance of every layer, conservation gaps, amplification, overflow."""
 
+import re
+
 import keras
 import numpy as np
 import pytest
@@ -64,7 +66,7 @@ def test_how_much_a_call_amplifies_is_reported(rng):
         [keras.Input((2,)), layers.Dense(1, use_bias=False, name="sum"), layers.Dense(1, name="out")]
     )
     model.set_weights([np.array([[1.0], [-1.0]]), np.ones((1, 1)), np.zeros(1)])
-    explanation = ks.LRP(model).explain(np.array([[1.01, 1.0], [2.0, 1.0]]), 1)
+    explanation = ks.LRP(model).explain(np.array([[1.01, 1.0], [2.0, 1.0]]))
     np.testing.assert_allclose(explanation.amplification["sum"], [201, 3], rtol=1e-3)
     np.testing.assert_allclose(explanation.amplification["out"], [1, 1], rtol=1e-5)
 
@@ -77,3 +79,16 @@ def test_relevance_beyond_its_range_is_said_where_and_what_to_do(rng):
     with pytest.warns(RuntimeWarning, match="float32 at 'a'.*epsilon_plus"):
         explanation = ks.LRP(model, rules=[(layers.ReLU, explode)]).explain(np.ones((1, 2)), 0)
     assert explanation.overflow == "a"
+
+
+def test_an_explanation_is_a_line_and_a_heatmap(convnet, images):
+    explanation = ks.LRP(convnet).explain(images, 3)
+    assert explanation.heatmap is explanation.input
+    text = repr(explanation)
+    assert re.fullmatch(
+        r"Explanation\(4 samples, input \(4, 9, 9, 3\), target 3, head_total \S+ to \S+, largest gap \S+ at '\w+'\)",
+        text,
+    )
+    assert re.fullmatch(r"ConservationGap\(\d+ calls, largest gap \S+ at '\w+'\)", repr(explanation.conservation_gap))
+    assert "target 0 to 4" in repr(ks.LRP(convnet).explain(images, [[0, 4]]))
+    assert "target weights" in repr(ks.LRP(convnet).explain(images, np.ones(5)))

@@ -104,17 +104,17 @@ def test_several_sigmoids_are_explained_one_at_a_time(rng):
     )
 
 
-@pytest.mark.parametrize("target, sign", [(None, 1), (1, 1), (0, -1)])
-def test_one_sigmoid_unit_means_class_1(target, sign, rng):
+@pytest.mark.parametrize("target", [None, 0])
+def test_one_sigmoid_unit_is_explained_as_it_is(target, rng):
     model = head_model(layers.Dense(1, "sigmoid", bias_initializer=BIAS))
     kernel, bias = model.get_weights()[1:]
     x = rng.normal(size=(1, 5))
     explanation = ks.LRP(model).explain(x, target)
     explain = lambda **options: ks.LRP(model, **options).explain(x, target)  # noqa: E731
-    check_game(explain, lambda present: sigmoid(sign * ((present * x[0]) @ kernel + bias))[0], 5)
-    assert explanation.target[0] == (1 if target is None else target)
-    with pytest.raises(ValueError, match=r"`target`.*\[0, 2\)"):
-        ks.LRP(model)(x, 2)
+    check_game(explain, lambda present: sigmoid((present * x[0]) @ kernel + bias)[0], 5)
+    np.testing.assert_array_equal(explanation.target, [0])
+    with pytest.raises(ValueError, match="`target` must be 0, or None.*class labels 0 and 1"):
+        ks.LRP(model)(x, 1)
 
 
 def test_a_model_of_logits_is_explained_as_logits_unless_asked(rng):
@@ -233,8 +233,8 @@ def test_none_explains_the_predicted_class(rng):
 
 
 def test_a_very_large_head_stops_at_the_tolerance_and_says_so(rng, monkeypatch):
-    monkeypatch.setattr("keras_shapley.lrp.head.MAX_SAMPLES", 1000)
-    monkeypatch.setattr("keras_shapley.shapley.softmax._block_length", lambda pairs, size: 5)
+    monkeypatch.setattr("keras_shapley.lrp.probability_head.MAX_SAMPLES", 1000)
+    monkeypatch.setattr("keras_shapley.shapley.probability._block_length", lambda pairs, size: 5)
     model = head_model(layers.Dense(4, "softmax"))
     explanation = ks.LRP(model, head_method="sampled").explain(rng.normal(size=(1, 5)))
     assert 10 <= explanation.head_paths < 1000
@@ -247,20 +247,6 @@ def test_logits_far_apart_stay_finite(rng):
     explanation = ks.LRP(model).explain(rng.normal(size=(4, 5)))
     assert np.isfinite(explanation.input).all() and np.isfinite(explanation.head_stderr).all()
     np.testing.assert_allclose(explanation.head.sum(axis=1), explanation.head_total, atol=1e-5)
-
-
-@pytest.mark.parametrize(
-    "end",
-    [
-        [layers.Reshape((5, 1)), layers.Dense(2, activation="softmax"), layers.Flatten()],
-        [layers.Reshape((5, 1)), layers.Dense(2), layers.Softmax(), layers.Flatten()],
-        [layers.Reshape((5, 1)), layers.Dense(2), layers.Softmax(axis=1), layers.Flatten()],
-    ],
-)
-def test_a_softmax_over_parts_of_the_output_is_refused(end, rng):
-    model = head_model(keras.Sequential(end))
-    with pytest.raises(ValueError, match="no single distribution"):
-        ks.LRP(model)(rng.normal(size=(1, 5)))
 
 
 @pytest.mark.filterwarnings("ignore:You are using a softmax")
@@ -292,11 +278,17 @@ def test_total_and_baseline_are_the_models_probability(end, rng):
     )
 
 
-def test_a_single_logit_speaks_for_class_1_and_against_class_0(rng):
+def test_a_single_logit_is_never_negated(rng):
+    """A regression has one target, and positive relevance always raises it."""
     model = head_model(layers.Dense(1, bias_initializer=BIAS))
-    x = rng.normal(size=(2, 5))
+    x = rng.normal(size=(6, 5))
     explainer = ks.LRP(model)
-    np.testing.assert_allclose(explainer.explain(x, [0, 0]).input, -explainer.explain(x).input, rtol=1e-6)
+    explanation = explainer.explain(x)
+    np.testing.assert_allclose(explanation.head_total, model.predict(x, verbose=0)[:, 0], rtol=1e-5, atol=1e-6)
+    assert (explanation.head_total < 0).any() and (explanation.head_total > 0).any()
+    np.testing.assert_allclose(explainer.explain(x, 0).input, explanation.input, rtol=1e-5)
+    with pytest.raises(ValueError, match="`target` must be 0, or None"):
+        explainer(x, 1)
     with pytest.raises(ValueError, match="sigmoid"):
         ks.LRP(model, head="softmax")(x)
 

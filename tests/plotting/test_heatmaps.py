@@ -1,7 +1,9 @@
 """Figures of heatmaps: what is drawn where, and what is refused."""
 
+import keras
 import numpy as np
 import pytest
+from keras import layers
 
 import keras_shapley as ks
 
@@ -115,6 +117,23 @@ def test_several_heatmaps_stand_beside_each_image_under_their_names(rng):
     assert len(drawn_images(figure)) == 3 * 3
     texts = [text.get_text() for text in figure.texts]
     assert texts.count("LRP") == texts.count("gradient") == 3
+
+
+def test_explanation_objects_are_drawn_as_their_arrays(rng):
+    """Of LRP and Shapley values, alone and in a dict; values of groups are spread over their pixels."""
+    model = keras.Sequential([keras.Input((4, 4)), layers.Flatten(), layers.Dense(3, "softmax")])
+    images = rng.random((2, 4, 4)).astype("float32")
+    groups = np.arange(16).reshape(4, 4) // 4
+    explanation = ks.LRP(model).explain(images)
+    values = ks.exact_shapley_values(model, images, target=None, players=groups)
+    figure = ks.plot_heatmaps({"LRP": explanation, "Shapley values": values}, images, percentile=100)
+    drawn = [image.get_array() for image in drawn_images(figure)]
+    for i in range(2):
+        lrp, shapley = explanation.input[i], values.values[i][groups] / 4
+        np.testing.assert_allclose(drawn[3 * i + 1], lrp / np.abs(lrp).max(), rtol=1e-5)
+        np.testing.assert_allclose(drawn[3 * i + 2], shapley / np.abs(shapley).max(), rtol=1e-5)
+    alone = drawn_images(ks.plot_heatmaps(explanation, percentile=100))
+    np.testing.assert_array_equal(alone[1].get_array(), drawn[4])
 
 
 def test_names_of_classes_are_not_formulas():

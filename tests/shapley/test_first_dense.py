@@ -96,6 +96,21 @@ def test_the_present_weights_count(rng):
     assert np.abs(after - before).max() > 1e-3
 
 
+def test_each_output_of_a_model_may_be_what_follows(rng):
+    """One output is a map; the other one needs none of its layers."""
+    inputs = keras.Input((5,))
+    hidden = layers.Dense(6, "relu", bias_initializer=BIAS)(inputs)
+    maps = layers.Reshape((2, 3))(layers.Dense(6, "tanh")(hidden))
+    model = keras.Model(inputs, [layers.Dense(2, "softmax")(hidden), maps])
+    x = rng.normal(size=(2, 5)).astype("float32")
+    for output, target in ((0, "all"), (0, None), (1, "all"), (1, 4), (1, np.arange(6.0).reshape(2, 3))):
+        assert first_dense(model, output) is not None
+        result = ks.sampled_shapley_values(model, x, target, output=output, n_paths=6)
+        whole = ks.sampled_shapley_values(lambda batch: model(batch)[output], x, target, n_paths=6)
+        np.testing.assert_allclose(result.values, whole.values, atol=1e-5)
+        assert result.n_evaluations == whole.n_evaluations
+
+
 class OwnDense(layers.Dense):
     def call(self, inputs):
         return super().call(inputs) ** 2

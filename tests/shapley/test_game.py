@@ -9,6 +9,7 @@ from reference.games import network
 from reference.permutations import by_permutations
 
 import keras_shapley as ks
+from keras_shapley.utils import progress
 
 
 @pytest.fixture
@@ -150,14 +151,22 @@ def test_memory_is_bounded_by_the_batch(x):
     assert max(sizes) == 6
 
 
-def test_progress_is_shown_on_request_to_the_end(x, capsys):
-    ks.exact_shapley_values(network, x)
-    ks.sampled_shapley_values(network, x, n_paths=4)
+def test_progress_is_shown_by_default_for_work_that_takes_long(x, capsys, monkeypatch):
+    """No bar for two seconds; then to the end, also where an image stops before its last order."""
+    explain = {
+        "3/3": functools.partial(ks.exact_shapley_values, network, x),
+        "300/300": functools.partial(ks.sampled_shapley_values, network, x, n_paths=200, tolerance=10.0),
+        "30/30": functools.partial(ks.sampled_shapley_values, network, x, 1, n_paths=20),
+    }
+    for function in explain.values():
+        function()
     assert capsys.readouterr().out == ""
-    ks.exact_shapley_values(network, x, progress=True)
-    assert "3/3" in capsys.readouterr().out
-    ks.sampled_shapley_values(network, x, n_paths=200, tolerance=10.0, progress=True)
-    assert "300/300" in capsys.readouterr().out
+    monkeypatch.setattr(progress, "_DELAY", 0.0)
+    for end, function in explain.items():
+        function()
+        assert capsys.readouterr().out.count(end) == 1
+        function(progress=False)
+        assert capsys.readouterr().out == ""
 
 
 @pytest.mark.parametrize("function", [ks.exact_shapley_values, ks.sampled_shapley_values])
@@ -200,7 +209,7 @@ def test_bad_numbers_and_several_outputs_are_named(arguments, message):
     ("fn", "message"),
     [
         (lambda x: network(x)[:1].repeat(2, axis=0), r"Received: \(2, 2\) for 1 inputs"),
-        (lambda x: network(x)[..., None], r"Received: \(1, 2, 1\) for 1 inputs"),
+        (lambda x: np.float64(network(x)[0, 0]), r"Received: \(\) for 1 inputs"),
         (lambda x: network(x) * np.nan, "finite outputs. Received: NaN"),
     ],
 )

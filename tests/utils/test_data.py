@@ -6,6 +6,7 @@ import pytest
 from keras import layers
 
 import keras_shapley as ks
+from keras_shapley.utils import progress
 
 
 @pytest.fixture
@@ -92,7 +93,8 @@ def test_batches_are_made_when_they_are_asked_for(model):
     assert next(parts).input.shape == next(parts).input.shape == (2, 6)
 
 
-def test_the_progress_bar_counts_batches(model, data, capsys):
+def test_the_progress_bar_counts_batches(model, data, capsys, monkeypatch):
+    monkeypatch.setattr(progress, "_DELAY", 0.0)
     list(ks.LRP(model).explain_batches(data[0], batch_size=4))
     assert "3/3" in capsys.readouterr().out
 

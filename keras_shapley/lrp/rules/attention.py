@@ -109,7 +109,7 @@ class Attention:
         denses = [layer.query_dense, layer.key_dense, layer.value_dense]
         operands = [ops.cast(tensors[name], relevance.dtype) for name in names]
         q, k, v = (linear_map(dense).preactivation(x) for dense, x in zip(denses, operands))
-        weights = _attention_weights(call, inputs)
+        weights = attention_weights(call, inputs)
 
         def scores(q: Tensor, k: Tensor) -> Tensor:
             return ops.einsum("bqhd,bkhd->bhqk", q, k) / math.sqrt(layer.key_dim)
@@ -140,7 +140,7 @@ def _inner_call(call: CallRecord, dense: Operation) -> CallRecord:
     return CallRecord(f"{call.name}/{dense.name}", dense, ((Value(),), {}))
 
 
-def _attention_weights(call: CallRecord, inputs: list[Tensor]) -> Tensor:
+def attention_weights(call: CallRecord, inputs: list[Tensor]) -> Tensor:
     """The attention weights, with all masks applied, shape `(batch, heads, queries, keys)`."""
     arguments = call.named(inputs)
     # the layer reads this mask from the query that Keras attached it to, and `inputs` are copies

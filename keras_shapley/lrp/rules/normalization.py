@@ -42,9 +42,9 @@ class CentredScale:
         (x,) = inputs
         if getattr(layer, "rms_scaling", isinstance(layer, UNCENTRED)):
             return [relevance]
-        shape, axes, gamma_axes = _layout(layer, x)
+        shape, axes, gamma_axes = layout(layer, x)
         grouped = ops.reshape(x, shape)
-        scale = ops.rsqrt(_mean(ops.square(grouped - _mean(grouped, axes)), axes) + layer.epsilon)
+        scale = ops.rsqrt(mean(ops.square(grouped - mean(grouped, axes)), axes) + layer.epsilon)
         gamma = 1.0
         if layer.gamma is not None:
             sizes = [size if axis in gamma_axes else 1 for axis, size in enumerate(x.shape)]
@@ -52,12 +52,12 @@ class CentredScale:
 
         def centred(x: Tensor) -> Tensor:
             grouped = ops.reshape(x, shape)
-            return gamma * ops.reshape(scale * (grouped - _mean(grouped, axes)), x.shape)
+            return gamma * ops.reshape(scale * (grouped - mean(grouped, axes)), x.shape)
 
         return in_proportion(centred, [x], relevance, self.epsilon)
 
 
-def _mean(x: Tensor, axes: list[int]) -> Tensor:
+def mean(x: Tensor, axes: list[int]) -> Tensor:
     """Mean over axes, which stay with size 1. That of Keras computes in float32, whatever the dtype."""
     return ops.sum(x, axis=axes, keepdims=True) / math.prod(x.shape[axis] for axis in axes)
 
@@ -76,7 +76,7 @@ class _Layout(NamedTuple):
     gamma_axes: list[int]
 
 
-def _layout(layer: Operation, x: Tensor) -> _Layout:
+def layout(layer: Operation, x: Tensor) -> _Layout:
     rank = len(x.shape)
     if isinstance(layer, keras.layers.GroupNormalization):
         axis = layer.axis % rank

@@ -1,0 +1,11 @@
+"""Explanation objects where arrays of attributions are taken."""
+
+from typing import Any
+
+
+def as_array(attributions: Any) -> Any:
+    """The attribution of each element of the input, from an explanation object; anything else as it is.
+
+    Explanation objects (`Explanation`, `ShapleyValues`, `FastShapleyValues`) have it as their attribute `heatmap`.
+    """
+    return getattr(attributions, "heatmap", attributions)
