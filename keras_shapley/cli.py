@@ -15,6 +15,7 @@ from keras_shapley.callbacks.subject import Subject
 from keras_shapley.lrp.explainer import LRP
 from keras_shapley.lrp.explanation import Explanation
 from keras_shapley.lrp.presets import PRESETS
+from keras_shapley.models.evaluation import layers_with_bad_weights
 from keras_shapley.models.outputs import ModelOutput, output_index
 from keras_shapley.models.tracing import trace
 from keras_shapley.plotting.files import npz_content, png_content
@@ -30,8 +31,8 @@ examples:
 
 Each image gets a picture in the folder --out. It shows the image as the model receives it, beside the relevance of its
 pixels. The title says what is explained, for example "cat (46 %)" or "output 0: 3.2": red pixels raise it, blue pixels
-lower it. In deep networks the relevance of the paper's rule, the default, can grow without bound. With --rules
-epsilon_plus it does not.
+lower it. Relevance is measured from a baseline, an image of the value --baseline in each pixel, and sums to what
+the image adds to the output there.
 """
 
 
@@ -81,7 +82,19 @@ def parser() -> argparse.ArgumentParser:
         metavar="DIR",
         help="folder for the pictures (default: explanations)",
     )
-    add("--rules", choices=tuple(PRESETS), default="paper", help="preset of LRP rules (default: paper)")
+    add(
+        "--rules",
+        choices=("auto", *PRESETS),
+        default="auto",
+        help="auto: Shapley propagation from the baseline (default); paper: eq. (2); or another preset of LRP rules",
+    )
+    add(
+        "--baseline",
+        type=float,
+        metavar="VALUE",
+        help="what a pixel is at the baseline, in the range that the model takes (default: 0 for --rules auto, and no "
+        "baseline for other rules)",
+    )
     add("--merge-batch-norm", action="store_true", help="merge each BatchNormalization into the layer beside it")
     add("--output", metavar="NAME", help="name or number of the output to explain, for a model with several outputs")
     add(
@@ -130,7 +143,9 @@ def explain(args: argparse.Namespace) -> None:
     shape = _image_shape(model, args.size)
     images = np.stack([_read_image(path, shape) for path in args.images])
     output = _output_index(model, args.output)
-    explainer = LRP(model, rules=args.rules, output=output, merge_batch_norm=args.merge_batch_norm)
+    explainer = LRP(
+        model, rules=args.rules, baseline=args.baseline, output=output, merge_batch_norm=args.merge_batch_norm
+    )
     if names is not None:
         _check_names(names, explainer.output, str(args.classes))
     target = None if args.target is None else _target(args.target, explainer.output, names)
@@ -142,7 +157,7 @@ def explain(args: argparse.Namespace) -> None:
 
     explanations = _explained(explainer, _in_data_format(x), target, args.batch_size)
     arrays = _joined(explanations)
-    _check_finite(arrays["relevance"], args.images)
+    _check_finite(model, arrays, args.images)
     subject = Subject(explainer.output, names=names)
     titles = [title for explanation in explanations for title in subject.titles(explanation)]
     _write(arrays, titles, _in_data_format(images), args)
@@ -284,12 +299,19 @@ def _joined(explanations: Sequence[Explanation]) -> dict[str, np.ndarray]:
     return {name: np.concatenate(parts) for name, parts in arrays.items() if parts}
 
 
-def _check_finite(relevance: np.ndarray, paths: Sequence[pathlib.Path]) -> None:
-    lost = [str(path) for path, values in zip(paths, relevance) if not np.all(np.isfinite(values))]
-    if lost:
-        raise CommandLineError(
-            f"the relevance left the range of float32 for {', '.join(lost)}: try --rules epsilon_plus"
-        )
+def _check_finite(model: keras.Model, arrays: Mapping[str, np.ndarray], paths: Sequence[pathlib.Path]) -> None:
+    """Raises a `CommandLineError` if outputs or relevance are not finite."""
+
+    def bad(name: str) -> str:
+        return ", ".join(str(path) for path, values in zip(paths, arrays[name]) if not np.all(np.isfinite(values)))
+
+    weights = layers_with_bad_weights(model) if bad("output") or bad("relevance") else []
+    if weights:
+        raise CommandLineError(f"the model has weights that are NaN or infinite: {', '.join(weights)}")
+    if bad("output"):
+        raise CommandLineError(f"the model's output is NaN or infinite for {bad('output')}")
+    if bad("relevance"):
+        raise CommandLineError(f"the relevance left the range of float32 for {bad('relevance')}: try --rules auto")
 
 
 def _write(

@@ -58,7 +58,7 @@ def trained(split: data.Split, epochs: int, seed: int) -> keras.Model:
 def maps(model: keras.Model, x: np.ndarray, seed: int) -> dict[str, np.ndarray]:
     """Approve and reject of each digit, means over the images: an array `(2, 10, 28, 28)` for each reading."""
     explainers = {
-        players: ks.LRP(model, head_players=players, head_method="sampled", n_paths=PATHS, seed=seed)
+        players: ks.LRP(model, rules="paper", head_players=players, head_method="sampled", n_paths=PATHS, seed=seed)
         for players in ("features", "logits")
     }
     gradient = input_gradients(model)

@@ -73,7 +73,7 @@ def train(
 
 def draw(model: keras.Model, x: np.ndarray, y: np.ndarray, path: pathlib.Path) -> None:
     """Draws relevance beside the plain gradient, for each digit."""
-    explanation = ks.LRP(model).explain(x, y)
+    explanation = ks.LRP(model, rules="paper").explain(x, y)
     maps = {"relevance": explanation.input, "plain gradient": input_gradient(model, x, y)}
     titles = [f"{digit} ({p[digit]:.0%})" for digit, p in zip(y, explanation.probability)]
     title = "Why is it this digit? Conv net with SA: relevance of the pixels, and gradient of the probability"

@@ -74,15 +74,19 @@ def test_options_of_range_size_rules_and_target(colour, pictures, tmp_path, caps
         "small": ["--range", "0", "1"],
         "unit": ["--target", "0"],
         "rules": ["--rules", "epsilon_plus"],
-        "merged": ["--merge-batch-norm"],
+        "paper": ["--rules", "paper"],
+        "merged": ["--rules", "paper", "--merge-batch-norm"],
+        "bright": ["--baseline", "255"],
         "preprocess": ["--preprocess", "efficientnet"],
     }.items():
         assert main([*sized, *options]) == 0
         with np.load(out / "cat.npz") as file:
             relevance[name] = file["relevance"]
     assert relevance["own"].shape == (6, 9, 3)
-    for name in ("same", "unit", "merged", "preprocess"):
+    for name in ("same", "unit", "preprocess"):
         np.testing.assert_allclose(relevance[name], relevance["own"], atol=1e-6)
+    np.testing.assert_allclose(relevance["merged"], relevance["paper"], atol=1e-6)
+    assert np.abs(relevance["bright"] - relevance["own"]).max() > 1e-6
     assert np.abs(relevance["small"] - relevance["own"]).max() > 1e-6
     assert np.abs(relevance["rules"] - relevance["own"]).max() > 1e-6
     assert "0 to 255" in capsys.readouterr().out
@@ -139,7 +143,8 @@ def test_a_regression_has_no_class_and_no_percentage(pictures, tmp_path, capsys)
         assert line == f"{out / 'cat.png'}  output 0: 3.2"
         with np.load(out / "cat.npz") as arrays:
             assert sorted(arrays) == ["output", "relevance", "target"]
-            np.testing.assert_allclose(arrays["relevance"].sum(), 3.2, rtol=1e-5)
+            # what is the same for every image comes from no pixel
+            np.testing.assert_array_equal(arrays["relevance"], 0)
     (tmp_path / "names.txt").write_text("price\n")
     line = run(capsys, path, pictures[0], "--out", out, "--classes", tmp_path / "names.txt", "--target", "price")
     assert line.endswith("  price: 3.2")
@@ -217,11 +222,19 @@ def test_an_error_is_one_line_and_nothing_is_written(options, message, grey, col
     assert sorted(tmp_path.rglob("*")) == before
 
 
+def test_weights_that_are_not_finite_are_named(pictures, tmp_path, capsys):
+    model = keras.Sequential([keras.Input((8, 8)), layers.Flatten(), layers.Dense(3, name="broken")])
+    model.get_layer("broken").bias.assign([0.0, np.nan, 1.0])
+    path = save(model, tmp_path / "broken.keras")
+    assert main(["explain", path, pictures[0], "--out", str(tmp_path / "out")]) == 2
+    assert "weights that are NaN or infinite: broken/bias" in capsys.readouterr().err
+
+
 def test_relevance_that_overflows_is_an_error_and_is_not_drawn(pictures, tmp_path, capsys, monkeypatch):
     model = keras.Sequential([keras.Input((8, 8)), layers.Flatten(), layers.Dense(3, name="out")])
     model.get_layer("out").set_weights([np.full((64, 3), 1e38, "float32"), np.zeros(3, "float32")])
     path = save(model, tmp_path / "huge.keras")
     assert not np.isfinite(ops.convert_to_numpy(model(np.ones((1, 8, 8), "float32")))).all()
     assert main(["explain", path, pictures[0], "--out", str(tmp_path / "out")]) == 2
-    assert "cat.png: try --rules epsilon_plus" in capsys.readouterr().err
+    assert "the model's output is NaN or infinite for" in capsys.readouterr().err
     assert not list((tmp_path / "out").iterdir())

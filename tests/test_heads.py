@@ -76,8 +76,13 @@ def test_lrp(head):
     np.testing.assert_array_equal(explanation.target, case.target)
     assert_same_signs(explanation.input, case.truth)
     np.testing.assert_allclose(explanation.head_total, case.total, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(
+        explanation.input.reshape(case.truth.shape).sum(axis=1), case.total, rtol=1e-4, atol=1e-6
+    )
     if case.link is None:
-        np.testing.assert_allclose(explanation.input.reshape(case.truth.shape), case.truth, rtol=1e-4, atol=1e-5)
+        # eq. (2) is exact on linear functions
+        classic = ks.LRP(case.model, rules="paper", output=case.output).explain(IMAGES)
+        np.testing.assert_allclose(classic.input.reshape(case.truth.shape), case.truth, rtol=1e-4, atol=1e-5)
         assert explanation.probability is None
     else:
         np.testing.assert_allclose(explanation.probability, case.y, rtol=1e-5)

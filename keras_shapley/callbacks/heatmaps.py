@@ -41,7 +41,7 @@ class Explainer(Protocol):
 
 
 class LRPHeatmaps(keras.callbacks.Callback):
-    """Draws LRP heatmaps, eq. (2), of the same images at the end of every `freq`-th epoch.
+    """Draws heatmaps of the relevance of the same images at the end of every `freq`-th epoch.
 
     Each image is drawn beside the relevance of its pixels. The first line of its title says what the map shows, such
     as `class 1 (46 %)` or `output 0: 3.2`. Further lines give the predicted and the true class if they are different

@@ -1,32 +1,34 @@
-"""Layer-wise relevance propagation through a whole Keras model, eq. (2)."""
+"""Relevance propagation through a whole Keras model."""
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
 
 from keras_shapley.backend import compiled
 from keras_shapley.lrp.explanation import Explanation, assemble, warn_of_overflow
-from keras_shapley.lrp.head import Head, HeadFunction
+from keras_shapley.lrp.head import HeadFunction
+from keras_shapley.lrp.plan import classic_walk, measures_from_baseline, propagation
 from keras_shapley.lrp.presets import Key
 from keras_shapley.lrp.probability_head import ShapleyOptions
+from keras_shapley.lrp.propagation.rule import DifferenceRule
 from keras_shapley.lrp.requests import (
     TargetPairs,
     as_structure,
+    baseline_tensors,
     batch_target,
     fill_up,
     input_tensors,
+    mean_structure,
     output_shape,
     target_pairs,
 )
-from keras_shapley.lrp.rule_table import RuleTable
-from keras_shapley.lrp.rules import LinearRule
 from keras_shapley.lrp.rules.base import Rule
-from keras_shapley.lrp.walk import Walk, relevance_dtype
-from keras_shapley.models.batch_norm import merges
-from keras_shapley.models.graph import ancestors
+from keras_shapley.models.evaluation import layers_with_bad_weights
 from keras_shapley.models.outputs import ModelOutput, model_output
 from keras_shapley.models.tracing import trace
 from keras_shapley.utils.data import batches
@@ -36,22 +38,33 @@ from keras_shapley.utils.validation import integer, one_of
 
 
 class LRP:
-    """Explains the predictions of a Sequential or Functional model by layer-wise relevance propagation, eq. (2).
+    """Explains the predictions of a Sequential or Functional model by relevance propagation.
+
+    Without options it is Shapley propagation: the paper's neuron, eq. (1), measured from a baseline. Relevance sums to
+    what the input adds to the output at the baseline. `rules="paper"` is eq. (2) on every layer; tables of other rules
+    are layer-wise relevance propagation (Bach et al. 2015).
 
     It is compiled once for each shape of input, and every call sees the model's present weights. It runs the model in
     inference mode and does not change it.
 
     Args:
         model: a built Sequential or Functional model. The explained output may have any shape.
-        rules: the name of a preset without arguments, or a table, a list of `(key, rule)`. A key is a layer type, a
+        rules: `"auto"`: Shapley propagation from the baseline (see `rules.ShapleyPropagation`). `"paper"`: eq. (2) on
+            every layer. The name of another preset; or a table, a list of `(key, rule)`. A key is a layer type, a
             tuple of them, `presets.First(types)`, or a layer's name. A rule is one of `ks.rules`, its name, or a
             function `rule(call, inputs, relevance)`. The first entry that fits counts; the entries of
             `presets.paper()` come after yours.
+        baseline: the input from which relevance is measured, so that it sums to `f(x) - f(baseline)`: a number, an
+            array of the shape of one input, or a background `(n, ...)`, over which relevance is averaged; for a model
+            of several inputs in their structure. Rules then apply to differences, the bias cancels, and calls without
+            an entry of yours follow `rules.ShapleyPropagation`. None: 0 for `rules="auto"` and for tables with
+            `ShapleyPropagation`; no baseline for other rules, as they were published.
         output: name or index of the output to explain, for a model with several.
         head: what is explained. `"auto"`: the probability, for a model that ends in a softmax or sigmoid, or in the
             average of several; otherwise the output. `"softmax"`, `"sigmoid"`: the probability, for a model that ends
             in logits. `"linear"`: the logit below a softmax or sigmoid. A callable `head(logits, target)`: the
-            relevance of the logits that it returns; `target` holds indices `(batch,)` or weights `(batch, *output)`.
+            relevance that it returns. It is given the logits, less those at the baseline if there is one, and indices
+            `(batch,)` or weights `(batch, *output)` as the target.
         head_players: the players that share a probability by Shapley values. `"features"`: the inputs of the last
             linear layer, if it is a Dense or a 1x1 convolution. Other layers use the logits. `"logits"`: the logits.
             A softmax over one axis of several, as at each pixel of a segmentation map, is shared position by position.
@@ -60,9 +73,9 @@ class LRP:
             heads; it is good to a few percent, and the conservation gap of the last layer reports the error of
             its sum. `"auto"`: exact where that takes little time, else sampled for a single position, and by quadrature
             for an output of several positions.
-        merge_batch_norm: whether a BatchNormalization right behind or before a linear layer is merged into it, so that
-            a rule sees both as one layer. Otherwise, and where no linear layer is beside it, relevance passes it
-            unchanged (n = 1).
+        merge_batch_norm: for rules without a baseline, whether a BatchNormalization right behind or before a linear
+            layer is merged into it, so that a rule sees both as one layer. Otherwise, and where no linear layer is
+            beside it, relevance passes it unchanged (n = 1).
         n_paths: even number of random paths, half of them the reverse of the other half. They are the same at every
             call. For very large heads it is an upper bound (see `Explanation.head_paths`).
         seed: seed of the paths, and of the draws of the quadrature.
@@ -71,6 +84,7 @@ class LRP:
         model: the model.
         output: the `ModelOutput` that is explained. With `head="softmax"` or `"sigmoid"` it is a probability.
         rules: by call, `(layer or operation, rule)` of every call that relevance can reach.
+        preset: the name of the rules, `"table"` for a table.
 
     Raises:
         ValueError: if the model is of another kind or not built, has a layer without a rule, several outputs without
@@ -94,7 +108,8 @@ class LRP:
         self,
         model: keras.Model,
         *,
-        rules: str | Sequence[tuple[Key, str | Rule]] | None = None,
+        rules: str | Sequence[tuple[Key, str | Rule]] | None = "auto",
+        baseline: Structure | None = None,
         output: str | int | None = None,
         head: str | HeadFunction = "auto",
         head_players: str = "features",
@@ -109,38 +124,43 @@ class LRP:
         if integer("n_paths", n_paths, 2) % 2:
             raise ValueError(f"`n_paths` must be even. Received: n_paths={n_paths!r}")
         integer("seed", seed, 0)
+        rules = "auto" if rules is None else rules
+        is_measured = measures_from_baseline(rules, baseline)
+        if merge_batch_norm and is_measured:
+            raise ValueError(
+                "`merge_batch_norm` is for rules without a baseline, such as rules='paper'. From a baseline a "
+                "BatchNormalization is one more linear map, and needs no merging."
+            )
         if not isinstance(model, keras.Model):
             raise ValueError(f"`model` must be a keras.Model. Received: {model!r}")
 
         graph = trace(model)
         described = model_output(model, output)
         explained = graph.outputs[described.index]
-        table = RuleTable(rules, graph.calls)
-        needed = ancestors([explained])
-        calls = [call for call in graph.calls if call in needed]
-        dtype = relevance_dtype(calls)
-        model_head = Head(explained, head, ShapleyOptions(head_players, head_method, n_paths, seed))
-        reachable = model_head.calls_below
-        rule_by_call = {call: table.rule(call) for call in calls if call in reachable and call.data_inputs}
-        for call in model_head.linear_calls:
-            if call not in reachable:
-                rule_by_call[call] = table.rule(call, at_head=True)
-        linear_calls = {call for call, rule in rule_by_call.items() if isinstance(rule, LinearRule)}
-        merge_by_call = merges(rule_by_call, linear_calls) if merge_batch_norm else {}
+        options = ShapleyOptions(head_players, head_method, n_paths, seed)
+        if is_measured:
+            self._walk, rule_by_call = propagation(graph, explained, rules, head, options)
+        else:
+            self._walk, rule_by_call = classic_walk(graph, explained, rules, head, options, merge_batch_norm)
 
         self.model = model
-        self.output: ModelOutput = dataclasses.replace(described, link=described.link or model_head.link)
-        self.rules: dict[str, tuple[Operation, Rule]] = {
-            call.name: (call.op, rule_by_call[call]) for call in calls if call in rule_by_call
+        self.output: ModelOutput = dataclasses.replace(described, link=described.link or self._walk.head.link)
+        self.rules: dict[str, tuple[Operation, Rule | DifferenceRule]] = {
+            call.name: (call.op, rule_by_call[call]) for call in self._walk.calls if call in rule_by_call
         }
+        self._baseline = (0.0 if baseline is None else baseline) if is_measured else None
         self._has_probability = described.is_probability
-        self._description = _description(rules, model_head.kind)
+        self.preset = rules if isinstance(rules, str) else "table"
+        self._n_entries = None if isinstance(rules, str) else len(rules)
+        self._kind = self._walk.head.kind
         self._input_structure = graph.structure
-        self._walk = Walk(graph.inputs, calls, model_head, rule_by_call, merge_by_call, dtype)
         self._variables: list[keras.Variable] | None = None
 
     def __repr__(self) -> str:
-        return f"LRP({self.model.name!r}, {self._description}, output={self.output.name!r})"
+        rules = repr(self.preset) if self._n_entries is None else f"<table of {self._n_entries}>"
+        baseline = "" if self._baseline is None else ", from a baseline"
+        head = repr(self._kind) if isinstance(self._kind, str) else getattr(self._kind, "__name__", type(self._kind))
+        return f"LRP({self.model.name!r}, rules={rules}{baseline}, head={head}, output={self.output.name!r})"
 
     def __call__(self, x: Structure, target: Any = None, versus: Any = None) -> Structure:
         """Relevance of the input, in the shortest time. Only `explain` warns of relevance that is not finite.
@@ -166,7 +186,7 @@ class LRP:
         tensors = input_tensors(self.model, x)
         targets = self._targets(target, versus, tensors)
         self._compile()
-        by_target = [self._relevance(tensors, *pair) for pair in targets.pairs]
+        by_target = [self._averaged(self._relevance, tensors, *pair) for pair in targets.pairs]
         relevance = [ops.stack(parts, axis=1) for parts in zip(*by_target)] if targets.has_axis else by_target[0]
         return self._as_structure(x, relevance)
 
@@ -185,11 +205,12 @@ class LRP:
             ValueError: as a call does.
 
         Warns:
-            RuntimeWarning: if relevance left the range of its dtype; the message says at which call.
+            RuntimeWarning: if the output is not finite, and which weights are not; if relevance left the range of its
+                dtype, and at which call.
         """
         tensors = input_tensors(self.model, x)
         explanation = self._explanation(x, tensors, self._targets(target, versus, tensors))
-        warn_of_overflow(explanation, stacklevel=2)
+        self._warn(explanation)
         return explanation
 
     def explain_batches(
@@ -233,7 +254,7 @@ class LRP:
             size = max(size, n_images)
             filled = TargetPairs(fill_up(targets.pairs, size), targets.has_axis)
             explanation = self._explanation(x, fill_up(tensors, size), filled, n_images)
-            warn_of_overflow(explanation, stacklevel=2)
+            self._warn(explanation)
             yield explanation
             bar.add()
         if not size:
@@ -250,12 +271,28 @@ class LRP:
     ) -> Explanation:
         """The `Explanation` of the first `n_images` of a batch `x`, whose tensors may be filled up."""
         self._compile()
-        reports = [self._report(tensors, *pair) for pair in targets.pairs]
+        reports = [self._averaged(self._report, tensors, *pair) for pair in targets.pairs]
         reports = [{**report, "input": self._as_structure(x, report["input"])} for report in reports]
         order = [call.name for call in self._walk.calls]
         return assemble(
             reports, order, has_axis=targets.has_axis, is_probability=self._has_probability, n_images=n_images
         )
+
+    def _warn(self, explanation: Explanation) -> None:
+        """Warns if the output or the relevance is not finite."""
+        if not np.all(np.isfinite(explanation.output)):
+            bad = layers_with_bad_weights(self.model)
+            cause = f", as are weights of it: {', '.join(bad)}" if bad else ""
+            message = f"The output of model '{self.model.name}' is NaN or infinite{cause}."
+            warnings.warn(message, RuntimeWarning, stacklevel=3)
+        warn_of_overflow(explanation, stacklevel=3)
+
+    def _averaged(self, walk: Callable[..., Structure], tensors: list[Tensor], *target: Tensor | None) -> Structure:
+        """What a walk returns, averaged over the inputs of the background if there is a baseline."""
+        if self._baseline is None:
+            return walk(tensors, *target)
+        backgrounds = baseline_tensors(self.model, self._baseline, tensors)
+        return mean_structure([walk([*tensors, *baseline], *target) for baseline in backgrounds])
 
     def _as_structure(self, x: Structure, relevance: list[Tensor]) -> Structure:
         return as_structure(self.model, self._input_structure, x, relevance)
@@ -267,12 +304,3 @@ class LRP:
             self._variables = variables
             self._relevance = compiled(self._walk.relevance, variables)
             self._report = compiled(self._walk.report, variables)
-
-
-def _description(rules: str | Sequence[tuple[Key, str | Rule]] | None, kind: str | HeadFunction) -> str:
-    """The rules and the head of an explainer, in a few words."""
-    if rules is None:
-        rules = "paper"
-    table = repr(rules) if isinstance(rules, str) else f"<table of {len(rules)}>"
-    head = repr(kind) if isinstance(kind, str) else getattr(kind, "__name__", type(kind).__name__)
-    return f"rules={table}, head={head}"

@@ -66,7 +66,7 @@ def _median_and_maximum(gap: np.ndarray) -> tuple[float, float]:
 
 @dataclasses.dataclass
 class Explanation:
-    """Relevance of the input and of every layer of a model for a batch, eq. (2), as NumPy arrays.
+    """Relevance of the input and of every layer of a model for a batch, as NumPy arrays.
 
     `LRP.explain` returns it. With several targets a sample, everything that depends on the target has an axis for them
     after the batch. It can be given wherever an array of attributions can, as to `ks.metrics` and `ks.plot_heatmaps`.
@@ -85,8 +85,10 @@ class Explanation:
         head_stderr: standard error of `head`; 0 where it is exact, NaN where it is unknown, as by quadrature.
         head_total: the relevance that was distributed, shape `(batch,)`. For a softmax or sigmoid it is the target's
             probability less `head_baseline`; for a linear head the output; for a ReLU head the sum of eq. (1). With
-            weights it is the weighted sum of these.
-        head_baseline: the target's probability with no player present, shape `(batch,)`; 0 for other heads.
+            weights it is the weighted sum of these. Measured from a baseline it is what is explained less its value
+            there.
+        head_baseline: the target's probability with no player present, shape `(batch,)`; 0 for other heads. Measured
+            from a baseline it is the value there of what is explained.
         head_paths: number of random paths behind `head`; 0 without sampling.
         conservation_gap: the relevance that each call lost or created.
         amplification: by call, the sum of the absolute relevance of its inputs over that of its output, shape
@@ -213,9 +215,8 @@ def warn_of_overflow(explanation: Explanation, stacklevel: int) -> None:
     if explanation.overflow is not None:
         warnings.warn(
             f"The relevance left the range of {explanation.head_total.dtype} at {explanation.overflow!r}. Eq. (2) has "
-            "no bound where denominators come near zero (see `Explanation.amplification`). Where there is "
-            "BatchNormalization, LRP(model, merge_batch_norm=True) may keep it finite; rules='epsilon_plus' keeps it "
-            "small.",
+            "no bound where denominators come near zero (see `Explanation.amplification`). Shapley propagation, "
+            "LRP(model, rules='auto'), has one.",
             RuntimeWarning,
             stacklevel=stacklevel + 1,
         )

@@ -10,6 +10,7 @@ softmaxes or sigmoids has an end for each of them, and the walk starts at all of
 """
 
 import abc
+import dataclasses
 from collections.abc import Callable
 from typing import TypeAlias
 
@@ -35,6 +36,8 @@ class Head:
         head: `"auto"`, `"softmax"`, `"sigmoid"`, `"linear"`, or a callable `head(logits, target)` that returns the
             relevance of the logits.
         options: how Shapley values of probabilities are computed.
+        from_baseline: whether `starts` is given the tensors at a baseline. A ReLU at the end is then a neuron like any
+            other.
 
     Attributes:
         kind: what is explained, `"softmax"`, `"sigmoid"`, `"relu"`, `"linear"`, or the callable.
@@ -43,8 +46,12 @@ class Head:
         link: `"softmax"` or `"sigmoid"` if the head makes probabilities of an output that is none, else None.
     """
 
-    def __init__(self, output: Value, head: str | HeadFunction, options: ShapleyOptions) -> None:
+    def __init__(
+        self, output: Value, head: str | HeadFunction, options: ShapleyOptions, *, from_baseline: bool = False
+    ) -> None:
         ends = model_ends(output)
+        if from_baseline and ends[0].link == "relu":
+            ends = [ModelEnd(output)]
         self.output = output
         self.kind = _kind(head, ends[0].link)
         self.linear_calls = [end.linear_call for end in ends if end.linear_call is not None]
@@ -57,15 +64,18 @@ class Head:
         """The probabilities that the head makes of an output that is none."""
         return ops.softmax(output, axis=-1) if self.link == "softmax" else ops.sigmoid(output)
 
-    def starts(self, tensors: dict[Value, Tensor], target: Tensor, dtype: str) -> list[Start]:
+    def starts(
+        self, tensors: dict[Value, Tensor], target: Tensor, dtype: str, baselines: dict[Value, Tensor] | None = None
+    ) -> list[Start]:
         """The `Start` of each end.
 
         Args:
             tensors: every tensor of the model.
             target: what is explained, indices `(batch,)` or weights `(batch, *output)`.
             dtype: dtype of the relevance.
+            baselines: every tensor at the baseline; None if relevance is not measured from one.
         """
-        return [part.start(tensors, target, dtype).times(share) for part, share in self._parts]
+        return [part.start(tensors, target, dtype, baselines).times(share) for part, share in self._parts]
 
     def _part(self, end: ModelEnd, options: ShapleyOptions) -> "ProbabilityHead | _LogitHead":
         if callable(self.kind):
@@ -81,9 +91,11 @@ class _LogitHead(abc.ABC):
     def __init__(self, end: ModelEnd) -> None:
         self.end = end
 
-    def start(self, tensors: dict[Value, Tensor], target: Tensor, dtype: str) -> Start:
+    def start(
+        self, tensors: dict[Value, Tensor], target: Tensor, dtype: str, baselines: dict[Value, Tensor] | None = None
+    ) -> Start:
         """The `Start` at the logits."""
-        relevance = self._relevance(tensors, target, dtype)
+        relevance = self._relevance(tensors, target, dtype, baselines)
         total = ops.sum(flat(relevance), axis=1)
         return Start(
             value=self.end.logits,
@@ -96,39 +108,63 @@ class _LogitHead(abc.ABC):
         )
 
     @abc.abstractmethod
-    def _relevance(self, tensors: dict[Value, Tensor], target: Tensor, dtype: str) -> Tensor:
+    def _relevance(
+        self, tensors: dict[Value, Tensor], target: Tensor, dtype: str, baselines: dict[Value, Tensor] | None
+    ) -> Tensor:
         """Relevance of the logits."""
 
 
 class _LinearHead(_LogitHead):
-    """The weighted logits."""
+    """The weighted logits, or their differences from those at the baseline."""
 
-    def _relevance(self, tensors: dict[Value, Tensor], target: Tensor, dtype: str) -> Tensor:
-        return _weighted(logits_tensor(self.end, tensors, dtype), target)
+    def start(
+        self, tensors: dict[Value, Tensor], target: Tensor, dtype: str, baselines: dict[Value, Tensor] | None = None
+    ) -> Start:
+        start = super().start(tensors, target, dtype, baselines)
+        if baselines is None:
+            return start
+        absent = logits_tensor(self.end, baselines, dtype)
+        weights = _weights(start.relevance, target)
+        return dataclasses.replace(start, baseline=ops.sum(flat(weights * absent), axis=1), multiplier=weights)
+
+    def _relevance(
+        self, tensors: dict[Value, Tensor], target: Tensor, dtype: str, baselines: dict[Value, Tensor] | None
+    ) -> Tensor:
+        logits = logits_tensor(self.end, tensors, dtype)
+        if baselines is not None:
+            logits = logits - logits_tensor(self.end, baselines, dtype)
+        return _weights(logits, target) * logits
 
 
 class _ReluHead(_LogitHead):
     """The weighted `Phi(z) (u + b)`, the sums of eq. (1) over the inputs."""
 
-    def _relevance(self, tensors: dict[Value, Tensor], target: Tensor, dtype: str) -> Tensor:
+    def _relevance(
+        self, tensors: dict[Value, Tensor], target: Tensor, dtype: str, baselines: dict[Value, Tensor] | None
+    ) -> Tensor:
         call = self.end.linear_call
         assert call is not None, "a ReLU without a linear layer is no end"
         linear = linear_map(call.op)
         x = ops.cast(tensors[call.inputs[0]], dtype)
         kernel = ops.cast(linear.kernel, dtype)
         q = linear(ops.square(x), ops.square(kernel))
-        return _weighted(shapley_activation(linear(x, kernel), q, linear.bias_or_zero(dtype)), target)
+        sums = shapley_activation(linear(x, kernel), q, linear.bias_or_zero(dtype))
+        return _weights(sums, target) * sums
 
 
 class _FunctionHead(_LogitHead):
-    """What a user's function returns."""
+    """What a user's function returns for the logits, or for their differences from those at the baseline."""
 
     def __init__(self, end: ModelEnd, function: HeadFunction) -> None:
         super().__init__(end)
         self.function = function
 
-    def _relevance(self, tensors: dict[Value, Tensor], target: Tensor, dtype: str) -> Tensor:
+    def _relevance(
+        self, tensors: dict[Value, Tensor], target: Tensor, dtype: str, baselines: dict[Value, Tensor] | None
+    ) -> Tensor:
         logits = logits_tensor(self.end, tensors, dtype)
+        if baselines is not None:
+            logits = logits - logits_tensor(self.end, baselines, dtype)
         relevance = ops.cast(self.function(logits, target), dtype)
         if tuple(relevance.shape) != tuple(logits.shape):
             raise ValueError(
@@ -138,9 +174,10 @@ class _FunctionHead(_LogitHead):
         return relevance
 
 
-def _weighted(logits: Tensor, target: Tensor) -> Tensor:
+def _weights(logits: Tensor, target: Tensor) -> Tensor:
+    """Weights of the outputs, in the shape of the logits."""
     weights = as_weights(target, flat(logits).shape[1], logits.dtype)
-    return logits * ops.reshape(weights, logits.shape)
+    return ops.reshape(weights, logits.shape)
 
 
 def _kind(head: str | HeadFunction, link: str) -> str | HeadFunction:

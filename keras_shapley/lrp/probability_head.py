@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from keras import layers, ops
 
+from keras_shapley.backend import matmul
 from keras_shapley.layers.linear_maps import linear_map
 from keras_shapley.lrp.start import Start, as_weights, is_weights, logits_tensor
 from keras_shapley.models.graph import Call, Value
@@ -38,12 +39,15 @@ class ShapleyOptions(NamedTuple):
         method: `"auto"`, `"exact"`, `"sampled"` or `"quadrature"`.
         n_paths: even number of antithetic paths.
         seed: seed of the paths, and of the draws of the quadrature.
+        conserves: whether `"auto"` takes the quadrature for all larger games, and what its values leave of the total is
+            distributed in proportion to them. Without it the remainder is a gap.
     """
 
     players: str
     method: str
     n_paths: int
     seed: int
+    conserves: bool = False
 
 
 class ProbabilityHead:
@@ -62,15 +66,18 @@ class ProbabilityHead:
         self.link = link
         self.options = options
 
-    def start(self, tensors: dict[Value, Tensor], target: Tensor, dtype: str) -> Start:
+    def start(
+        self, tensors: dict[Value, Tensor], target: Tensor, dtype: str, baselines: dict[Value, Tensor] | None = None
+    ) -> Start:
         """The `Start` at the players.
 
         Args:
             tensors: every tensor of the model.
             target: what is explained, indices `(batch,)` or weights `(batch, *output)`.
             dtype: dtype of the relevance.
+            baselines: every tensor at the baseline, whose values absent players take; None if they are zero.
         """
-        players = self._players(tensors, dtype)
+        players = self._players(tensors, dtype, baselines)
         layout = players.layout
         if is_weights(target):
             games = self._games_of_weights(players, target)
@@ -98,7 +105,7 @@ class ProbabilityHead:
             gap_call=players.gap_call,
         )
 
-    def _players(self, tensors: dict[Value, Tensor], dtype: str) -> "_Players":
+    def _players(self, tensors: dict[Value, Tensor], dtype: str, baselines: dict[Value, Tensor] | None) -> "_Players":
         """The players: the features, or the logits, each of which adds to one logit alone."""
         layout = self._layout(tensors)
         call = self.end.linear_call
@@ -112,14 +119,23 @@ class ProbabilityHead:
             if layout.after == 1 and layout.classes == units:
                 x = ops.reshape(ops.cast(tensors[value], dtype), (-1, layout.positions, n_players))
                 bias = ops.zeros((units,), dtype) if call.op.bias is None else ops.cast(call.op.bias, dtype)
-                return _Players(value, tensors[value].shape, x, kernel, bias, layout, call)
+                absent = ops.broadcast_to(bias, (1, layout.positions, units))
+                if baselines is not None:
+                    x0 = ops.reshape(ops.cast(baselines[value], dtype), (-1, layout.positions, n_players))
+                    x, absent = x - x0, matmul(x0, kernel) + bias
+                return _Players(value, tensors[value].shape, x, kernel, absent, layout, call)
         logits = logits_tensor(self.end, tensors, dtype)
+        x = layout.rows(logits)
+        absent = ops.zeros_like(x[:1])
+        if baselines is not None:
+            absent = layout.rows(logits_tensor(self.end, baselines, dtype))
+            x = x - absent
         return _Players(
             value=self.end.logits,
             shape=logits.shape,
-            x=layout.rows(logits),
+            x=x,
             kernel=ops.eye(layout.classes, dtype=dtype),
-            bias=ops.zeros((layout.classes,), dtype),
+            absent=absent,
             layout=layout,
             gap_call=self.end.link_call or self.end.logits.producer,
         )
@@ -141,21 +157,26 @@ class ProbabilityHead:
         layout = players.layout
         n_outputs = layout.positions * layout.classes
         weights = layout.rows(as_weights(target, n_outputs, players.x.dtype))
-        x, weights = (ops.reshape(rows, (-1, rows.shape[-1])) for rows in (players.x, weights))
-        return _Games(x, players.kernel, ops.broadcast_to(players.bias, weights.shape), weights)
+        absent = ops.broadcast_to(players.absent, weights.shape)
+        x, absent, weights = (ops.reshape(rows, (-1, rows.shape[-1])) for rows in (players.x, absent, weights))
+        return _Games(x, players.kernel, absent, weights)
 
     def _games_of_indices(self, players: "_Players", target: Tensor) -> "_Games":
         """The game of each sample at the position of its target; of sigmoids it has the target's logit alone."""
         batch, _, n_players = players.x.shape
         layout = players.layout
-        places = ops.broadcast_to(layout.position(target)[:, None, None], (batch, 1, n_players))
-        x = ops.take_along_axis(players.x, places, axis=1)[:, 0]
         unit = layout.class_number(target)
+
+        def at_target(rows: Tensor) -> Tensor:
+            places = ops.broadcast_to(layout.position(target)[:, None, None], (batch, 1, rows.shape[-1]))
+            return ops.take_along_axis(ops.broadcast_to(rows, (batch, *rows.shape[1:])), places, axis=1)[:, 0]
+
+        x, absent = at_target(players.x), at_target(players.absent)
         if self.link == "sigmoid":
             x = x * ops.transpose(ops.take(players.kernel, unit, axis=1))
             ones = ops.ones((max(batch, n_players), 1), x.dtype)
-            return _Games(x, ones[:n_players], ops.take(players.bias, unit)[:, None], ones[:batch])
-        return _Games(x, players.kernel, ops.broadcast_to(players.bias, (batch, layout.classes)), unit)
+            return _Games(x, ones[:n_players], ops.take_along_axis(absent, unit[:, None], axis=1), ones[:batch])
+        return _Games(x, players.kernel, absent, unit)
 
     def _solve(self, games: "_Games", positions: int) -> tuple[Tensor, ...]:
         """`(values, stderr, total, baseline, number of pairs of paths)`, each with the games as first axis."""
@@ -192,7 +213,7 @@ class ProbabilityHead:
         n_classes = 1 if self.link == "sigmoid" else n_classes
         if n_players <= MAX_PLAYERS and 2**n_players * n_classes * positions <= MAX_SAMPLES:
             return "exact"
-        return "sampled" if positions == 1 else "quadrature"
+        return "sampled" if positions == 1 and not self.options.conserves else "quadrature"
 
     def _shapley_values(
         self, game: ProbabilityGame, method: str, positions: int
@@ -203,6 +224,10 @@ class ProbabilityHead:
             return values, ops.zeros_like(values), 0
         if method == "quadrature":
             values = by_quadrature(game, self.options.seed)
+            if self.options.conserves:
+                sizes = ops.abs(values) + 1e-30
+                remainder = game.ends()[1] - ops.sum(values, axis=1)
+                values = values + sizes * (remainder / ops.sum(sizes, axis=1))[:, None]
             return values, ops.full_like(values, float("nan")), 0
         _, n_players, n_classes = game.a.shape
         may_stop_early = n_players * n_classes * positions * self.options.n_paths > MAX_SAMPLES
@@ -252,9 +277,9 @@ class _Players(NamedTuple):
     Attributes:
         value: their place in the graph.
         shape: of the tensor there.
-        x: that tensor, shape `(batch, positions, players)`.
+        x: that tensor, less that at the baseline, shape `(batch, positions, players)`.
         kernel: shape `(players, classes)`.
-        bias: shape `(classes,)`.
+        absent: the logits without players, shape `(1 or batch, positions, classes)`.
         layout: of the output.
         gap_call: the call whose gap is what their Shapley values miss of the total.
     """
@@ -263,7 +288,7 @@ class _Players(NamedTuple):
     shape: tuple[int, ...]
     x: Tensor
     kernel: Tensor
-    bias: Tensor
+    absent: Tensor
     layout: _Layout
     gap_call: Call | None
 

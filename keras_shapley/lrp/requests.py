@@ -37,6 +37,54 @@ def input_tensors(model: keras.Model, x: Structure) -> list[Tensor]:
     return tensors
 
 
+def baseline_tensors(model: keras.Model, baseline: Structure, tensors: list[Tensor]) -> list[list[Tensor]]:
+    """The inputs of a background, each as a batch of one for each of `model.inputs`.
+
+    Args:
+        model: the model.
+        baseline: a number, an array of the shape of one input or of several; for several inputs in their structure.
+        tensors: the batch that is explained.
+
+    Raises:
+        ValueError: if a baseline has another shape or dtype than the input, is not finite, or baselines of several
+            inputs differ in number.
+    """
+    parts = [baseline] * len(tensors) if np.isscalar(baseline) else in_order(model, baseline)
+    if len(parts) != len(tensors):
+        raise ValueError(f"`baseline` must have {len(tensors)} arrays, one for each input. Received: {len(parts)}")
+    arrays = [_background(part, tensor, spec.dtype) for part, tensor, spec in zip(parts, tensors, model.inputs)]
+    n = max(len(array) for array in arrays)
+    if any(len(array) not in (1, n) for array in arrays):
+        raise ValueError(f"`baseline` must be as many of each input. Received: {[len(array) for array in arrays]}")
+    return [[array[min(i, len(array) - 1)][None] for array in arrays] for i in range(n)]
+
+
+def _background(baseline: Any, x: Tensor, dtype: str) -> Tensor:
+    """The baselines of one input, `(n, ...)`."""
+    shape = tuple(x.shape[1:])
+    values = _as_tensor(baseline, dtype, "baseline")
+    if tuple(values.shape) in ((), shape):
+        values = ops.broadcast_to(values, shape)[None]
+    if tuple(values.shape[1:]) != shape or not values.shape[0]:
+        raise ValueError(
+            f"`baseline` must be a number, an array of shape {shape}, or a background of shape {('n', *shape)}. "
+            f"Received: shape {tuple(values.shape)}"
+        )
+    return finite("baseline", values) if keras.backend.is_float_dtype(dtype) else values
+
+
+def mean_structure(structures: list[Structure]) -> Structure:
+    """The mean of the float tensors of several structures; other tensors are those of the first."""
+    if len(structures) == 1:
+        return structures[0]
+
+    def mean(*tensors: Tensor) -> Tensor:
+        is_float = keras.backend.is_float_dtype(keras.backend.standardize_dtype(tensors[0].dtype))
+        return sum(tensors[1:], start=tensors[0]) / len(tensors) if is_float else tensors[0]
+
+    return tree.map_structure(mean, *structures)
+
+
 def as_structure(model: keras.Model, structure: Structure, x: Structure, relevance: list[Tensor]) -> Structure:
     """The relevance of each of `model.inputs`, nested as the user's batch `x` is.
 
@@ -52,19 +100,19 @@ def as_structure(model: keras.Model, structure: Structure, x: Structure, relevan
     return tree.pack_sequence_as(x, relevance) if is_nested else relevance[0]
 
 
-def _as_tensor(array: Any, dtype: str) -> Tensor:
+def _as_tensor(array: Any, dtype: str, name: str = "x") -> Tensor:
     """An array in the dtype of a model's input; raises a `ValueError` where that would change what it says."""
     if keras.backend.is_float_dtype(dtype) and ops.is_tensor(array):
         return ops.cast(array, dtype)
     array = ops.convert_to_numpy(array) if ops.is_tensor(array) else np.asarray(array)
     if array.dtype != "bool" and not np.issubdtype(array.dtype, np.number):
-        raise ValueError(f"`x` must be numbers. Received: {array.dtype} of shape {array.shape}")
+        raise ValueError(f"`{name}` must be numbers. Received: {array.dtype} of shape {array.shape}")
     if "int" in dtype and array.size:
         limits = np.iinfo(dtype)
         if np.any(array != np.floor(array)) or array.min() < limits.min or array.max() > limits.max:
             raise ValueError(
-                f"`x` must be whole numbers in the range of {dtype}, which the model takes. Received: {array.dtype} "
-                f"from {array.min()} to {array.max()}"
+                f"`{name}` must be whole numbers in the range of {dtype}, which the model takes. Received: "
+                f"{array.dtype} from {array.min()} to {array.max()}"
             )
     return ops.convert_to_tensor(array, dtype=dtype)
 

@@ -28,11 +28,17 @@ class RuleTable:
     """
 
     def __init__(self, user: str | Iterable[tuple[Key, str | Rule]] | None, calls: Iterable[Call]) -> None:
-        self.entries = [*_entries(user), *presets.paper()]
+        self._user = _entries(user)
+        self.entries = [*self._user, *presets.paper()]
         names = {name for call in calls for name in (call.name, call.op.name)}
         for key, _ in self.entries:
             if isinstance(key, str):
                 one_of("rules", key, sorted(names))
+
+    def user_rule(self, call: Call) -> Rule | None:
+        """The rule of a call in the user's own table, None if it has no entry for it."""
+        _check_not_quantized(call)
+        return next((rule for key, rule in self._user if _fits(key, call)), None)
 
     def rule(self, call: Call, *, at_head: bool = False) -> Rule:
         """The rule of a call.
@@ -54,8 +60,8 @@ class RuleTable:
         if isinstance(rule, rules.Pass) and not at_head and activation_of(call.op) is keras.activations.softmax:
             return rules.SoftmaxTaylor()
         _check_type(rule, call)
-        if not at_head:
-            _check_activation(rule, call)
+        if not at_head and isinstance(rule, (rules.LinearRule, rules.Pass)):
+            check_activation(call)
         return rule
 
     def _no_rule(self, call: Call) -> str:
@@ -142,16 +148,16 @@ def _check_type(rule: Rule, call: Call) -> None:
         raise ValueError(f"Rule {name} is not for {call.description}. Types with it: {_names(types)}.")
 
 
-def _check_activation(rule: Rule, call: Call) -> None:
-    """Raises a `ValueError` if relevance would pass an activation that may mix elements."""
+def check_activation(call: Call, *, known: Iterable[Any] = ()) -> None:
+    """Raises a `ValueError` if the activation of a call may mix elements, unless it is one of `known`."""
     activation = activation_of(call.op)
-    passes = isinstance(rule, (rules.LinearRule, rules.Pass))
-    if passes and activation is not None and not is_elementwise(activation):
-        raise ValueError(
-            f"Layer {call.description} has the activation {getattr(activation, '__name__', activation)!r}, which is "
-            "not known to act on each element alone, so relevance cannot pass it unchanged. Give the layer a rule of "
-            f"its own, a function: LRP(model, rules=[(({type(call.op).__name__},), rule)])."
-        )
+    if activation is None or activation in known or is_elementwise(activation):
+        return
+    raise ValueError(
+        f"Layer {call.description} has the activation {getattr(activation, '__name__', activation)!r}, which is "
+        "not known to act on each element alone, so relevance cannot pass it unchanged. Give the layer a rule of "
+        f"its own, a function: LRP(model, rules=[(({type(call.op).__name__},), rule)])."
+    )
 
 
 def _names(types: Iterable[type]) -> str:

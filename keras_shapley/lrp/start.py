@@ -20,10 +20,12 @@ class Start:
         relevance: relevance of the tensor there, in its shape.
         stderr: standard error of `relevance`, same shape; 0 where it is exact, NaN where it is unknown.
         total: what is explained, shape `(batch,)`; conservation gaps are relative to it.
-        baseline: what is explained without any player, shape `(batch,)`; zeros for a linear head.
+        baseline: what is explained without any player, shape `(batch,)`; zeros for a linear head without a baseline.
         n_paths: number of random paths, an int scalar; 0 where none were needed.
         gap_call: the call whose gap is the difference between `total` and the sum of `relevance`; None if they are
             equal by definition.
+        multiplier: relevance per unit of the difference from the baseline, in the shape of the relevance; None where
+            it is the quotient of both.
     """
 
     value: Value
@@ -33,6 +35,7 @@ class Start:
     baseline: Tensor
     n_paths: Tensor
     gap_call: Call | None
+    multiplier: Tensor | None = None
 
     def minus(self, other: "Start") -> "Start":
         """The start of the difference. Its standard error is a bound, as both are sampled on the same paths."""
@@ -43,6 +46,7 @@ class Start:
             total=self.total - other.total,
             baseline=self.baseline - other.baseline,
             n_paths=ops.maximum(self.n_paths, other.n_paths),
+            multiplier=None if self.multiplier is None else self.multiplier - other.multiplier,
         )
 
     def times(self, share: float) -> "Start":
@@ -55,6 +59,7 @@ class Start:
             stderr=share * self.stderr,
             total=share * self.total,
             baseline=share * self.baseline,
+            multiplier=None if self.multiplier is None else share * self.multiplier,
         )
 
 

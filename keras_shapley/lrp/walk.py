@@ -1,5 +1,6 @@
 """The walk of LRP: forward through the calls of a model, and back with relevance."""
 
+import dataclasses
 import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias, TypeVar
@@ -23,6 +24,22 @@ Key = TypeVar("Key")
 
 # every tensor of the model, by its place in the graph
 Tensors: TypeAlias = dict[Value, Tensor]
+Observer: TypeAlias = Callable[[Call, Sequence[Tensor], Sequence[Tensor]], None]
+
+
+@dataclasses.dataclass
+class Forward:
+    """What a walk found on the way forward.
+
+    Attributes:
+        tensors: every tensor of the model.
+        records: the record of each call.
+        baselines: every tensor at the baseline; None for a walk without one.
+    """
+
+    tensors: Tensors
+    records: Sequence[CallRecord]
+    baselines: Tensors | None
 
 
 class Walk:
@@ -65,19 +82,19 @@ class Walk:
         Returns:
             The relevance of each input, in its shape.
         """
-        tensors, records = self._forward(x)
-        target = resolved(target, tensors[self.head.output])
-        relevance = self._backward(tensors, records, self._starts(tensors, target, versus))
+        forward = self._forward(x)
+        target = resolved(target, forward.tensors[self.head.output])
+        relevance = self._backward(forward, self._starts(forward, target, versus))
         return self._input_relevance(relevance, x)
 
     def report(self, x: list[Tensor], target: Tensor | None, versus: Tensor | None) -> dict[str, Any]:
         """Everything that an `Explanation` holds, as a dict of tensors; the arguments are those of `relevance`."""
-        tensors, records = self._forward(x)
-        output = ops.cast(tensors[self.head.output], self.dtype)
+        forward = self._forward(x)
+        output = ops.cast(forward.tensors[self.head.output], self.dtype)
         target = resolved(target, output)
-        starts = self._starts(tensors, target, versus)
+        starts = self._starts(forward, target, versus)
         balance = _Balance(starts)
-        relevance = self._backward(tensors, records, starts, balance.add)
+        relevance = self._backward(forward, starts, balance.add)
         layers = {call.name: [relevance[value] for value in call.outputs if value in relevance] for call in self.calls}
         report = {
             "input": self._input_relevance(relevance, x),
@@ -97,7 +114,7 @@ class Walk:
             report["probability"] = self.head.probability(output)
         return report if versus is None else {**report, "versus": versus}
 
-    def _forward(self, x: list[Tensor]) -> tuple[Tensors, list[CallRecord]]:
+    def _forward(self, x: list[Tensor]) -> Forward:
         """Every tensor of the model, and the record of each call."""
         tensors = dict(zip(self.inputs, x))
         records = []
@@ -105,10 +122,10 @@ class Walk:
             inputs = [tensors[value] for value in call.inputs]
             record = self._record(call, inputs, tensors)
             saved = record.preactivation
-            outputs = tree.flatten(call(*inputs)) if saved is None else _activated(call.op, saved.value, inputs[0])
+            outputs = tree.flatten(call(*inputs)) if saved is None else activated(call.op, saved.value, inputs[0])
             tensors.update(zip(call.outputs, outputs))
             records.append(record)
-        return tensors, records
+        return Forward(tensors, records, None)
 
     def _record(self, call: Call, inputs: list[Tensor], tensors: Tensors) -> CallRecord:
         """The record of a call, with the linear map that its rule should use and a pre-activation worth saving."""
@@ -139,25 +156,25 @@ class Walk:
         merge = self.merges.get(call)
         return merge.before.data_inputs if merge is not None and merge.before is not None else call.data_inputs
 
-    def _starts(self, tensors: Tensors, target: Tensor, versus: Tensor | None) -> list[Start]:
+    def _starts(self, forward: Forward, target: Tensor, versus: Tensor | None) -> list[Start]:
         """The starts of the target, or of its difference from what it is compared with."""
-        starts = self.head.starts(tensors, target, self.dtype)
+        starts = self.head.starts(forward.tensors, target, self.dtype, forward.baselines)
         if versus is None:
             return starts
-        others = self.head.starts(tensors, versus, self.dtype)
+        others = self.head.starts(forward.tensors, versus, self.dtype, forward.baselines)
         return [start.minus(other) for start, other in zip(starts, others)]
 
     def _backward(
         self,
-        tensors: Tensors,
-        records: list[CallRecord],
+        forward: Forward,
         starts: Sequence[Start],
-        observe: Callable[[Call, list[Tensor], Sequence[Tensor]], None] | None = None,
+        observe: Observer | None = None,
     ) -> Tensors:
         """Relevance by `Value`; `observe(call, outputs, inputs)` gets the relevance on both sides of each call."""
+        tensors, records = forward.tensors, forward.records
         relevance: Tensors = {}
         for start in starts:
-            _add(relevance, start.value, start.relevance)
+            add(relevance, start.value, start.relevance)
         for call, record in zip(reversed(self.calls), reversed(records)):
             if not any(value in relevance for value in call.outputs):
                 continue
@@ -170,7 +187,7 @@ class Walk:
             shares = self.rules[call](record, inputs, outputs[0] if len(outputs) == 1 else outputs) if inputs else []
             _check_shares(call, inputs, shares)
             for value, share in zip(call.data_inputs, shares):
-                _add(relevance, value, share)
+                add(relevance, value, share)
             if observe is not None:
                 observe(call, outputs, shares)
         return relevance
@@ -215,14 +232,14 @@ class _Balance:
         self._scale: dict[str, Tensor] = {}
         for start in starts:
             if start.gap_call is not None:
-                _add(self.signed, start.gap_call.name, start.total - _total(start.relevance))
-                _add(self._scale, start.gap_call.name, ops.abs(start.total))
+                add(self.signed, start.gap_call.name, start.total - _total(start.relevance))
+                add(self._scale, start.gap_call.name, ops.abs(start.total))
 
-    def add(self, call: Call, outputs: list[Tensor], inputs: Sequence[Tensor]) -> None:
+    def add(self, call: Call, outputs: Sequence[Tensor], inputs: Sequence[Tensor]) -> None:
         """Notes the relevance of a call's outputs and of its inputs."""
         received = sum(_total(ops.abs(part)) for part in outputs)
         passed_on = sum(_total(ops.abs(part)) for part in inputs)
-        _add(self.signed, call.name, sum(map(_total, outputs)) - sum(map(_total, inputs)))
+        add(self.signed, call.name, sum(map(_total, outputs)) - sum(map(_total, inputs)))
         self._scale.setdefault(call.name, received)
         self.amplification[call.name] = _ratio(passed_on, received)
 
@@ -231,12 +248,12 @@ class _Balance:
         return {name: _ratio(ops.abs(gap), self._scale[name]) for name, gap in self.signed.items()}
 
 
-def _add(sums: dict[Key, Tensor], key: Key, addend: Tensor) -> None:
+def add(sums: dict[Key, Tensor], key: Key, addend: Tensor) -> None:
     """Adds to one of several sums."""
     sums[key] = sums[key] + addend if key in sums else addend
 
 
-def _activated(layer: Operation, preactivation: Tensor, x: Tensor) -> list[Tensor]:
+def activated(layer: Operation, preactivation: Tensor, x: Tensor) -> list[Tensor]:
     """The output of a linear layer from its pre-activation, with the mask of its input `x`."""
     output = layer.activation(preactivation)
     if layer.supports_masking:

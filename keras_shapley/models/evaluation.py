@@ -25,7 +25,14 @@ def inference(model: keras.Model, output: str | int | None = None) -> Callable[[
     index = output_index(model, output)
 
     def call(x: Tensor) -> Tensor:
-        return tree.flatten(model(x, training=False))[index]
+        outputs = tree.flatten(model(x, training=False))
+        # a model whose call is code of its own does not say how many it has
+        if output is None and len(outputs) > 1:
+            raise ValueError(
+                f"Model '{model.name}' has {len(outputs)} outputs: give a function that returns one of them, such as "
+                "lambda x: model(x)[0]."
+            )
+        return outputs[index]
 
     predict = compiled(call, model.variables, any_batch=True)
     return lambda x: predict(ops.convert_to_tensor(x))
@@ -68,3 +75,8 @@ def evaluated(fn: Callable[[Any], Any], inputs: np.ndarray, name: str = "fn") ->
     if not np.isfinite(outputs).all():
         raise ValueError(f"`{name}` must give finite outputs. Received: NaN or infinity")
     return outputs.astype("float64")
+
+
+def layers_with_bad_weights(model: keras.Model) -> list[str]:
+    """Paths of the weights of a model that hold NaN or infinity."""
+    return [weight.path for weight in model.weights if not bool(ops.all(ops.isfinite(ops.cast(weight, "float32"))))]

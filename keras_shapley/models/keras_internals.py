@@ -150,6 +150,18 @@ ADD_OPERATION = operations.Add
 DIVISION_OPERATIONS = _classes(operations, "Divide TrueDivide")
 STACK_OPERATION = operations.Stack
 CAST_OPERATION = core.Cast
+SUBTRACT_OPERATION = operations.Subtract
+LEAKY_RELU_OPERATION = nn.LeakyRelu
+SCALED_ADDITION = inception_resnet_v2.CustomScaleLayer
+MINIMUM_OPERATIONS = _classes(operations, "Amin Min Minimum")
+# each element times a number
+AFFINE_OPERATIONS = (
+    *_classes(core, "Cast StopGradient"),
+    *_classes(operations, "Copy Negative"),
+    AttachMask,
+    convnext.LayerScale,
+    convnext.StochasticDepth,
+)
 RESHAPING_OPERATIONS = _classes(operations, "Reshape Squeeze ExpandDims Ravel")  # the same numbers in the same order
 # no relevance and no gradient passes these
 CONSTANT_OPERATIONS = _classes(

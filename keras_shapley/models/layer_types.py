@@ -18,6 +18,7 @@ from keras_shapley.models.keras_internals import (
     EXTREME_OPERATIONS,
     LOOKUP_OPERATIONS,
     MEAN_OPERATIONS,
+    MINIMUM_OPERATIONS,
     MOVING_OPERATIONS,
     ONE_OPERAND_OPERATIONS,
     PAIR_EXTREME_OPERATIONS,
@@ -67,6 +68,8 @@ EXTREME: Types = (
     *EXTREME_OPERATIONS,
 )
 PAIR_EXTREME: Types = (layers.Maximum, layers.Minimum, *PAIR_EXTREME_OPERATIONS)
+
+MINIMA: Types = (layers.Minimum, *MINIMUM_OPERATIONS)
 
 # the same numbers in the same order, in inference
 ORDER_KEEPING: Types = (layers.Flatten, layers.Reshape, layers.Dropout, layers.Identity)

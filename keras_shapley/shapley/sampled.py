@@ -119,8 +119,9 @@ def sampled_shapley_values(
             bar.add(n_orders)
             n_walked += n_orders
             if tolerance and mean.n % _BETWEEN_LOOKS == 0 and (mean.stderr <= tolerance).all():
-                bar.add(n_samples - n_walked)
                 break
+        if n_walked < n_samples:
+            bar.add(n_samples - n_walked)
         values[number, active] = mean.values
         stderr[number, active] = mean.stderr
     return game.result(explained, values, stderr)

@@ -173,9 +173,9 @@ def candidates(model: keras.Model, x: Any, target: np.ndarray) -> tuple[dict[str
     forward, gradient = compiled(linear)
     weights = ops.one_hot(target, model.output_shape[-1])
     features = ops.convert_to_tensor(keras.Model(model.input, model.layers[-1].input).predict_on_batch(x))
-    softmax = ks.LRP(head)
+    softmax = ks.LRP(head, rules="paper")
     presets = {
-        "LRP, rule Shapley": None,
+        "LRP, rule Shapley": "paper",
         "LRP, preset epsilon": ks.presets.epsilon(EPSILON),
         "LRP, preset epsilon_plus": ks.presets.epsilon_plus(EPSILON),
     }

@@ -37,7 +37,7 @@ class Method(NamedTuple):
 
 def relevance(model: keras.Model, x: np.ndarray, target: np.ndarray, **options: Any) -> np.ndarray:
     """LRP from the Shapley values of the softmax. BatchNormalization is merged, or eq. (2) grows without bounds."""
-    explainer = ks.LRP(model, merge_batch_norm=True, **options)
+    explainer = ks.LRP(model, merge_batch_norm=True, **{"rules": "paper", **options})
     blocks = [slice(start, start + BLOCK) for start in range(0, len(x), BLOCK)]
     return np.concatenate([ops.convert_to_numpy(explainer(x[block], target[block])) for block in blocks])
 

@@ -61,7 +61,7 @@ def explain(model: keras.Model, x: np.ndarray, low: np.ndarray, high: np.ndarray
         with warnings.catch_warnings():
             # the table shows relevance beyond float32
             warnings.simplefilter("ignore", RuntimeWarning)
-            explanations[name] = ks.LRP(model, **arguments).explain(x)
+            explanations[name] = ks.LRP(model, **{"rules": "paper", **arguments}).explain(x)
     return explanations
 
 

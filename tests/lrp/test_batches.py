@@ -51,7 +51,7 @@ TARGETS = {
 
 @pytest.mark.parametrize("form", TARGETS)
 def test_targets_of_arrays_are_cut_with_them(form, model, x):
-    explainer = ks.LRP(model)
+    explainer = ks.LRP(model, rules="paper")
     expected = explainer.explain(x, TARGETS[form])
     relevance, target = in_batches(explainer, x, TARGETS[form])
     np.testing.assert_allclose(relevance, expected.input, atol=1e-5)
@@ -62,7 +62,7 @@ def test_targets_of_arrays_are_cut_with_them(form, model, x):
 
 def test_weights_are_no_rows_even_for_as_many_samples_as_outputs(model, x):
     """Three samples of three outputs: floats (3,) weigh the outputs, ints (3,) are one for each sample."""
-    explainer = ks.LRP(model)
+    explainer = ks.LRP(model, rules="paper")
     weights, indices = np.array([1.0, 0.0, -1.0]), np.array([0, 2, 1])
     for target in (weights, indices):
         relevance, _ = in_batches(explainer, x[:3], target)
@@ -72,7 +72,7 @@ def test_weights_are_no_rows_even_for_as_many_samples_as_outputs(model, x):
 def test_targets_of_maps_are_cut_with_them(rng):
     model = keras.Sequential([keras.Input((3, 3, 2)), layers.Conv2D(2, 1, activation="softmax", bias_initializer=BIAS)])
     x = rng.normal(size=(N, 3, 3, 2)).astype("float32")
-    explainer = ks.LRP(model)
+    explainer = ks.LRP(model, rules="paper")
     for target in (rng.normal(size=(N, 3, 3, 2)), rng.normal(size=(3, 3, 2)) > 0, rng.integers(18, size=N)):
         relevance, given = in_batches(explainer, x, target)
         expected = explainer.explain(x, target)
@@ -84,12 +84,12 @@ def test_targets_of_maps_are_cut_with_them(rng):
 def test_rows_for_another_number_of_samples_are_refused(target, model, x):
     """Also where they would fit one batch, for which each batch would then be explained."""
     with pytest.raises(ValueError, match=r"`target`.*Received: \w+ of shape \([36]"):
-        in_batches(ks.LRP(model), x, target)
+        in_batches(ks.LRP(model, rules="paper"), x, target)
 
 
 def test_one_hot_rows_of_ints_are_refused_before_the_first_batch(model, x):
     """Rows of one batch could be read as targets 0 and 1, were it not for the others."""
-    explainer = ks.LRP(network(layers.Dense(2, "softmax")))
+    explainer = ks.LRP(network(layers.Dense(2, "softmax")), rules="paper")
     one_hot = np.eye(2, dtype=int)[[1, 1, 1, 1, 1, 1, 0]]
     with pytest.raises(ValueError, match="one-hot rows of ints.*argmax"):
         next(explainer.explain_batches(x, one_hot, batch_size=3))
@@ -108,7 +108,7 @@ def test_labels_are_the_targets_if_asked(kind, model, x):
         "one-hot ints": np.eye(3, dtype=int)[labels],
         "one-hot floats": np.eye(3, dtype="float32")[labels],
     }[kind]
-    explainer = ks.LRP(model)
+    explainer = ks.LRP(model, rules="paper")
     relevance, target = in_batches(explainer, pairs(x, y), "true")
     np.testing.assert_array_equal(target, labels)
     np.testing.assert_allclose(relevance, explainer.explain(x, labels).input, atol=1e-5)
@@ -118,7 +118,7 @@ def test_labels_are_the_targets_if_asked(kind, model, x):
 
 @pytest.mark.parametrize("y", [np.arange(N) % 2, (np.arange(N) % 2)[:, None].astype("float32")])
 def test_both_labels_of_a_single_unit_explain_that_unit(y, unit, x):
-    explainer = ks.LRP(unit)
+    explainer = ks.LRP(unit, rules="paper")
     relevance, target = in_batches(explainer, pairs(x, y), "true")
     assert not target.any()
     np.testing.assert_allclose(relevance, explainer.explain(x).input, atol=1e-5)
@@ -129,7 +129,7 @@ def test_both_labels_of_a_single_unit_explain_that_unit(y, unit, x):
 
 
 def test_beside_a_data_set_a_target_is_the_same_for_all_its_samples(model, x):
-    explainer = ks.LRP(model)
+    explainer = ks.LRP(model, rules="paper")
     data = (x[:3], x[3:6])
     for target in (1, [[0, 2]], np.array([1.0, 0.0, -1.0])):
         relevance, _ = in_batches(explainer, iter(data), target)

@@ -20,7 +20,7 @@ def test_two_layers_follow_eq_2_by_hand(rng):
     )
     w1, b1, w2, b2 = (w.astype("float64") for w in model.get_weights())
     x = rng.normal(size=(2, 3))
-    explanation = ks.LRP(model).explain(x, target=[1, 0])
+    explanation = ks.LRP(model, rules="paper").explain(x, target=[1, 0])
     for image, target in enumerate([1, 0]):
         hidden = relu(x[image] @ w1 + b1)
         out = hidden @ w2 + b2
@@ -33,7 +33,7 @@ def test_two_layers_follow_eq_2_by_hand(rng):
 
 
 def test_calling_and_explaining_agree(convnet, images):
-    explainer = ks.LRP(convnet)
+    explainer = ks.LRP(convnet, rules="paper")
     np.testing.assert_allclose(
         ops.convert_to_numpy(explainer(images, 3)), explainer.explain(images, 3).input, atol=1e-6
     )
@@ -41,7 +41,7 @@ def test_calling_and_explaining_agree(convnet, images):
 
 def test_an_image_is_explained_as_it_is_alone(convnet, images):
     """Nothing leaks between the images of a batch, the random paths included."""
-    explainer = ks.LRP(convnet)
+    explainer = ks.LRP(convnet, rules="paper")
     together = explainer.explain(images, [0, 1, 2, 3])
     for i in range(4):
         alone = explainer.explain(images[i : i + 1], i)
@@ -50,17 +50,19 @@ def test_an_image_is_explained_as_it_is_alone(convnet, images):
 
 
 def test_the_same_seed_gives_the_same_relevance(convnet, images):
-    first, again, other = (ks.LRP(convnet, head_method="sampled", seed=seed).explain(images).head for seed in (0, 0, 1))
+    first, again, other = (
+        ks.LRP(convnet, rules="paper", head_method="sampled", seed=seed).explain(images).head for seed in (0, 0, 1)
+    )
     np.testing.assert_array_equal(first, again)
     assert np.abs(first - other).max() > 0
 
 
 def test_after_a_training_step_the_next_call_sees_the_new_weights(convnet, images):
-    explainer = ks.LRP(convnet)
+    explainer = ks.LRP(convnet, rules="paper")
     before = explainer.explain(images, 1).input
     convnet.compile("sgd", "sparse_categorical_crossentropy")
     convnet.fit(images, np.arange(4), epochs=2, verbose=0)
-    after, fresh = explainer.explain(images, 1).input, ks.LRP(convnet).explain(images, 1).input
+    after, fresh = explainer.explain(images, 1).input, ks.LRP(convnet, rules="paper").explain(images, 1).input
     np.testing.assert_allclose(after, fresh, atol=1e-6)
     assert np.abs(after - before).max() > 1e-4
 
@@ -94,7 +96,7 @@ def test_a_model_explained_is_a_model_unchanged(convnet, images):
         return [ops.convert_to_numpy(variable).copy() for variable in variables]
 
     config, nodes, before = convnet.get_config(), [len(layer._inbound_nodes) for layer in convnet.layers], state()
-    explainer = ks.LRP(convnet)
+    explainer = ks.LRP(convnet, rules="paper")
     explainer(images)
     explainer.explain(images, 2)
     for old, new in zip(before, state(), strict=True):
@@ -110,19 +112,19 @@ def test_lora_is_part_of_the_kernel(rng):
     model.layers[0].enable_lora(2)
     model.layers[0].lora_kernel_b.assign(rng.normal(size=(2, 3)))
     data = rng.normal(size=(2, 4))
-    explanation = ks.LRP(model).explain(data, 0)
+    explanation = ks.LRP(model, rules="paper").explain(data, 0)
     np.testing.assert_allclose(explanation.head_total, model.predict(data, verbose=0)[:, 0], rtol=1e-5)
     np.testing.assert_allclose(total(explanation.input), explanation.head_total, rtol=1e-4)
 
 
 def test_lora_enabled_after_the_first_call_is_seen(rng):
     model = keras.Sequential([keras.Input((4,)), layers.Dense(3, name="dense")])
-    data, explainer = rng.normal(size=(2, 4)), ks.LRP(model)
+    data, explainer = rng.normal(size=(2, 4)), ks.LRP(model, rules="paper")
     before = explainer.explain(data, 0).input
     model.layers[0].enable_lora(2)
     model.layers[0].lora_kernel_b.assign(rng.normal(size=(2, 3)))
     after = explainer.explain(data, 0).input
-    np.testing.assert_allclose(after, ks.LRP(model).explain(data, 0).input, rtol=1e-5)
+    np.testing.assert_allclose(after, ks.LRP(model, rules="paper").explain(data, 0).input, rtol=1e-5)
     assert np.abs(after - before).max() > 1e-3
 
 
@@ -149,11 +151,11 @@ def test_lora_enabled_after_the_first_call_is_seen(rng):
 )
 def test_bad_options_are_named(convnet, options, word):
     with pytest.raises(ValueError, match=word):
-        ks.LRP(convnet, **options)
+        ks.LRP(convnet, **{"rules": "paper", **options})
 
 
 def test_the_repr_is_a_line(convnet, images):
-    explainer = ks.LRP(convnet)
+    explainer = ks.LRP(convnet, rules="paper")
     assert repr(explainer) == f"LRP({convnet.name!r}, rules='paper', head='softmax', output='classes')"
     explainer = ks.LRP(convnet, rules=[(layers.Dense, "epsilon")], head="linear")
     assert repr(explainer) == f"LRP({convnet.name!r}, rules=<table of 1>, head='linear', output='classes')"
@@ -166,14 +168,14 @@ class Custom(keras.Model):
 
 def test_models_that_cannot_be_walked_are_refused():
     with pytest.raises(ValueError, match="'custom'.*Custom"):
-        ks.LRP(Custom(name="custom"))
+        ks.LRP(Custom(name="custom"), rules="paper")
     with pytest.raises(ValueError, match="'lazy' is not built"):
-        ks.LRP(keras.Sequential([layers.Dense(2)], name="lazy"))
+        ks.LRP(keras.Sequential([layers.Dense(2)], name="lazy"), rules="paper")
     x = keras.Input((4,))
     with pytest.raises(ValueError, match=r"`output`.*\['one', 'other'\]"):
-        ks.LRP(keras.Model(x, [layers.Dense(2, name="one")(x), layers.Dense(2, name="other")(x)]))
+        ks.LRP(keras.Model(x, [layers.Dense(2, name="one")(x), layers.Dense(2, name="other")(x)]), rules="paper")
     with pytest.raises(ValueError, match="`output`"):
-        ks.LRP(keras.Model(x, {"one": layers.Dense(2)(x), "other": layers.Dense(2)(x)}))
+        ks.LRP(keras.Model(x, {"one": layers.Dense(2)(x), "other": layers.Dense(2)(x)}), rules="paper")
 
 
 def test_layers_of_float64_beside_others_are_refused(float64):
@@ -181,4 +183,4 @@ def test_layers_of_float64_beside_others_are_refused(float64):
         [keras.Input((2,)), layers.Dense(2, dtype="float64", name="wide"), layers.Dense(2, name="narrow")]
     )
     with pytest.raises(ValueError, match="'wide'.*'narrow'.*float32"):
-        ks.LRP(model)
+        ks.LRP(model, rules="paper")

@@ -12,7 +12,7 @@ import keras_shapley as ks
 
 
 def test_relevance_of_every_layer_has_the_shape_of_its_output(convnet, images):
-    explanation = ks.LRP(convnet).explain(images)
+    explanation = ks.LRP(convnet, rules="paper").explain(images)
     expected = [layer.name for layer in convnet.layers if layer.name not in ("image", "classes")]
     assert [name for name in explanation.layers if name in expected] == expected
     for name in expected:
@@ -28,7 +28,7 @@ def test_calls_are_named_by_layer_use_and_nesting(rng):
     y = inner(inner(shared(shared(x))))
     model = keras.Model(x, layers.Dense(2, name="logits")(y))
     data = rng.uniform(size=(2, 6))
-    explanation = ks.LRP(model).explain(data)
+    explanation = ks.LRP(model, rules="paper").explain(data)
     names = ["shared", "shared:1", "inner/deep", "inner:1/deep", "logits"]
     assert list(explanation.layers) == names == list(explanation.conservation_gap.signed)
     np.testing.assert_allclose(
@@ -37,7 +37,7 @@ def test_calls_are_named_by_layer_use_and_nesting(rng):
 
 
 def test_the_signed_gaps_add_up_to_what_is_missing(convnet, images):
-    explanation = ks.LRP(convnet).explain(images)
+    explanation = ks.LRP(convnet, rules="paper").explain(images)
     gap = explanation.conservation_gap
     missing = explanation.head_total - total(explanation.input)
     np.testing.assert_allclose(sum(gap.signed.values()), missing, atol=1e-5 + 1e-4 * np.abs(missing).max())
@@ -66,7 +66,7 @@ def test_how_much_a_call_amplifies_is_reported(rng):
         [keras.Input((2,)), layers.Dense(1, use_bias=False, name="sum"), layers.Dense(1, name="out")]
     )
     model.set_weights([np.array([[1.0], [-1.0]]), np.ones((1, 1)), np.zeros(1)])
-    explanation = ks.LRP(model).explain(np.array([[1.01, 1.0], [2.0, 1.0]]))
+    explanation = ks.LRP(model, rules="paper").explain(np.array([[1.01, 1.0], [2.0, 1.0]]))
     np.testing.assert_allclose(explanation.amplification["sum"], [201, 3], rtol=1e-3)
     np.testing.assert_allclose(explanation.amplification["out"], [1, 1], rtol=1e-5)
 
@@ -76,13 +76,13 @@ def test_relevance_beyond_its_range_is_said_where_and_what_to_do(rng):
         return [relevance * 1e30]
 
     model = keras.Sequential([keras.Input((2,)), layers.ReLU(name="a"), layers.ReLU(name="b"), layers.Dense(2)])
-    with pytest.warns(RuntimeWarning, match="float32 at 'a'.*epsilon_plus"):
+    with pytest.warns(RuntimeWarning, match="float32 at 'a'.*rules='auto'"):
         explanation = ks.LRP(model, rules=[(layers.ReLU, explode)]).explain(np.ones((1, 2)), 0)
     assert explanation.overflow == "a"
 
 
 def test_an_explanation_is_a_line_and_a_heatmap(convnet, images):
-    explanation = ks.LRP(convnet).explain(images, 3)
+    explanation = ks.LRP(convnet, rules="paper").explain(images, 3)
     assert explanation.heatmap is explanation.input
     text = repr(explanation)
     assert re.fullmatch(
@@ -90,5 +90,12 @@ def test_an_explanation_is_a_line_and_a_heatmap(convnet, images):
         text,
     )
     assert re.fullmatch(r"ConservationGap\(\d+ calls, largest gap \S+ at '\w+'\)", repr(explanation.conservation_gap))
-    assert "target 0 to 4" in repr(ks.LRP(convnet).explain(images, [[0, 4]]))
-    assert "target weights" in repr(ks.LRP(convnet).explain(images, np.ones(5)))
+    assert "target 0 to 4" in repr(ks.LRP(convnet, rules="paper").explain(images, [[0, 4]]))
+    assert "target weights" in repr(ks.LRP(convnet, rules="paper").explain(images, np.ones(5)))
+
+
+def test_weights_that_are_not_finite_are_named():
+    model = keras.Sequential([keras.Input((2,)), layers.Dense(3, name="broken")])
+    model.get_layer("broken").bias.assign([0.0, np.nan, 1.0])
+    with pytest.warns(RuntimeWarning, match="NaN or infinite.*broken/bias"):
+        ks.LRP(model).explain(np.ones((1, 2)), 1)

@@ -76,7 +76,7 @@ def test_softmax_features_get_their_shapley_values(end, rng):
     kernel, bias = (w.reshape(-1, w.shape[-1]).astype("float64") for w in model.get_weights()[1:])
     x = rng.normal(size=(1, 5))
     check_game(
-        lambda **options: ks.LRP(model, **options).explain(x, 2),
+        lambda **options: ks.LRP(model, **{"rules": "paper", **options}).explain(x, 2),
         lambda present: softmax((present * x[0]) @ kernel + bias[0])[2],
         5,
     )
@@ -85,10 +85,10 @@ def test_softmax_features_get_their_shapley_values(end, rng):
 def test_softmax_logits_as_players(rng):
     model = head_model(layers.Dense(4, "softmax", bias_initializer=BIAS, name="classes"))
     x = rng.normal(size=(1, 5))
-    explanation = ks.LRP(model, head_players="logits").explain(x, 1)
+    explanation = ks.LRP(model, rules="paper", head_players="logits").explain(x, 1)
     kernel, bias = model.get_weights()[1:]
     logits = x[0] @ kernel + bias
-    explain = lambda **options: ks.LRP(model, head_players="logits", **options).explain(x, 1)  # noqa: E731
+    explain = lambda **options: ks.LRP(model, head_players="logits", **{"rules": "paper", **options}).explain(x, 1)  # noqa: E731
     check_game(explain, lambda present: softmax(present * logits)[1], 4)
     np.testing.assert_allclose(explanation.layers["classes"], explanation.head)
 
@@ -98,7 +98,7 @@ def test_several_sigmoids_are_explained_one_at_a_time(rng):
     kernel, bias = model.get_weights()[1:]
     x = rng.normal(size=(1, 5))
     check_game(
-        lambda **options: ks.LRP(model, **options).explain(x, 2),
+        lambda **options: ks.LRP(model, **{"rules": "paper", **options}).explain(x, 2),
         lambda present: sigmoid((present * x[0]) @ kernel + bias)[2],
         5,
     )
@@ -109,12 +109,12 @@ def test_one_sigmoid_unit_is_explained_as_it_is(target, rng):
     model = head_model(layers.Dense(1, "sigmoid", bias_initializer=BIAS))
     kernel, bias = model.get_weights()[1:]
     x = rng.normal(size=(1, 5))
-    explanation = ks.LRP(model).explain(x, target)
-    explain = lambda **options: ks.LRP(model, **options).explain(x, target)  # noqa: E731
+    explanation = ks.LRP(model, rules="paper").explain(x, target)
+    explain = lambda **options: ks.LRP(model, **{"rules": "paper", **options}).explain(x, target)  # noqa: E731
     check_game(explain, lambda present: sigmoid((present * x[0]) @ kernel + bias)[0], 5)
     np.testing.assert_array_equal(explanation.target, [0])
     with pytest.raises(ValueError, match="`target` must be 0, or None.*class labels 0 and 1"):
-        ks.LRP(model)(x, 1)
+        ks.LRP(model, rules="paper")(x, 1)
 
 
 def test_a_model_of_logits_is_explained_as_logits_unless_asked(rng):
@@ -122,17 +122,17 @@ def test_a_model_of_logits_is_explained_as_logits_unless_asked(rng):
     kernel, bias = model.get_weights()[1:]
     x = rng.normal(size=(1, 5))
     logits = x[0] @ kernel + bias
-    explanation = ks.LRP(model).explain(x, 0)
+    explanation = ks.LRP(model, rules="paper").explain(x, 0)
     np.testing.assert_allclose(explanation.head_total, logits[:1], rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(explanation.head[0], [logits[0], 0, 0], rtol=1e-5, atol=1e-6)
     assert explanation.head_paths == 0 and explanation.head_baseline[0] == 0 and not explanation.head_stderr.any()
     check_game(
-        lambda **options: ks.LRP(model, head="softmax", **options).explain(x, 0),
+        lambda **options: ks.LRP(model, head="softmax", **{"rules": "paper", **options}).explain(x, 0),
         lambda present: softmax((present * x[0]) @ kernel + bias)[0],
         5,
     )
     check_game(
-        lambda **options: ks.LRP(model, head="sigmoid", **options).explain(x, 0),
+        lambda **options: ks.LRP(model, head="sigmoid", **{"rules": "paper", **options}).explain(x, 0),
         lambda present: sigmoid((present * x[0]) @ kernel + bias)[0],
         5,
     )
@@ -146,7 +146,7 @@ def test_the_logit_below_a_softmax(end, rng):
     model = head_model(keras.Sequential(end))
     kernel, bias = model.get_weights()[1:]
     x = rng.normal(size=(2, 5))
-    explanation = ks.LRP(model, head="linear").explain(x, 1)
+    explanation = ks.LRP(model, rules="paper", head="linear").explain(x, 1)
     np.testing.assert_allclose(explanation.head_total, (x @ kernel + bias)[:, 1], rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(total(explanation.input), explanation.head_total, atol=1e-4)
     features = x * kernel[:, 1] + bias[1] / 5  # eq. (2) from r = logit
@@ -166,7 +166,7 @@ def test_a_relu_head_follows_eq_1(last, rng):
     model = head_model(last)
     kernel, bias = model.get_weights()[1:]
     x = rng.normal(size=(3, 5))
-    explanation = ks.LRP(model).explain(x, 1)
+    explanation = ks.LRP(model, rules="paper").explain(x, 1)
     expected = ks.neuron_shapley_values(x, kernel, bias)
     expected = keras.ops.convert_to_numpy(expected)[:, :, 1]
     np.testing.assert_allclose(explanation.layers["features"], expected, rtol=1e-3, atol=1e-4)
@@ -176,7 +176,7 @@ def test_a_relu_head_follows_eq_1(last, rng):
 def test_an_sa_head_is_explained_as_what_it_gives(rng):
     model = head_model(ks.SADense(3, bias_initializer=BIAS))
     x = rng.normal(size=(3, 5))
-    explanation = ks.LRP(model).explain(x, 1)
+    explanation = ks.LRP(model, rules="paper").explain(x, 1)
     np.testing.assert_allclose(explanation.head_total, model.predict(x, verbose=0)[:, 1], rtol=1e-5)
     np.testing.assert_allclose(total(explanation.input), explanation.head_total, atol=1e-4)
 
@@ -185,7 +185,7 @@ def test_an_sa_head_is_explained_as_what_it_gives(rng):
 def test_where_no_linear_layer_feeds_the_softmax_the_logits_are_players(below, rng):
     model = head_model(keras.Sequential([below, layers.Softmax()]))
     x = rng.normal(size=(2, 5))
-    explanation = ks.LRP(model).explain(x, 0)
+    explanation = ks.LRP(model, rules="paper").explain(x, 0)
     assert explanation.head.shape == (2, 3)
     np.testing.assert_allclose(explanation.head.sum(axis=1), explanation.head_total, atol=1e-5)
     np.testing.assert_allclose(explanation.head_total + explanation.head_baseline, explanation.output[:, 0], atol=1e-6)
@@ -202,7 +202,7 @@ def test_pooled_logits_without_a_last_linear_layer(rng):
             layers.Softmax(),
         ]
     )
-    explanation = ks.LRP(model).explain(rng.normal(size=(2, 4, 4, 2)))
+    explanation = ks.LRP(model, rules="paper").explain(rng.normal(size=(2, 4, 4, 2)))
     assert explanation.head.shape == (2, 3)
     np.testing.assert_allclose(
         explanation.head_total + explanation.head_baseline, explanation.output.max(axis=1), atol=1e-6
@@ -217,26 +217,26 @@ def test_a_callable_gives_the_heads_relevance(rng):
     def one_minus_other(logits, target):
         return logits * ops.convert_to_tensor([[1.0, -1.0, 0.0]])
 
-    explanation = ks.LRP(model, head=one_minus_other).explain(x)
+    explanation = ks.LRP(model, rules="paper", head=one_minus_other).explain(x)
     logits = x @ kernel + bias
     np.testing.assert_allclose(explanation.head_total, logits[:, 0] - logits[:, 1], rtol=1e-4, atol=1e-5)
     with pytest.raises(ValueError, match=r"`head`.*\(2, 3\).*\(2, 1\)"):
-        ks.LRP(model, head=lambda logits, target: logits[:, :1])(x)
+        ks.LRP(model, rules="paper", head=lambda logits, target: logits[:, :1])(x)
 
 
 def test_none_explains_the_predicted_class(rng):
     model = head_model(layers.Dense(4, "softmax"))
     x = rng.normal(size=(6, 5))
-    explanation = ks.LRP(model).explain(x)
+    explanation = ks.LRP(model, rules="paper").explain(x)
     np.testing.assert_array_equal(explanation.target, explanation.output.argmax(axis=1))
-    np.testing.assert_allclose(explanation.head, ks.LRP(model).explain(x, explanation.target).head)
+    np.testing.assert_allclose(explanation.head, ks.LRP(model, rules="paper").explain(x, explanation.target).head)
 
 
 def test_a_very_large_head_stops_at_the_tolerance_and_says_so(rng, monkeypatch):
     monkeypatch.setattr("keras_shapley.lrp.probability_head.MAX_SAMPLES", 1000)
     monkeypatch.setattr("keras_shapley.shapley.probability._block_length", lambda pairs, size: 5)
     model = head_model(layers.Dense(4, "softmax"))
-    explanation = ks.LRP(model, head_method="sampled").explain(rng.normal(size=(1, 5)))
+    explanation = ks.LRP(model, rules="paper", head_method="sampled").explain(rng.normal(size=(1, 5)))
     assert 10 <= explanation.head_paths < 1000
     assert np.sqrt((explanation.head_stderr**2).sum() / (explanation.head**2).sum()) <= 0.05
     np.testing.assert_allclose(explanation.head.sum(), explanation.head_total[0], atol=1e-5)
@@ -244,7 +244,7 @@ def test_a_very_large_head_stops_at_the_tolerance_and_says_so(rng, monkeypatch):
 
 def test_logits_far_apart_stay_finite(rng):
     model = head_model(layers.Dense(3, "softmax", kernel_initializer=keras.initializers.RandomNormal(stddev=200)))
-    explanation = ks.LRP(model).explain(rng.normal(size=(4, 5)))
+    explanation = ks.LRP(model, rules="paper").explain(rng.normal(size=(4, 5)))
     assert np.isfinite(explanation.input).all() and np.isfinite(explanation.head_stderr).all()
     np.testing.assert_allclose(explanation.head.sum(axis=1), explanation.head_total, atol=1e-5)
 
@@ -254,8 +254,8 @@ def test_a_softmax_of_one_output_is_explained_as_its_logit(rng):
     model = head_model(layers.Dense(1, "softmax", bias_initializer=BIAS))
     x = rng.normal(size=(2, 5)).astype("float32")
     with pytest.raises(ValueError, match="is always 1. Explain it with head='linear'"):
-        ks.LRP(model)(x)
-    explanation = ks.LRP(model, head="linear").explain(x)
+        ks.LRP(model, rules="paper")(x)
+    explanation = ks.LRP(model, rules="paper", head="linear").explain(x)
     kernel, bias = (ops.convert_to_numpy(weight) for weight in model.layers[-1].weights)
     np.testing.assert_allclose(explanation.head_total, (x @ kernel + bias)[:, 0], rtol=1e-5, atol=1e-6)
 
@@ -272,7 +272,7 @@ def test_a_softmax_of_one_output_is_explained_as_its_logit(rng):
 )
 def test_total_and_baseline_are_the_models_probability(end, rng):
     model = head_model(keras.Sequential(end))
-    explanation = ks.LRP(model).explain(rng.normal(size=(4, 5)))
+    explanation = ks.LRP(model, rules="paper").explain(rng.normal(size=(4, 5)))
     np.testing.assert_allclose(
         explanation.head_total + explanation.head_baseline, explanation.output.max(axis=1), atol=1e-6
     )
@@ -282,7 +282,7 @@ def test_a_single_logit_is_never_negated(rng):
     """A regression has one target, and positive relevance always raises it."""
     model = head_model(layers.Dense(1, bias_initializer=BIAS))
     x = rng.normal(size=(6, 5))
-    explainer = ks.LRP(model)
+    explainer = ks.LRP(model, rules="paper")
     explanation = explainer.explain(x)
     np.testing.assert_allclose(explanation.head_total, model.predict(x, verbose=0)[:, 0], rtol=1e-5, atol=1e-6)
     assert (explanation.head_total < 0).any() and (explanation.head_total > 0).any()
@@ -290,33 +290,35 @@ def test_a_single_logit_is_never_negated(rng):
     with pytest.raises(ValueError, match="`target` must be 0, or None"):
         explainer(x, 1)
     with pytest.raises(ValueError, match="sigmoid"):
-        ks.LRP(model, head="softmax")(x)
+        ks.LRP(model, rules="paper", head="softmax")(x)
 
 
 def test_paths_are_all_walked_whatever_their_number(rng):
     """499 pairs have no divisor, and three players make the first pairs agree by chance."""
-    explanation = ks.LRP(head_model(layers.Dense(4, "softmax"), n=3), head_method="sampled", n_paths=998).explain(
-        rng.normal(size=(20, 3))
-    )
+    explanation = ks.LRP(
+        head_model(layers.Dense(4, "softmax"), n=3), rules="paper", head_method="sampled", n_paths=998
+    ).explain(rng.normal(size=(20, 3)))
     assert explanation.head_paths == 998
 
 
 def test_few_players_are_enumerated_and_many_sampled(rng):
     for n, paths in ((16, 0), (17, 1000)):
         model = head_model(layers.Dense(4, "softmax", bias_initializer=BIAS), n)
-        explanation = ks.LRP(model).explain(rng.normal(size=(2, n)))
+        explanation = ks.LRP(model, rules="paper").explain(rng.normal(size=(2, n)))
         assert explanation.head_paths == paths and explanation.head_stderr.any() == bool(paths)
         np.testing.assert_allclose(explanation.head.sum(axis=1), explanation.head_total, atol=1e-5)
     with pytest.raises(ValueError, match="head_method='exact'.*up to 16 players. Received: a head with 17"):
-        ks.LRP(model, head_method="exact")(rng.normal(size=(2, 17)))
+        ks.LRP(model, rules="paper", head_method="exact")(rng.normal(size=(2, 17)))
     with pytest.raises(ValueError, match="`head_method` must be one of .*'quadrature'. Received: head_method='monte"):
-        ks.LRP(model, head_method="monte carlo")
+        ks.LRP(model, rules="paper", head_method="monte carlo")
 
 
 def test_what_quadrature_misses_of_the_sum_is_a_gap_of_the_last_layer(rng):
     model = head_model(layers.Dense(4, "softmax", bias_initializer=BIAS, name="classes"), 20)
     x = rng.normal(size=(3, 20))
-    explanation, sampled = (ks.LRP(model, head_method=method).explain(x) for method in ("quadrature", "sampled"))
+    explanation, sampled = (
+        ks.LRP(model, rules="paper", head_method=method).explain(x) for method in ("quadrature", "sampled")
+    )
     assert np.isnan(explanation.head_stderr).all() and explanation.head_paths == 0
     np.testing.assert_allclose(explanation.head_total, sampled.head_total, atol=1e-6)
     missed = explanation.head_total - explanation.head.sum(axis=1)
@@ -330,6 +332,6 @@ def test_what_quadrature_misses_of_the_sum_is_a_gap_of_the_last_layer(rng):
 def test_a_probability_of_float64_is_shared_in_float64(float64, method, rng):
     """The players' values sum to the probability's gain to the last digits."""
     model = keras.Sequential([keras.Input((5,), dtype="float64"), layers.Dense(3, "softmax", dtype="float64")])
-    explanation = ks.LRP(model, head_method=method, n_paths=8).explain(rng.normal(size=(2, 5)), 1)
+    explanation = ks.LRP(model, rules="paper", head_method=method, n_paths=8).explain(rng.normal(size=(2, 5)), 1)
     assert explanation.head.dtype == "float64"
     np.testing.assert_allclose(explanation.head.sum(axis=1), explanation.head_total, rtol=1e-12)

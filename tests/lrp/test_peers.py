@@ -97,7 +97,8 @@ def test_epsilon_agrees_with_captum(twins):
     model, twin, x, x_torch = twins
     twin[6].rule = lrp_rules.EpsilonRule()  # it knows none for Flatten
     close(
-        ks.LRP(model, rules="epsilon").explain(x, 1).input, attr.LRP(twin).attribute(x_torch.requires_grad_(), target=1)
+        ks.LRP(model, rules="epsilon").explain(x, 1).input,
+        attr.LRP(twin).attribute(x_torch.requires_grad_(), target=1),
     )
 
 

@@ -53,7 +53,7 @@ def test_one_pixel_of_one_class_has_the_shapley_values_of_its_features(link, whe
     model = segmentation(link)
     x = rng.normal(size=(2, 5, 5, 2)).astype("float32")
     index = int(np.ravel_multi_index(where, (5, 5, 3)))
-    explanation = ks.LRP(model).explain(x, index)
+    explanation = ks.LRP(model, rules="paper").explain(x, index)
     kernel, bias = (w.astype("float64").reshape(-1, 3) for w in model.get_weights()[2:])
     features = features_of(model, x)
     i, j, k = where
@@ -80,7 +80,7 @@ def test_a_region_of_a_map_is_the_sum_of_its_pixels(activation, rng):
     model = segmentation(activation)
     x = rng.normal(size=(2, 5, 5, 2)).astype("float32")
     mask = region(5, 3, 1)
-    explainer = ks.LRP(model)
+    explainer = ks.LRP(model, rules="paper")
     explanation = explainer.explain(x, mask)
     pixels = [explainer.explain(x, int(index)) for index in np.flatnonzero(mask)]
     for name in ("head", "head_total", "head_baseline"):
@@ -101,7 +101,7 @@ def test_a_region_has_the_exact_shapley_values_of_the_whole_map(link, rng):
     model = keras.Sequential([keras.Input((1, 2, 2)), layers.Conv2D(3, 1, activation=link, bias_initializer=BIAS)])
     x = rng.normal(size=(2, 1, 2, 2)).astype("float32")
     weights = rng.normal(size=(1, 2, 3))
-    explanation = ks.LRP(model).explain(x, weights)
+    explanation = ks.LRP(model, rules="paper").explain(x, weights)
 
     exact = ks.exact_shapley_values(model, x, weights)
     np.testing.assert_allclose(explanation.head.reshape(2, 4), exact.values, atol=1e-5)
@@ -115,10 +115,10 @@ def test_blocks_of_positions_give_the_same_as_all_at_once(method, rng, monkeypat
     x = rng.normal(size=(2, 5, 5, 2)).astype("float32")
     weights = rng.normal(size=(5, 5, 3))
     options = dict(head_method=method, n_paths=10)
-    whole = ks.LRP(model, **options).explain(x, weights)
+    whole = ks.LRP(model, **{"rules": "paper", **options}).explain(x, weights)
     # seven games at a time, of fifty
     monkeypatch.setattr("keras_shapley.lrp.probability_head._MAX_ELEMENTS", 7 * 256 * 3)
-    parts = ks.LRP(model, **options).explain(x, weights)
+    parts = ks.LRP(model, **{"rules": "paper", **options}).explain(x, weights)
     for name in ("head", "head_stderr", "head_total", "head_baseline", "head_paths"):
         np.testing.assert_allclose(getattr(parts, name), getattr(whole, name), atol=2e-6, err_msg=name)
 
@@ -129,14 +129,14 @@ def test_maps_of_many_features_are_explained_by_quadrature(rng):
     x = rng.normal(size=(2, 3, 3, 2)).astype("float32")
     weights = np.zeros((3, 3, 3))
     weights[:2, :2, 1] = 1
-    explanation = ks.LRP(model).explain(x, weights)
-    sampled = ks.LRP(model, head_method="sampled").explain(x, weights)
+    explanation = ks.LRP(model, rules="paper").explain(x, weights)
+    sampled = ks.LRP(model, rules="paper", head_method="sampled").explain(x, weights)
     assert np.isnan(explanation.head_stderr).all() and explanation.head_paths == 0 and sampled.head_paths == 1000
     np.testing.assert_allclose(explanation.head_total, sampled.head_total, atol=1e-6)
     assert np.linalg.norm(explanation.head - sampled.head) < 0.1 * np.linalg.norm(sampled.head)
     missed = explanation.head_total - total(explanation.head)
     np.testing.assert_allclose(explanation.conservation_gap.signed["classes"], missed, atol=1e-5)
-    one_pixel = ks.LRP(model).explain(x, 4)
+    one_pixel = ks.LRP(model, rules="paper").explain(x, 4)
     assert np.isnan(one_pixel.head_stderr[:, 0, 1]).all() and not one_pixel.head_stderr[:, 2].any()
 
 
@@ -151,14 +151,16 @@ def test_a_sequence_of_probabilities(rng):
     )
     x = rng.normal(size=(3, 4, 3)).astype("float32")
     over_time = np.tile([0.0, 1.0], (4, 1))
-    explanation = ks.LRP(model).explain(x, over_time)
+    explanation = ks.LRP(model, rules="paper").explain(x, over_time)
     assert explanation.head.shape == (3, 4, 5)
     np.testing.assert_allclose(
         explanation.head_total + explanation.head_baseline, explanation.output[:, :, 1].sum(axis=1), rtol=1e-5
     )
-    step = ks.LRP(model).explain(x, [5, 0, 7])
+    step = ks.LRP(model, rules="paper").explain(x, [5, 0, 7])
     assert [np.flatnonzero(np.abs(head).sum(axis=1)).tolist() for head in step.head] == [[2], [0], [3]]
-    np.testing.assert_array_equal(ks.LRP(model).explain(x).target, explanation.output.reshape(3, -1).argmax(axis=1))
+    np.testing.assert_array_equal(
+        ks.LRP(model, rules="paper").explain(x).target, explanation.output.reshape(3, -1).argmax(axis=1)
+    )
 
 
 @pytest.mark.parametrize(
@@ -174,7 +176,7 @@ def test_where_features_do_not_feed_one_softmax_each_position_shares_among_its_l
     model = keras.Sequential([keras.Input((4, 3, 2)), *end])
     x = rng.normal(size=(2, 4, 3, 2)).astype("float32")
     weights = rng.normal(size=model.outputs[0].shape[1:])
-    explanation = ks.LRP(model).explain(x, weights)
+    explanation = ks.LRP(model, rules="paper").explain(x, weights)
     logits = keras.Model(model.inputs[0], model.layers[-2].output)
     logits = np.moveaxis(ops.convert_to_numpy(logits(x)).astype("float64"), axis, -1)
     assert explanation.head.shape == (2, *model.outputs[0].shape[1:])
@@ -184,9 +186,9 @@ def test_where_features_do_not_feed_one_softmax_each_position_shares_among_its_l
             lambda present: by_position[place] @ softmax(present * logits[place]), logits.shape[-1]
         )
         np.testing.assert_allclose(heads[place], expected, atol=1e-6)
-    single = ks.LRP(model).explain(x, 7)
+    single = ks.LRP(model, rules="paper").explain(x, 7)
     expected = np.eye(np.prod(weights.shape))[7].reshape(weights.shape)
-    np.testing.assert_allclose(single.head, ks.LRP(model).explain(x, expected).head, atol=1e-6)
+    np.testing.assert_allclose(single.head, ks.LRP(model, rules="paper").explain(x, expected).head, atol=1e-6)
 
 
 def test_sigmoids_of_other_logits_share_nothing(rng):
@@ -194,10 +196,10 @@ def test_sigmoids_of_other_logits_share_nothing(rng):
     model = keras.Sequential([keras.Input((4, 4, 2)), layers.Conv2D(2, 3, activation="sigmoid", bias_initializer=BIAS)])
     x = rng.normal(size=(2, 4, 4, 2)).astype("float32")
     weights = rng.normal(size=(2, 2, 2))
-    explanation = ks.LRP(model).explain(x, weights)
+    explanation = ks.LRP(model, rules="paper").explain(x, weights)
     np.testing.assert_allclose(explanation.head, weights * (explanation.output - 0.5), atol=1e-6)
     np.testing.assert_allclose(explanation.head_baseline, weights.sum() / 2, rtol=1e-5)
-    index = ks.LRP(model).explain(x, 5)
+    index = ks.LRP(model, rules="paper").explain(x, 5)
     np.testing.assert_allclose(index.head_total, explanation.output[:, 1, 0, 1] - 0.5, atol=1e-6)
     assert np.count_nonzero(index.head) == 2
 
@@ -207,7 +209,7 @@ def test_maps_of_any_size(rng):
     x = keras.Input((None, None, 2), name="x")
     y = layers.Conv2D(3, 1, activation="softmax", bias_initializer=BIAS)(layers.Conv2D(4, 3, activation="relu")(x))
     model = keras.Model({"x": x}, {"map": y, "another": layers.Conv2D(1, 1)(x)})
-    explainer = ks.LRP(model, output="map")
+    explainer = ks.LRP(model, rules="paper", output="map")
     assert explainer.output.shape == (None, None, 3)
     for size in (4, 5):
         data = {"x": rng.normal(size=(2, size, size, 2)).astype("float32")}
@@ -226,7 +228,10 @@ def test_softmax_of_logits_at_each_pixel_if_asked(rng):
     asked.set_weights(model.get_weights())
     x = rng.normal(size=(2, 5, 5, 2)).astype("float32")
     mask = region(5, 3, 2)
-    explanation, expected = ks.LRP(asked, head="softmax").explain(x, mask), ks.LRP(model).explain(x, mask)
+    explanation, expected = (
+        ks.LRP(asked, rules="paper", head="softmax").explain(x, mask),
+        ks.LRP(model, rules="paper").explain(x, mask),
+    )
     for name in ("probability", "head", "head_total", "input"):
         np.testing.assert_allclose(getattr(explanation, name), getattr(expected, name), atol=1e-5, err_msg=name)
     assert not np.allclose(explanation.output, expected.output)
@@ -238,7 +243,7 @@ def test_other_heads_of_maps_start_with_weights_too(activation, rng):
     model = keras.Sequential([keras.Input((4, 2)), layers.Dense(5, "relu", bias_initializer=BIAS), last])
     x = rng.normal(size=(2, 4, 2)).astype("float32")
     weights = rng.normal(size=(4, 3))
-    explainer = ks.LRP(model)
+    explainer = ks.LRP(model, rules="paper")
     explanation = explainer.explain(x, weights)
     alone = [explainer.explain(x, k) for k in range(12)]
     expected = sum(w * part.head for w, part in zip(weights.ravel(), alone))

@@ -13,7 +13,7 @@ def test_several_inputs_keep_their_structure(rng):
     a, b = keras.Input((3,), name="a"), keras.Input((2,), name="b")
     model = keras.Model({"a": a, "b": b}, layers.Dense(2)(layers.Concatenate()([a, b])))
     data = {"a": rng.normal(size=(4, 3)), "b": rng.normal(size=(4, 2))}
-    explainer = ks.LRP(model)
+    explainer = ks.LRP(model, rules="paper")
     explanation = explainer.explain(data, 0)
     assert set(explanation.input) == {"a", "b"}
     assert explanation.input["a"].shape == (4, 3)
@@ -28,13 +28,13 @@ def test_inputs_given_by_name_reach_the_input_of_that_name(rng):
     a, b = keras.Input((3,), name="a"), keras.Input((2,), name="b")
     model = keras.Model([b, a], layers.Dense(2)(layers.Concatenate()([layers.Dense(3)(b), a])))
     data = {"a": rng.normal(size=(4, 3)), "b": rng.normal(size=(4, 2))}
-    explanation = ks.LRP(model).explain(data, 0)
+    explanation = ks.LRP(model, rules="paper").explain(data, 0)
     np.testing.assert_allclose(
         explanation.output, model.predict([data["b"], data["a"]], verbose=0), rtol=1e-4, atol=1e-5
     )
     assert explanation.input["a"].shape == (4, 3) and explanation.input["b"].shape == (4, 2)
     with pytest.raises(ValueError, match="names of the model's inputs"):
-        ks.LRP(model)({"a": data["a"], "c": data["b"]})
+        ks.LRP(model, rules="paper")({"a": data["a"], "c": data["b"]})
 
 
 @pytest.mark.parametrize("dtype", ["int32", "bool"])
@@ -45,7 +45,7 @@ def test_integers_and_booleans_receive_relevance_as_floats_do(dtype, rng):
         [x, counts], layers.Dense(2)(layers.Concatenate()([layers.Add()([x, y]), ops.cast(counts, "float32")]))
     )
     data = [rng.normal(size=(2, 3)), rng.integers(2, size=(2, 3)).astype(dtype)]
-    explanation = ks.LRP(model).explain(data, 0)
+    explanation = ks.LRP(model, rules="paper").explain(data, 0)
     assert np.abs(explanation.input[1]).max() > 0
     np.testing.assert_allclose(sum(map(total, explanation.input)), explanation.head_total, rtol=1e-3, atol=1e-4)
 
@@ -56,7 +56,7 @@ def test_inputs_of_another_kind_are_refused(x, word):
         [keras.Input((2,), dtype="int32"), layers.Embedding(5, 3), layers.Flatten(), layers.Dense(2)]
     )
     with pytest.raises(ValueError, match=word):
-        ks.LRP(model)(np.array(x))
+        ks.LRP(model, rules="paper")(np.array(x))
 
 
 @pytest.mark.parametrize(
@@ -77,13 +77,13 @@ def test_inputs_of_another_kind_are_refused(x, word):
 )
 def test_bad_data_is_named(convnet, x, target, word):
     with pytest.raises(ValueError, match=word):
-        ks.LRP(convnet)(x, target)
+        ks.LRP(convnet, rules="paper")(x, target)
 
 
 def test_a_model_built_on_one_batch_is_explained_on_another(rng):
     model = keras.Sequential([layers.Dense(3), layers.Dense(2, activation="softmax")])
     model(rng.normal(size=(8, 4)).astype("float32"))
-    assert ks.LRP(model).explain(rng.normal(size=(5, 4))).input.shape == (5, 4)
+    assert ks.LRP(model, rules="paper").explain(rng.normal(size=(5, 4))).input.shape == (5, 4)
 
 
 def test_one_of_several_outputs_is_explained_as_if_it_were_alone(rng):
@@ -91,22 +91,22 @@ def test_one_of_several_outputs_is_explained_as_if_it_were_alone(rng):
     y = layers.Dense(5, "relu", bias_initializer=BIAS)(x)
     probabilities, logits = layers.Dense(3, "softmax", name="one")(y), layers.Dense(2, name="other")(layers.Dense(3)(y))
     data = rng.normal(size=(2, 4))
-    expected = ks.LRP(keras.Model(x, logits)).explain(data, 1)
+    expected = ks.LRP(keras.Model(x, logits), rules="paper").explain(data, 1)
     for model, output in (
         (keras.Model(x, [probabilities, logits]), 1),
         (keras.Model(x, {"other": logits, "one": probabilities}), "other"),
     ):
-        explanation = ks.LRP(model, output=output).explain(data, 1)
+        explanation = ks.LRP(model, rules="paper", output=output).explain(data, 1)
         np.testing.assert_allclose(explanation.input, expected.input, rtol=1e-5)
         np.testing.assert_allclose(explanation.output, expected.output, rtol=1e-6)
     with pytest.raises(ValueError, match="`output`.*'one', 'other'.*'third'"):
-        ks.LRP(keras.Model(x, [probabilities, logits]), output="third")
+        ks.LRP(keras.Model(x, [probabilities, logits]), rules="paper", output="third")
     with pytest.raises(ValueError, match="`output`.*2"):
-        ks.LRP(keras.Model(x, [probabilities, logits]), output=2)
+        ks.LRP(keras.Model(x, [probabilities, logits]), rules="paper", output=2)
 
 
 def test_several_targets_are_each_explained_as_alone(convnet, images):
-    explainer = ks.LRP(convnet)
+    explainer = ks.LRP(convnet, rules="paper")
     targets = np.array([[0, 3], [1, 3], [4, 4], [2, 0]])
     explanation = explainer.explain(images, targets)
     assert explanation.input.shape == (4, 2, 9, 9, 3) and explanation.output.shape == (4, 5)
@@ -140,7 +140,7 @@ def test_several_targets_cost_no_new_trace(convnet, images):
 @pytest.mark.parametrize("head", ["auto", "linear"])
 def test_a_class_against_another_is_the_difference_of_both(head, convnet, images):
     """Every step back is linear in the relevance."""
-    explainer = ks.LRP(convnet, head=head)
+    explainer = ks.LRP(convnet, rules="paper", head=head)
     target, versus = explainer.explain(images, 1), explainer.explain(images, [0, 2, 3, 4])
     explanation = explainer.explain(images, 1, versus=[0, 2, 3, 4])
     np.testing.assert_allclose(explanation.head, target.head - versus.head, atol=1e-6)

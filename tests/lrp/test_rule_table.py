@@ -44,7 +44,7 @@ def test_a_layer_without_a_rule_is_named_with_the_remedy():
     x = keras.Input((4, 6))
     model = keras.Model(x, layers.Dense(2)(layers.LSTM(3, name="memory")(x)))
     with pytest.raises(ValueError, match=r"'memory' \(LSTM\) has no LRP rule.*rules=\[\(\(LSTM,\), rule\)\].*Dense"):
-        ks.LRP(model)
+        ks.LRP(model, rules="paper")
 
 
 @pytest.mark.parametrize(
@@ -57,7 +57,7 @@ def test_a_layer_without_a_rule_is_named_with_the_remedy():
 def test_relevance_never_passes_silently_through_what_mixes_elements(layer):
     model = keras.Sequential([keras.Input((5,)), layer, layers.Dense(2)])
     with pytest.raises(ValueError, match="'mix'"):
-        ks.LRP(model)
+        ks.LRP(model, rules="paper")
 
 
 class Mixing(layers.Dropout):
@@ -74,7 +74,7 @@ class Squashing(layers.Dense):
 def test_a_subclass_with_a_call_of_its_own_does_not_inherit_the_rule(layer):
     model = keras.Sequential([keras.Input((5,)), layer, layers.Dense(2)])
     with pytest.raises(ValueError, match="'mix'.*no LRP rule"):
-        ks.LRP(model)
+        ks.LRP(model, rules="paper")
     ks.LRP(model, rules=[(type(layer), lambda call, inputs, relevance: [relevance])])
 
 
@@ -88,7 +88,7 @@ def test_a_convolution_with_an_operation_of_its_own_has_no_rule():
         [keras.Input((4, 4, 2)), Standardised(3, 2, name="own"), layers.Flatten(), layers.Dense(2)]
     )
     with pytest.raises(ValueError, match="'own'"):
-        ks.LRP(model)
+        ks.LRP(model, rules="paper")
 
 
 @pytest.mark.parametrize(
@@ -111,4 +111,4 @@ def test_a_quantized_layer_is_refused():
     model = keras.Sequential([keras.Input((5,)), layers.Dense(4, "relu", name="below"), layers.Dense(2)])
     model.layers[0].quantize("int8")
     with pytest.raises(ValueError, match="'below'.*quantized"):
-        ks.LRP(model)
+        ks.LRP(model, rules="paper")

@@ -90,7 +90,7 @@ def test_the_same_function_has_the_same_explanation(spellings, spelling, units, 
     model.set_weights(reference.get_weights())
     x = rng.normal(size=(5, N_INPUTS)).astype("float32")
     for target in (None, units - 1, rng.normal(size=units)):
-        explanation, expected = (ks.LRP(part).explain(x, target) for part in (model, reference))
+        explanation, expected = (ks.LRP(part, rules="paper").explain(x, target) for part in (model, reference))
         assert_same(explanation, expected)
         assert (explanation.probability is None) is (spellings is RELUS)
 
@@ -126,7 +126,7 @@ def test_relevance_is_the_exact_shapley_value_of_the_same_target(kind, rng):
     model = HEADS[kind]()
     x = rng.normal(size=(5, N_INPUTS)).astype("float32")
     for target in targets_of(model, x, rng):
-        explanation = ks.LRP(model).explain(x, target)
+        explanation = ks.LRP(model, rules="paper").explain(x, target)
         exact = ks.exact_shapley_values(model, x, target)
         np.testing.assert_allclose(explanation.input, exact.values, atol=2e-5)
         np.testing.assert_allclose(explanation.head_baseline, np.broadcast_to(exact.baseline_value, 5), atol=1e-5)
@@ -134,12 +134,25 @@ def test_relevance_is_the_exact_shapley_value_of_the_same_target(kind, rng):
         np.testing.assert_allclose(explanation.target, exact.target, rtol=1e-6)
 
 
+@pytest.mark.parametrize("output", ["probability", "scores"])
+def test_each_of_several_outputs_has_its_exact_shapley_values(output, rng):
+    x = keras.Input((N_INPUTS,))
+    ends = {"probability": dense(1, "sigmoid")(x), "scores": dense(3, use_bias=False)(x)}
+    model = keras.Model(x, ends)
+    data = rng.normal(size=(5, N_INPUTS)).astype("float32")
+    explainer = ks.LRP(model, rules="paper", output=output)
+    exact = ks.exact_shapley_values(model, data, None, output=output)
+    np.testing.assert_allclose(explainer.explain(data).input, exact.values, atol=2e-5)
+    assert (explainer.output.name, explainer.output.is_probability) == (output, output == "probability")
+    assert repr(explainer).endswith(f"output={output!r})")
+
+
 @pytest.mark.parametrize("kind", HEADS)
 def test_a_target_goes_round(kind, rng):
     """`explanation.target` can be given again."""
     model = HEADS[kind]()
     x = rng.normal(size=(5, N_INPUTS)).astype("float32")
-    explainer = ks.LRP(model)
+    explainer = ks.LRP(model, rules="paper")
     for target in targets_of(model, x, rng):
         explanation = explainer.explain(x, target)
         again = explainer.explain(x, explanation.target)
@@ -152,7 +165,7 @@ def test_a_target_goes_round(kind, rng):
 def test_a_probability_is_what_the_model_gives_and_nothing_else_is_one(kind, rng):
     model = HEADS[kind]()
     x = rng.normal(size=(5, N_INPUTS)).astype("float32")
-    explainer = ks.LRP(model)
+    explainer = ks.LRP(model, rules="paper")
     explanation = explainer.explain(x)
     np.testing.assert_allclose(explanation.output, model.predict(x, verbose=0), rtol=1e-5)
     if "logits" in kind or "regression" in kind:
@@ -161,7 +174,7 @@ def test_a_probability_is_what_the_model_gives_and_nothing_else_is_one(kind, rng
         np.testing.assert_array_equal(explanation.probability, explanation.output)
         assert explainer.output.link == ("sigmoid" if "sigmoid" in kind else "softmax")
         # also where the logits are explained
-        below = ks.LRP(model, head="linear").explain(x)
+        below = ks.LRP(model, rules="paper", head="linear").explain(x)
         np.testing.assert_allclose(below.probability, explanation.output, rtol=1e-6)
 
 
@@ -169,7 +182,7 @@ def test_a_probability_that_is_asked_for(rng):
     model = on_input(dense(3, name="scores"))
     x = rng.normal(size=(5, N_INPUTS)).astype("float32")
     for head, function in (("softmax", ops.softmax), ("sigmoid", ops.sigmoid)):
-        explainer = ks.LRP(model, head=head)
+        explainer = ks.LRP(model, rules="paper", head=head)
         explanation = explainer.explain(x, [[0, 1]])
         expected = ops.convert_to_numpy(function(model(x)))
         np.testing.assert_allclose(explanation.probability, expected, rtol=1e-5)
@@ -182,7 +195,7 @@ def test_weights_are_a_sum_of_single_targets(head, rng):
     """Two hidden layers: what is linear in the head is linear in the input's relevance."""
     model = hidden(dense(3, "softmax"))
     x = rng.normal(size=(5, 6)).astype("float32")
-    explainer = ks.LRP(model, head=head)
+    explainer = ks.LRP(model, rules="paper", head=head)
     weights = rng.normal(size=(5, 3)).astype("float32")
     explanation = explainer.explain(x, weights)
     alone = explainer.explain(x, [[0, 1, 2]])
@@ -198,7 +211,7 @@ def test_an_output_may_be_compared_with_weights(rng):
     """`versus` takes the forms of `target`, each by itself."""
     model = hidden(dense(3, "softmax"))
     x = rng.normal(size=(5, 6)).astype("float32")
-    explainer = ks.LRP(model)
+    explainer = ks.LRP(model, rules="paper")
     others = np.array([0.5, 0, 0.5])
     explanation = explainer.explain(x, 1, versus=others)
     difference = explainer.explain(x, np.array([-0.5, 1, -0.5]))
@@ -215,7 +228,7 @@ def test_an_output_may_be_compared_with_weights(rng):
 def test_a_column_of_labels_is_one_target_for_each_sample(rng):
     model = hidden(dense(3, "softmax"))
     x, y = rng.normal(size=(5, 6)).astype("float32"), np.array([0, 2, 1, 1, 2])
-    explainer = ks.LRP(model)
+    explainer = ks.LRP(model, rules="paper")
     expected = explainer.explain(x, y)
     for column in (y[:, None], y[:, None].astype("uint8"), ops.convert_to_tensor(y[:, None])):
         explanation = explainer.explain(x, column)
@@ -235,8 +248,8 @@ def test_an_average_of_softmaxes_of_two_branches(mean, rng):
     ends = [dense(3, "softmax")(dense(n, "relu")(y)) for n in (4, 5)]
     model = keras.Model(x, AVERAGES[mean](*ends))
     data = rng.normal(size=(5, 6)).astype("float32")
-    explanation = ks.LRP(model).explain(data, 1)
-    parts = [ks.LRP(keras.Model(x, end)).explain(data, 1) for end in ends]
+    explanation = ks.LRP(model, rules="paper").explain(data, 1)
+    parts = [ks.LRP(keras.Model(x, end), rules="paper").explain(data, 1) for end in ends]
     assert [head.shape for head in explanation.head] == [(5, 4), (5, 5)]
     for head, stderr, part in zip(explanation.head, explanation.head_stderr, parts):
         np.testing.assert_allclose(head, part.head / 2, atol=1e-6)
@@ -265,8 +278,8 @@ def test_ends_of_an_average_may_begin_at_each_other(rng):
     a, b = dense(3, "softmax", name="a")(low), dense(3, "softmax", name="b")(high)
     model = keras.Model(x, layers.Average()([a, b, a, b]))
     data = rng.normal(size=(5, 4)).astype("float32")
-    explanation = ks.LRP(model, head_method="quadrature").explain(data, 2)
-    parts = [ks.LRP(keras.Model(x, end), head_method="quadrature").explain(data, 2) for end in (a, b)]
+    explanation = ks.LRP(model, rules="paper", head_method="quadrature").explain(data, 2)
+    parts = [ks.LRP(keras.Model(x, end), rules="paper", head_method="quadrature").explain(data, 2) for end in (a, b)]
     np.testing.assert_allclose(explanation.input, sum(part.input for part in parts) / 2, atol=1e-4)
     gaps = explanation.conservation_gap
     np.testing.assert_allclose(sum(gaps.signed.values()), explanation.head_total - total(explanation.input), atol=1e-5)
@@ -279,7 +292,7 @@ def test_the_logits_below_an_average_are_averaged(rng):
     model = average(AVERAGES["Average"])
     x = rng.normal(size=(5, N_INPUTS)).astype("float32")
     kernels, biases = model.get_weights()[::2], model.get_weights()[1::2]
-    explanation = ks.LRP(model, head="linear").explain(x, 2)
+    explanation = ks.LRP(model, rules="paper", head="linear").explain(x, 2)
     logits = [x @ kernel + bias for kernel, bias in zip(kernels, biases)]
     np.testing.assert_allclose(explanation.head_total, np.mean(logits, axis=0)[:, 2], rtol=1e-4, atol=1e-6)
 
@@ -293,7 +306,7 @@ def test_a_callable_head_gets_the_target(rng):
 
     model = on_input(dense(3, "softmax"))
     x = rng.normal(size=(5, N_INPUTS)).astype("float32")
-    explainer = ks.LRP(model, head=head)
+    explainer = ks.LRP(model, rules="paper", head=head)
     explainer(x)
     explainer(x, np.ones(3))
     assert seen == [(5,), (5, 3)]

@@ -11,7 +11,7 @@ import keras_shapley as ks
 
 def test_dropout_and_batch_norm_run_in_inference_mode(convnet, images):
     convnet.get_layer("bn").set_weights([np.full(4, v, "float32") for v in (1.5, 0.2, 0.3, 2.0)])
-    explanation = ks.LRP(convnet).explain(images)
+    explanation = ks.LRP(convnet, rules="paper").explain(images)
     np.testing.assert_allclose(explanation.output, convnet.predict(images, verbose=0), atol=1e-6)
 
 
@@ -27,7 +27,7 @@ BEHIND_A_MASK = [
 
 @pytest.mark.filterwarnings("ignore:Layer .* was passed an input with a mask")
 @pytest.mark.parametrize("nested", [False, True])
-@pytest.mark.parametrize("rules", [None, "epsilon_plus"])
+@pytest.mark.parametrize("rules", ["paper", "epsilon_plus"])
 @pytest.mark.parametrize("layer", BEHIND_A_MASK, ids=lambda layer: layer.name)
 def test_what_is_explained_is_what_the_model_gives(layer, rules, nested, rng):
     """Masks too go where Keras sends them, and no further."""
@@ -47,7 +47,7 @@ def test_a_mask_given_to_a_model_inside_is_the_one_that_it_sees(rng):
     x, mask = keras.Input((6, 3)), keras.Input((6,), dtype="bool")
     model = keras.Model([x, mask], layers.Dense(2)(inside(x, mask=mask)))
     data = [rng.normal(size=(2, 6, 3)), np.arange(6) < [[4], [2]]]
-    explanation = ks.LRP(model).explain(data, 0)
+    explanation = ks.LRP(model, rules="paper").explain(data, 0)
     np.testing.assert_allclose(
         explanation.output, ops.convert_to_numpy(model([np.float32(data[0]), data[1]])), rtol=1e-5
     )
@@ -68,7 +68,7 @@ def test_mixed_precision_models_are_explained_in_float32(rng):
             layers.Dense(3, "softmax", dtype=policy),
         ]
     )
-    explanation = ks.LRP(model).explain(rng.uniform(size=(2, 8, 8, 1)))
+    explanation = ks.LRP(model, rules="paper").explain(rng.uniform(size=(2, 8, 8, 1)))
     assert explanation.input.dtype == np.float32
     np.testing.assert_allclose(total(explanation.input), explanation.head_total, atol=1e-3)
 
@@ -84,7 +84,7 @@ def test_zero_padding_and_mixed_precision_go_together(rng):
             layers.Dense(3, dtype=policy),
         ]
     )
-    explanation = ks.LRP(model).explain(rng.uniform(size=(2, 4, 4, 2)), 0)
+    explanation = ks.LRP(model, rules="paper").explain(rng.uniform(size=(2, 4, 4, 2)), 0)
     np.testing.assert_allclose(total(explanation.input), explanation.head_total, rtol=0.05, atol=0.05)
 
 
@@ -92,6 +92,6 @@ def test_models_of_float64_are_explained_in_it(float64, rng):
     model = keras.Sequential([keras.Input((3,), dtype="float64")])
     for units in (4, 2):
         model.add(layers.Dense(units, bias_initializer=BIAS, dtype="float64"))
-    explanation = ks.LRP(model).explain(rng.normal(size=(2, 3)), 0)
+    explanation = ks.LRP(model, rules="paper").explain(rng.normal(size=(2, 3)), 0)
     assert explanation.input.dtype == "float64"
     np.testing.assert_allclose(total(explanation.input), explanation.head_total, rtol=1e-6)

@@ -103,7 +103,7 @@ def test_where_no_linear_layer_is_beside_it_relevance_passes(rng):
         [keras.Input((3,)), layers.Dense(4, "relu"), normalization(name="alone"), layers.ReLU(), layers.Dense(2)]
     )
     x = rng.normal(size=(2, 3))
-    one, other = (ks.LRP(model, merge_batch_norm=merged).explain(x, 0) for merged in (True, False))
+    one, other = (ks.LRP(model, rules="paper", merge_batch_norm=merged).explain(x, 0) for merged in (True, False))
     np.testing.assert_allclose(one.input, other.input, rtol=1e-6)
 
 
@@ -113,7 +113,7 @@ def test_gaps_add_up_with_merged_layers_as_well(rng):
     y = layers.ReLU()(normalization()(y))
     y = layers.Conv2D(4, 3, bias_initializer=BIAS)(normalization()(y))
     model = keras.Model(x, layers.Dense(2, "softmax")(layers.Flatten()(y)))
-    found = ks.LRP(model, merge_batch_norm=True).explain(rng.normal(size=(3, 5, 5, 2)))
+    found = ks.LRP(model, rules="paper", merge_batch_norm=True).explain(rng.normal(size=(3, 5, 5, 2)))
     missing = found.head_total - found.input.sum(axis=(1, 2, 3))
     np.testing.assert_allclose(sum(found.conservation_gap.signed.values()), missing, atol=1e-4)
     assert max(gap[1] for _, gap in found.conservation_gap.summary().values()) < 1e-3
@@ -126,10 +126,10 @@ def test_what_cannot_be_merged_exactly_is_named():
         x, layers.Dense(2)(layers.Flatten()(layers.Add()([y, layers.BatchNormalization(name="bn")(y)])))
     )
     with pytest.raises(ValueError, match="'bn'.*'conv'.*other layers use"):
-        ks.LRP(shared, merge_batch_norm=True)
+        ks.LRP(shared, rules="paper", merge_batch_norm=True)
     y = layers.BatchNormalization(axis=1, name="bn")(layers.Conv2D(3, 3, name="conv")(x))
     with pytest.raises(ValueError, match="'bn'.*'conv'.*axis 1"):
-        ks.LRP(keras.Model(x, layers.Dense(2)(layers.Flatten()(y))), merge_batch_norm=True)
+        ks.LRP(keras.Model(x, layers.Dense(2)(layers.Flatten()(y))), rules="paper", merge_batch_norm=True)
 
 
 def test_padding_in_front_of_the_normalisation_gets_nothing(rng):
@@ -137,7 +137,7 @@ def test_padding_in_front_of_the_normalisation_gets_nothing(rng):
     y = normalization()(layers.ZeroPadding2D(1, name="pad")(x))
     y = layers.Flatten()(layers.Conv2D(3, 3, bias_initializer=BIAS)(y))
     model = keras.Model(x, layers.Dense(2, use_bias=False)(y))
-    found = ks.LRP(model, merge_batch_norm=True).explain(rng.normal(size=(2, 4, 4, 2)), 0)
+    found = ks.LRP(model, rules="paper", merge_batch_norm=True).explain(rng.normal(size=(2, 4, 4, 2)), 0)
     np.testing.assert_allclose(found.conservation_gap.signed["pad"], 0, atol=1e-5)
 
 

@@ -28,7 +28,7 @@ def test_maps_are_means_of_relevance_per_grey_where_there_is_grey(images, monkey
     found = script.maps(model, images, seed=1)
     for players in ("features", "logits"):
         options = {"head_method": "sampled", "n_paths": figure6.PATHS, "seed": 1}
-        explainer = ks.LRP(model, head_players=players, **options)
+        explainer = ks.LRP(model, rules="paper", head_players=players, **options)
         for digit in (0, 7):
             approve, reject = np.zeros((28, 28)), np.zeros((28, 28))
             for image in images:

@@ -1,5 +1,6 @@
 """Shapley values of a softmax's or of sigmoids' inputs: all three ways against enumeration of all orders."""
 
+import functools
 import itertools
 from functools import partial
 
@@ -21,8 +22,9 @@ def some_games(rng, batch=3, players=5, classes=4):
     return tuple(rng.normal(size=shape).astype("float32") for shape in shapes)
 
 
-def run(function, games, *arguments, link="softmax"):
-    """`function(game, *arguments)` and the ends of the games, as NumPy arrays."""
+@functools.cache
+def compiled_results(function, link):
+    """`function(game, *arguments)` and the ends of the games, compiled once."""
 
     def results(a, b, weights, *arguments):
         if link == "class":
@@ -32,12 +34,17 @@ def run(function, games, *arguments, link="softmax"):
         parts = function(game, *arguments)
         return (*(parts if isinstance(parts, tuple) else (parts,)), *game.ends())
 
-    tensors = map(ops.convert_to_tensor, (*games, *arguments))
-    return [ops.convert_to_numpy(part) for part in compiled(results, ())(*tensors)]
+    return compiled(results, ())
 
 
-def walk(games, orders, link="softmax", **options):
-    return run(partial(probability.sampled, **options), games, orders, link=link)
+def run(function, games, *arguments, link="softmax"):
+    """`function(game, *arguments)` and the ends of the games, as NumPy arrays."""
+    parts = compiled_results(function, link)(*map(ops.convert_to_tensor, (*games, *arguments)))
+    return [ops.convert_to_numpy(part) for part in parts]
+
+
+def walk(games, orders, link="softmax"):
+    return run(probability.sampled, games, orders, link=link)
 
 
 def random_orders(n_players, n_pairs, seed):
@@ -75,7 +82,7 @@ def test_all_orders_give_the_exact_values(link, rng):
 def test_all_coalitions_give_the_exact_values(link, block, rng, monkeypatch):
     monkeypatch.setattr("keras_shapley.shapley.probability._block_length", lambda n, size: block)
     games = some_games(rng)
-    values, *_ = run(probability.enumerated, games, link=link)
+    values, *_ = run(partial(probability.enumerated), games, link=link)
     for image, value_of in enumerate(values_of(games, link)):
         np.testing.assert_allclose(values[image], by_permutations(value_of, 5), atol=1e-6)
 
@@ -113,7 +120,7 @@ def test_blocks_of_orders_give_the_same_as_one_at_a_time(rng, monkeypatch):
     chosen = random_orders(6, 12, seed=1)
     whole = walk(games, chosen)
     monkeypatch.setattr("keras_shapley.shapley.probability._block_length", lambda pairs, size: 3)
-    for expected, part in zip(whole, walk(games, chosen)):
+    for expected, part in zip(whole, run(partial(probability.sampled), games, chosen)):
         np.testing.assert_allclose(part, expected, rtol=1e-3, atol=2e-6)
 
 
@@ -132,7 +139,8 @@ def test_the_standard_error_covers_the_truth(rng):
 def test_sampling_stops_at_the_tolerance(rng, monkeypatch):
     games = some_games(rng, players=8)
     monkeypatch.setattr("keras_shapley.shapley.probability._block_length", lambda pairs, size: 10)
-    values, stderr, pairs, _, total = walk(games, random_orders(8, 500, seed=0), tolerance=0.1)
+    sampled = partial(probability.sampled, tolerance=0.1)
+    values, stderr, pairs, _, total = run(sampled, games, random_orders(8, 500, seed=0))
     share = np.sqrt((stderr**2).sum(axis=1) / (values**2).sum(axis=1))
     assert 10 <= pairs < 500
     assert share.max() <= 0.1

@@ -43,7 +43,7 @@ def generator(*arrays):
 @pytest.mark.parametrize("make", [InBatches, tf_data, generator])
 def test_data_sets_are_explained_batch_by_batch(make, model, data):
     x, y = data
-    explainer = ks.LRP(model)
+    explainer = ks.LRP(model, rules="paper")
     expected = explainer.explain(x, y)
     found = list(explainer.explain_batches(make(x, y), "true", progress=False))
     assert [len(part.input) for part in found] == [4, 4, 2]
@@ -57,7 +57,7 @@ def test_data_sets_are_explained_batch_by_batch(make, model, data):
 
 def test_arrays_are_cut_with_their_targets(model, data):
     x, y = data
-    explainer = ks.LRP(model)
+    explainer = ks.LRP(model, rules="paper")
     expected = explainer.explain(x, y, versus=(y + 1) % 3)
     found = list(explainer.explain_batches(x, y, (y + 1) % 3, batch_size=4, progress=False))
     assert [len(part.input) for part in found] == [4, 4, 2]
@@ -89,13 +89,13 @@ def test_batches_are_made_when_they_are_asked_for(model):
         while True:
             yield np.ones((2, 6), "float32")
 
-    parts = ks.LRP(model).explain_batches(endless(), progress=False)
+    parts = ks.LRP(model, rules="paper").explain_batches(endless(), progress=False)
     assert next(parts).input.shape == next(parts).input.shape == (2, 6)
 
 
 def test_the_progress_bar_counts_batches(model, data, capsys, monkeypatch):
     monkeypatch.setattr(progress, "_DELAY", 0.0)
-    list(ks.LRP(model).explain_batches(data[0], batch_size=4))
+    list(ks.LRP(model, rules="paper").explain_batches(data[0], batch_size=4))
     assert "3/3" in capsys.readouterr().out
 
 
@@ -103,7 +103,7 @@ def test_several_inputs_are_cut_alike(rng):
     one, other = keras.Input((3,), name="one"), keras.Input((2,), name="other")
     model = keras.Model({"one": one, "other": other}, layers.Dense(2)(layers.Concatenate()([one, other])))
     x = {"one": rng.normal(size=(5, 3)), "other": rng.normal(size=(5, 2))}
-    explainer = ks.LRP(model)
+    explainer = ks.LRP(model, rules="paper")
     expected = explainer.explain(x).input
     found = [part.input for part in explainer.explain_batches(x, batch_size=2, progress=False)]
     for name in x:
@@ -124,6 +124,6 @@ def test_several_inputs_are_cut_alike(rng):
 )
 def test_bad_data_sets_are_named(given, options, word, model):
     with pytest.raises(ValueError, match=word):
-        list(ks.LRP(model).explain_batches(given, progress=False, **options))
+        list(ks.LRP(model, rules="paper").explain_batches(given, progress=False, **options))
     with pytest.raises(TypeError, match="`data`.*int"):
-        list(ks.LRP(model).explain_batches(3))
+        list(ks.LRP(model, rules="paper").explain_batches(3))

@@ -29,7 +29,17 @@ only says so in a class attribute, `fits = (type, ...)`; `LRP` then refuses it e
 
 import re
 
-from keras_shapley.lrp.rules import attention, base, elementwise, linear, moving, normalization, pooling, sums
+from keras_shapley.lrp.rules import (
+    attention,
+    base,
+    elementwise,
+    linear,
+    moving,
+    normalization,
+    pooling,
+    propagation,
+    sums,
+)
 from keras_shapley.lrp.rules.attention import *
 from keras_shapley.lrp.rules.base import *
 from keras_shapley.lrp.rules.base import Rule
@@ -38,6 +48,7 @@ from keras_shapley.lrp.rules.linear import *
 from keras_shapley.lrp.rules.moving import *
 from keras_shapley.lrp.rules.normalization import *
 from keras_shapley.lrp.rules.pooling import *
+from keras_shapley.lrp.rules.propagation import *
 from keras_shapley.lrp.rules.sums import *
 from keras_shapley.utils.validation import one_of
 
@@ -50,6 +61,7 @@ __all__ += linear.__all__
 __all__ += moving.__all__
 __all__ += normalization.__all__
 __all__ += pooling.__all__
+__all__ += propagation.__all__
 __all__ += sums.__all__
 
 _NAMED = (
@@ -63,6 +75,9 @@ _NAMED = (
     elementwise.Pass,
     pooling.WinnerTakesAll,
     pooling.Airport,
+    propagation.ShapleyPropagation,
+    propagation.FirstOrder,
+    propagation.Rescale,
 )
 _BY_NAME = {re.sub(r"\B([A-Z])", r"_\1", rule.__name__).lower(): rule for rule in _NAMED}
 

@@ -16,7 +16,7 @@ class Pass:
 
     Example:
         >>> model = keras.Sequential([keras.Input((2,)), keras.layers.ReLU(name="relu"), keras.layers.Dense(3)])
-        >>> layer, rule = ks.LRP(model).rules["relu"]
+        >>> layer, rule = ks.LRP(model, rules="paper").rules["relu"]
         >>> type(rule).__name__
         'Pass'
     """
@@ -37,7 +37,7 @@ class OneOperand:
 
     Example:
         >>> x = keras.Input((1,))
-        >>> explainer = ks.LRP(keras.Model(x, x / 4.0))
+        >>> explainer = ks.LRP(keras.Model(x, x / 4.0), rules="paper")
         >>> print(explainer.explain(np.array([[2.0]])).input)
         [[0.5]]
     """

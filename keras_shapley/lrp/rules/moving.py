@@ -89,7 +89,7 @@ class Gather(Move):
     Example:
         >>> x = keras.Input((3,))
         >>> model = keras.Model(x, keras.ops.take(x, [2], axis=1))
-        >>> print(ks.LRP(model).explain(np.array([[1.0, 2.0, 4.0]])).input)
+        >>> print(ks.LRP(model, rules="paper").explain(np.array([[1.0, 2.0, 4.0]])).input)
         [[0. 0. 4.]]
     """
 

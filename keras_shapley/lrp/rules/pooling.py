@@ -38,7 +38,7 @@ class LargerOperand(WinnerTakesAll):
 
     Example:
         >>> a, b = keras.Input((1,)), keras.Input((1,))
-        >>> explainer = ks.LRP(keras.Model([a, b], keras.layers.Maximum()([a, b])))
+        >>> explainer = ks.LRP(keras.Model([a, b], keras.layers.Maximum()([a, b])), rules="paper")
         >>> r_a, r_b = explainer.explain([np.array([[2.0]]), np.array([[3.0]])]).input
         >>> print(r_a, r_b)
         [[0.]] [[3.]]

@@ -139,7 +139,7 @@ def test_a_small_vision_transformer_is_explained(rng):
     x = x + rng.normal(size=(4, 8)).astype("float32")
     x = layers.GlobalAveragePooling1D()(transformer(x))
     model = keras.Model(image, layers.Dense(3, "softmax")(x))
-    explanation = ks.LRP(model).explain(rng.uniform(size=(2, 8, 8, 3)))
+    explanation = ks.LRP(model, rules="paper").explain(rng.uniform(size=(2, 8, 8, 3)))
     assert np.isfinite(explanation.input).all() and np.abs(explanation.input).max() > 0
     # attention's softmax loses relevance, and says so; nothing else does
     lossy = {name for name, (_, gap) in explanation.conservation_gap.summary().items() if gap[1] > 0.01}
@@ -159,7 +159,7 @@ def test_a_text_classifier_is_explained_token_by_token(rng):
     text = np.array([[3, 7, 9, 0, 0], [4, 4, 1, 2, 0]])
     outputs = [ops.convert_to_numpy(model(t)) for t in (np.pad(text, [(0, 0), (0, 2)]), text)]
     np.testing.assert_allclose(*outputs, atol=1e-5)
-    explainer = ks.LRP(model)
+    explainer = ks.LRP(model, rules="paper")
     explanation = explainer.explain(text, 1)
     assert explanation.input.shape == text.shape
     np.testing.assert_allclose(explanation.input[text == 0], 0, atol=1e-6)
@@ -193,7 +193,9 @@ def test_softmax_as_an_activation_layer_inside_is_expanded_too(rng):
     by_activation.set_weights(by_layer.get_weights())
     x = rng.normal(size=(2, 4))
     np.testing.assert_allclose(
-        ks.LRP(by_layer).explain(x, 0).input, ks.LRP(by_activation).explain(x, 0).input, rtol=1e-5
+        ks.LRP(by_layer, rules="paper").explain(x, 0).input,
+        ks.LRP(by_activation, rules="paper").explain(x, 0).input,
+        rtol=1e-5,
     )
 
 
@@ -202,10 +204,10 @@ def test_attention_refuses_what_it_cannot_follow(rng):
     layer = layers.MultiHeadAttention(2, 3, name="attention", use_gate=True)
     model = keras.Sequential([keras.Input((4, 5)), layers.Flatten(), layers.Dense(2)])
     with pytest.raises(ValueError, match="gate.*'attention'"):
-        ks.LRP(keras.Model(x, model(layer(x, x))))(np.ones((1, 4, 5)))
+        ks.LRP(keras.Model(x, model(layer(x, x))), rules="paper")(np.ones((1, 4, 5)))
     scored, _ = layers.MultiHeadAttention(2, 3, name="attention")(x, x, return_attention_scores=True)
     with pytest.raises(ValueError, match="'attention'.*2 outputs"):
-        ks.LRP(keras.Model(x, model(scored)))(np.ones((1, 4, 5)))
+        ks.LRP(keras.Model(x, model(scored)), rules="paper")(np.ones((1, 4, 5)))
     with pytest.raises(ValueError, match="'cosine'.*normalize=True"):
         y = layers.Dot(axes=2, normalize=True, name="cosine")([x, layers.Dense(5)(x)])
-        ks.LRP(keras.Model(x, layers.Dense(2)(layers.Flatten()(y))))(np.ones((1, 4, 5)))
+        ks.LRP(keras.Model(x, layers.Dense(2)(layers.Flatten()(y))), rules="paper")(np.ones((1, 4, 5)))

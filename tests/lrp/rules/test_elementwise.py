@@ -39,7 +39,7 @@ def test_a_quotient_of_tensors_has_no_rule(rng):
 def test_a_constant_beside_a_tensor_changes_no_relevance(make, rng):
     x = keras.Input((3,))
     model = keras.Model(x, layers.Dense(2)(make(layers.Dense(4, name="below")(x))))
-    explanation = ks.LRP(model).explain(rng.normal(size=(4, 3)), 0)
+    explanation = ks.LRP(model, rules="paper").explain(rng.normal(size=(4, 3)), 0)
     below, above = (explanation.layers[name] for name in list(explanation.layers)[:2])
     np.testing.assert_allclose(below, above, rtol=1e-6)
 
@@ -49,7 +49,7 @@ def test_activations_given_as_operations_or_layers_pass(rng):
     y = layers.Dense(4, activation=ops.relu)(x)
     y = layers.Dense(4, activation=layers.LeakyReLU(0.1))(y)
     model = keras.Model(x, layers.Dense(2)(keras.activations.relu(y)))
-    explanation = ks.LRP(model).explain(rng.normal(size=(2, 4)), 0)
+    explanation = ks.LRP(model, rules="paper").explain(rng.normal(size=(2, 4)), 0)
     np.testing.assert_allclose(
         explanation.head_total - total(explanation.input), sum(explanation.conservation_gap.signed.values()), atol=1e-4
     )
@@ -98,7 +98,9 @@ def test_augmentation_does_nothing_in_inference(cls, rng):
     model = keras.Sequential([keras.Input((4, 4, 3)), layer, layers.Flatten(), layers.Dense(2)])
     x = rng.uniform(size=(2, 4, 4, 3)).astype("float32")
     plain = keras.Sequential([keras.Input((4, 4, 3)), *model.layers[1:]])
-    np.testing.assert_allclose(ks.LRP(model).explain(x, 0).input, ks.LRP(plain).explain(x, 0).input, rtol=1e-6)
+    np.testing.assert_allclose(
+        ks.LRP(model, rules="paper").explain(x, 0).input, ks.LRP(plain, rules="paper").explain(x, 0).input, rtol=1e-6
+    )
 
 
 def test_pass_refuses_what_mixes_elements(rng):

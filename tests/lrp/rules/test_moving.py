@@ -46,7 +46,7 @@ def test_operations_in_a_graph_lose_nothing(name, rng):
     y = MOVES[name](x)
     model = keras.Model(x, layers.Dense(2, bias_initializer=BIAS)(layers.Flatten()(y)))
     data = rng.uniform(1, 2, size=(2, 2, 3))
-    explanation = ks.LRP(model).explain(data, 1)
+    explanation = ks.LRP(model, rules="paper").explain(data, 1)
     np.testing.assert_allclose(explanation.input.sum(axis=(1, 2)), explanation.head_total, rtol=1e-3, atol=1e-3)
     for index in np.ndindex(2, 3):
         shifted = data.copy()
@@ -76,7 +76,7 @@ def test_a_constant_table_is_looked_up_in(rng):
     tokens = keras.Input((4,), dtype="int32")
     table = rng.normal(size=(5, 3)).astype("float32")
     model = keras.Model(tokens, layers.Dense(2)(layers.Flatten()(ops.take(table, tokens, axis=0))))
-    explanation = ks.LRP(model).explain(np.array([[0, 1, 4, 4]]), 0)
+    explanation = ks.LRP(model, rules="paper").explain(np.array([[0, 1, 4, 4]]), 0)
     np.testing.assert_allclose(explanation.input.sum(axis=1), explanation.head_total, rtol=1e-4)
 
 
@@ -86,7 +86,7 @@ def test_masks_and_indices_receive_nothing(rng):
     kept = ops.cast(x > 1.2, "float32")
     z = layers.Multiply()([ops.take(x, [2, 0], axis=1), kept[:, :2]])
     model = keras.Model(x, layers.Dense(2, use_bias=False)(layers.Flatten()(z)))
-    explanation = ks.LRP(model).explain(rng.uniform(1, 2, size=(2, 4, 3)), 0)
+    explanation = ks.LRP(model, rules="paper").explain(rng.uniform(1, 2, size=(2, 4, 3)), 0)
     assert not explanation.input[:, [1, 3]].any() and explanation.input[:, [0, 2]].any()
     np.testing.assert_allclose(total(explanation.input), explanation.head_total, rtol=1e-4)
 
@@ -99,10 +99,12 @@ def test_each_step_is_explained_as_it_is_alone(rng):
     film.add(layers.TimeDistributed(dense, name="steps"))
     film.add(layers.GlobalAveragePooling1D())
     image = keras.Sequential([keras.Input((4, 4, 2)), conv, layers.Reshape((12,)), dense])
-    explanation = ks.LRP(film).explain(x, 1)
+    explanation = ks.LRP(film, rules="paper").explain(x, 1)
     relevance = explanation.layers["steps"]
     for step in range(3):
-        explainer = ks.LRP(image, head=lambda logits, target, step=step: ops.convert_to_tensor(relevance[:, step]))
+        explainer = ks.LRP(
+            image, rules="paper", head=lambda logits, target, step=step: ops.convert_to_tensor(relevance[:, step])
+        )
         np.testing.assert_allclose(
             explanation.input[:, step], explainer.explain(x[:, step]).input, rtol=1e-3, atol=1e-5
         )
@@ -119,5 +121,5 @@ def test_padding_of_a_sequence_does_not_pad_its_steps(rng):
             layers.Dense(2, use_bias=False),
         ]
     )
-    explanation = ks.LRP(model).explain(rng.normal(size=(3, 2, 4, 4, 1)))
+    explanation = ks.LRP(model, rules="paper").explain(rng.normal(size=(3, 2, 4, 4, 1)))
     np.testing.assert_allclose(explanation.input.reshape(3, -1).sum(axis=1), explanation.head_total, rtol=1e-4)

@@ -1,0 +1,100 @@
+"""How an explainer walks: which calls, with which rules, and whether from a baseline."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import keras
+
+from keras_shapley.lrp.head import Head, HeadFunction
+from keras_shapley.lrp.presets import Key
+from keras_shapley.lrp.probability_head import ShapleyOptions
+from keras_shapley.lrp.propagation.measured import Measured
+from keras_shapley.lrp.propagation.rule import DifferenceRule
+from keras_shapley.lrp.propagation.table import difference_rule
+from keras_shapley.lrp.propagation.walk import Propagation
+from keras_shapley.lrp.rule_table import RuleTable, check_activation
+from keras_shapley.lrp.rules import AbsoluteSum, LinearRule, Proportional, ShapleyPropagation
+from keras_shapley.lrp.rules.base import Rule
+from keras_shapley.lrp.walk import Walk, relevance_dtype
+from keras_shapley.models.batch_norm import merges
+from keras_shapley.models.graph import Call, Graph, Value, ancestors
+
+_RULES_MODULE = ShapleyPropagation.__module__.rpartition(".")[0]
+# rules that need a baseline
+_NAMES = ("shapley_propagation", "first_order", "rescale")
+
+Rules = str | Sequence[tuple[Key, str | Rule]] | None
+
+
+def classic_walk(
+    graph: Graph, output: Value, rules: Rules, head: str | HeadFunction, options: ShapleyOptions, merge: bool
+) -> tuple[Walk, Mapping[Call, Rule]]:
+    """The walk of relevance as its rules were published, and the rule of each call."""
+    table = RuleTable(rules, graph.calls)
+    calls = _needed(graph, output)
+    model_head = Head(output, head, options)
+    reachable = model_head.calls_below
+    rule_by_call = {call: table.rule(call) for call in calls if call in reachable and call.data_inputs}
+    for call in model_head.linear_calls:
+        if call not in reachable:
+            rule_by_call[call] = table.rule(call, at_head=True)
+    linear_calls = {call for call, rule in rule_by_call.items() if isinstance(rule, LinearRule)}
+    merge_by_call = merges(rule_by_call, linear_calls) if merge else {}
+    walk = Walk(graph.inputs, calls, model_head, rule_by_call, merge_by_call, relevance_dtype(calls))
+    return walk, rule_by_call
+
+
+def propagation(
+    graph: Graph, output: Value, rules: Rules, head: str | HeadFunction, options: ShapleyOptions
+) -> tuple[Walk, Mapping[Call, DifferenceRule]]:
+    """The walk of multipliers from a baseline, and the rule of each call.
+
+    Raises:
+        ValueError: if a call has no rule.
+    """
+    table = RuleTable(None if rules == "auto" else rules, graph.calls)
+    calls = _needed(graph, output)
+    model_head = Head(output, head, options._replace(conserves=True), from_baseline=True)
+    heads = [call for call in model_head.linear_calls if call not in model_head.calls_below]
+    walked = [call for call in calls if call.data_inputs and (call in model_head.calls_below or call in heads)]
+    rule_by_call = {call: _difference_rule(table, call, at_head=call in heads) for call in walked}
+    dtype = relevance_dtype(calls)
+    return Propagation(graph.inputs, calls, model_head, rule_by_call, dtype), rule_by_call
+
+
+def measures_from_baseline(rules: Rules, baseline: Any) -> bool:
+    """Whether relevance is measured from a baseline: if one is given, or a rule needs one."""
+    entries = [] if rules is None or isinstance(rules, str) else rules
+    # malformed entries are reported by `RuleTable`
+    pairs = [entry for entry in entries if isinstance(entry, (tuple, list)) and len(entry) == 2]
+    needs_one = any(isinstance(rule, ShapleyPropagation) or rule in _NAMES for _, rule in pairs)
+    return baseline is not None or rules == "auto" or needs_one
+
+
+def _needed(graph: Graph, output: Value) -> list[Call]:
+    """The calls that an output depends on, in their order."""
+    needed = ancestors([output])
+    return [call for call in graph.calls if call in needed]
+
+
+def _difference_rule(table: RuleTable, call: Call, at_head: bool) -> DifferenceRule:
+    """The user's rule of a call, measured from the baseline, or that of Shapley propagation.
+
+    The package's own rules for pooling, products, softmaxes, normalisation and attention say nothing of differences:
+    Shapley propagation's rules take their place.
+    """
+    rule = table.user_rule(call)
+    is_own = type(rule).__module__.startswith(_RULES_MODULE)
+    if isinstance(rule, (LinearRule, Proportional, AbsoluteSum)) or not (rule is None or is_own):
+        return Measured(rule, at_head=at_head)
+    if not at_head:
+        check_activation(call, known=(keras.activations.softmax,))
+    kind = rule.kind if isinstance(rule, ShapleyPropagation) else "shapley"
+    found = difference_rule(call, kind, at_head=at_head)
+    if found is None:
+        raise ValueError(
+            f"{call.description} cannot be measured from a baseline: Shapley propagation has no rule for it. Give "
+            "it one, a function: LRP(model, rules=[(type, rule)], baseline=0.0), or use sampled_shapley_values, which "
+            "takes any model."
+        )
+    return found

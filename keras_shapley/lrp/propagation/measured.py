@@ -1,0 +1,76 @@
+"""Rules of relevance propagation, measured from a baseline: on differences, and without the bias."""
+
+from collections.abc import Sequence
+
+from keras import ops
+
+from keras_shapley.layers.linear_maps import LinearMap
+from keras_shapley.lrp.propagation.rule import DifferenceRecord, OneOutput
+from keras_shapley.lrp.propagation.variation import Variation
+from keras_shapley.lrp.rules.base import CallRecord, Rule
+from keras_shapley.utils.typing import Tensor
+
+
+class Measured(OneOutput):
+    """A rule that distributes the difference of a call's output among the differences of its inputs.
+
+    Behind it an activation is a function of one number, so that its difference is rescaled.
+
+    Args:
+        rule: a rule of relevance propagation.
+        at_head: whether the head of the model takes care of the call's activation.
+    """
+
+    def __init__(self, rule: Rule, *, at_head: bool = False) -> None:
+        self.rule = rule
+        self.at_head = at_head
+
+    def variations(
+        self, call: DifferenceRecord, inputs: Sequence[Variation], outputs: list[Variation]
+    ) -> list[Variation]:
+        if not self.at_head or call.preactivation is None:
+            return outputs
+        return [Variation(call.preactivation.value, call.baseline_preactivation)]
+
+    def of_inputs(
+        self, call: DifferenceRecord, inputs: Sequence[Variation], output: Variation, m: Tensor
+    ) -> list[Tensor]:
+        differences = [x.difference for x in inputs]
+        record = CallRecord(call.name, call.op, call.arguments, call.outputs)
+        if record.linear_map is not None:
+            record.linear_map = _WithoutBias(record.linear_map)
+        shares = self.rule(record, differences, m * output.difference)
+        return [_quotient(share, difference) for share, difference in zip(shares, differences)]
+
+
+def _quotient(share: Tensor, difference: Tensor) -> Tensor:
+    differs = difference != 0
+    return ops.where(differs, share / ops.where(differs, difference, 1), 0)
+
+
+class _WithoutBias(LinearMap):
+    """The linear map of a layer, as if the layer had no bias."""
+
+    def __init__(self, linear: LinearMap) -> None:
+        super().__init__(linear.layer)
+        self._linear = linear
+
+    @property
+    def bias(self) -> None:
+        return None
+
+    @property
+    def kernel(self) -> Tensor:
+        return self._linear.kernel
+
+    def __call__(self, x: Tensor, kernel: Tensor) -> Tensor:
+        return self._linear(x, kernel)
+
+    def merge(self, y: Tensor, weights: Tensor) -> Tensor:
+        return self._linear.merge(y, weights)
+
+    def spread(self, share: Tensor, x: Tensor) -> Tensor:
+        return self._linear.spread(share, x)
+
+    def fan_in(self, real: Tensor) -> Tensor:
+        return self._linear.fan_in(real)

@@ -1,0 +1,106 @@
+"""Shapley propagation through linear layers, and through activations behind them."""
+
+from collections.abc import Sequence
+
+import keras
+
+from keras_shapley.layers.activations import gate
+from keras_shapley.layers.base import ShapleyLayer
+from keras_shapley.lrp.propagation.gates import coefficients, mean_slope, slope
+from keras_shapley.lrp.propagation.products import softmax_multiplier
+from keras_shapley.lrp.propagation.rule import DifferenceRecord, DifferenceRule
+from keras_shapley.lrp.propagation.variation import Multiplier, Variation
+from keras_shapley.models.layer_types import activation_of
+from keras_shapley.utils.typing import Operation, Tensor, TensorFunction
+from keras_shapley.utils.validation import one_of
+
+KINDS = ("shapley", "first_order", "rescale")
+
+
+class Activation(DifferenceRule):
+    """An activation of a sum that linear layers made.
+
+    Args:
+        kind: what a contribution `a` receives of the output's difference `dy`. `"shapley"`: `G a + H a**2`.
+            `"first_order"`: `G a`. `"rescale"`: `a dy/u`.
+    """
+
+    def __init__(self, kind: str = "shapley") -> None:
+        self.kind = one_of("kind", kind, KINDS)
+
+    def multipliers(
+        self,
+        call: DifferenceRecord,
+        inputs: Sequence[Variation],
+        outputs: Sequence[Variation],
+        multipliers: Sequence[Multiplier],
+    ) -> list[Multiplier]:
+        (z,), (y,), (multiplier,) = inputs, outputs, multipliers
+        return [self.before(call, call.at_full_precision, z, y, multiplier)]
+
+    def before(
+        self, call: DifferenceRecord, function: TensorFunction, z: Variation, y: Variation, multiplier: Multiplier
+    ) -> Multiplier:
+        """The multiplier of `z`, in front of the activation `y = function(z)`."""
+        m = multiplier.of_player(y.difference)
+        if activation_of(call.op) is keras.activations.softmax:
+            return Multiplier(softmax_multiplier(z, y, m, axis=-1))
+        if z.is_player or self.kind == "rescale":
+            return Multiplier(m * slope(function, z, y.difference))
+        g = self._mean_slope(call, function, z)
+        if self.kind == "first_order":
+            return Multiplier(m * g)
+        g, h = coefficients(g, z, y.difference)
+        return Multiplier(m * g, m * h)
+
+    def _mean_slope(self, call: DifferenceRecord, function: TensorFunction, z: Variation) -> Tensor:
+        if call.gate is not None:
+            return call.gate
+        if isinstance(call.op, ShapleyLayer):
+            return gate(z.difference, z.q, z.baseline)
+        return mean_slope(call.op, function, z)
+
+
+class Linear(Activation):
+    """A layer with a linear map, and its activation: the paper's neuron.
+
+    Args:
+        kind: as in `Activation`.
+        at_head: whether the head of the model takes care of the activation, so that multipliers are those of the sums.
+    """
+
+    def __init__(self, kind: str = "shapley", *, at_head: bool = False) -> None:
+        super().__init__(kind)
+        self.at_head = at_head
+
+    def variations(
+        self, call: DifferenceRecord, inputs: Sequence[Variation], outputs: list[Variation]
+    ) -> list[Variation]:
+        sums, squares = call.preactivation, call.squares
+        assert sums is not None and squares is not None, "the walk saves both for a layer with a linear map"
+        if has_activation(call.op) and not self.at_head:
+            return outputs
+        return [Variation(sums.value, call.baseline_preactivation, lambda: squares.value)]
+
+    def multipliers(
+        self,
+        call: DifferenceRecord,
+        inputs: Sequence[Variation],
+        outputs: Sequence[Variation],
+        multipliers: Sequence[Multiplier],
+    ) -> list[Multiplier]:
+        (x,), (y,), (multiplier,) = inputs, outputs, multipliers
+        sums, squares = call.preactivation, call.squares
+        assert sums is not None and squares is not None, "the walk saves both for a layer with a linear map"
+        if has_activation(call.op) and not self.at_head:
+            z = Variation(sums.value, call.baseline_preactivation, lambda: squares.value)
+            multiplier = self.before(call, call.op.activation, z, y, multiplier)
+        (m,) = sums.pullback(multiplier.u)
+        if multiplier.q is not None:
+            m = m + x.difference * squares.pullback(multiplier.q)
+        return [Multiplier(m)]
+
+
+def has_activation(op: Operation) -> bool:
+    """Whether a layer ends with an activation that is not the identity."""
+    return isinstance(op, ShapleyLayer) or activation_of(op) not in (None, keras.activations.linear)

@@ -1,0 +1,59 @@
+"""Shapley propagation through normalisation layers: the product of the centred input and of one over its size."""
+
+import math
+from collections.abc import Sequence
+
+from keras import layers, ops
+
+from keras_shapley.backend import vjp
+from keras_shapley.lrp.propagation.rule import DifferenceRecord, OneOutput
+from keras_shapley.lrp.propagation.variation import Variation
+from keras_shapley.lrp.rules.normalization import layout, mean
+from keras_shapley.models.layer_types import UNCENTRED
+from keras_shapley.utils.typing import Tensor
+
+# what UnitNormalization adds to the sum of squares
+_UNIT_EPSILON = 1e-12
+
+
+class Normalization(OneOutput):
+    """LayerNormalization, GroupNormalization, RMSNormalization and UnitNormalization.
+
+    With `c` the centred input and `v` its mean square plus epsilon, the output is `gamma c s + beta`, `s = 1/sqrt(v)`.
+    The difference of `c s` is that of a product; `ds = -dv s s'/(1/s + 1/s')`, and `d(c**2) = (c + c') dc`.
+    """
+
+    def of_inputs(
+        self, call: DifferenceRecord, inputs: Sequence[Variation], output: Variation, m: Tensor
+    ) -> list[Tensor]:
+        (x,) = inputs
+        layer = call.op
+        shape, axes, gamma_axes = layout(layer, x.value)
+        is_centred = not getattr(layer, "rms_scaling", isinstance(layer, UNCENTRED))
+        is_unit = isinstance(layer, layers.UnitNormalization)
+
+        def centred(x: Tensor) -> Tensor:
+            grouped = ops.reshape(x, (x.shape[0], *shape[1:]))
+            return grouped - mean(grouped, axes) if is_centred else grouped
+
+        c, pullback = vjp(centred, x.value)
+        c0 = centred(x.baseline)
+        # UnitNormalization divides by the root of the sum of squares, the others by that of their mean
+        n = math.prod(c.shape[axis] for axis in axes)
+        factor = float(n) if is_unit else 1.0
+        epsilon = _UNIT_EPSILON if is_unit else layer.epsilon
+        s, s0 = (ops.rsqrt(factor * mean(ops.square(part), axes) + epsilon) for part in (c, c0))
+
+        m = ops.reshape(m * _gamma(layer, x.value, gamma_axes), c.shape)
+        m_s = ops.sum(m * (c + c0), axis=axes, keepdims=True) / 2
+        m_v = -m_s * ops.square(s * s0) / (s + s0)
+        return list(pullback(m * (s + s0) / 2 + m_v * (c + c0) * factor / n))
+
+
+def _gamma(layer: layers.Layer, x: Tensor, axes: list[int]) -> Tensor | float:
+    """The factors of a normalisation layer, 1 if it has none. RMSNormalization calls them `scale`."""
+    gamma = layer.scale if isinstance(layer, layers.RMSNormalization) else getattr(layer, "gamma", None)
+    if gamma is None:
+        return 1.0
+    sizes = [size if axis in axes else 1 for axis, size in enumerate(x.shape)]
+    return ops.reshape(ops.cast(gamma, x.dtype), sizes)

@@ -1,0 +1,153 @@
+"""Shapley propagation through what is linear without weights: sums, means, elements that move."""
+
+from collections.abc import Sequence
+
+from keras import layers, ops, tree
+
+from keras_shapley.backend import vjp
+from keras_shapley.lrp.propagation.rule import DifferenceRecord, DifferenceRule, OneOutput
+from keras_shapley.lrp.propagation.variation import Multiplier, Variation
+from keras_shapley.lrp.rules.base import unbroadcast
+from keras_shapley.models.keras_internals import SCALED_ADDITION, SUBTRACT_OPERATION
+from keras_shapley.utils.typing import Structure, Tensor
+
+
+class Affine(DifferenceRule):
+    """Each element times a number, plus a number, as in BatchNormalization. Contributions stay apart."""
+
+    def variations(
+        self, call: DifferenceRecord, inputs: Sequence[Variation], outputs: list[Variation]
+    ) -> list[Variation]:
+        (x,), (y,) = inputs, outputs
+        if x.is_player:
+            return outputs
+
+        def q() -> Tensor:
+            _, pullback = vjp(call.at_full_precision, x.value)
+            (factor,) = pullback(ops.ones_like(y.value))
+            return ops.square(factor) * x.q
+
+        return [Variation(y.value, y.baseline, q)]
+
+    def multipliers(
+        self,
+        call: DifferenceRecord,
+        inputs: Sequence[Variation],
+        outputs: Sequence[Variation],
+        multipliers: Sequence[Multiplier],
+    ) -> list[Multiplier]:
+        (x,), (multiplier,) = inputs, multipliers
+        _, pullback = vjp(call.at_full_precision, x.value)
+        (u,) = pullback(multiplier.u)
+        if multiplier.q is None:
+            return [Multiplier(u)]
+        # twice, for the square of the factor
+        return [Multiplier(u, pullback(pullback(multiplier.q)[0])[0])]
+
+
+class Addition(DifferenceRule):
+    """A sum of tensors. A neuron behind it has the contributions of all of them."""
+
+    def variations(
+        self, call: DifferenceRecord, inputs: Sequence[Variation], outputs: list[Variation]
+    ) -> list[Variation]:
+        (y,) = outputs
+        factors = _factors(call)
+
+        def q() -> Tensor:
+            return sum((factor**2 * x.q for factor, x in zip(factors, inputs)), start=ops.zeros_like(y.value))
+
+        return [Variation(y.value, y.baseline, q)]
+
+    def multipliers(
+        self,
+        call: DifferenceRecord,
+        inputs: Sequence[Variation],
+        outputs: Sequence[Variation],
+        multipliers: Sequence[Multiplier],
+    ) -> list[Multiplier]:
+        (multiplier,) = multipliers
+        parts = []
+        for factor, x in zip(_factors(call), inputs):
+            u = unbroadcast(factor * multiplier.u, x.value)
+            q = None if multiplier.q is None else unbroadcast(factor**2 * multiplier.q, x.value)
+            parts.append(Multiplier(u, q))
+        return parts
+
+
+def _factors(call: DifferenceRecord) -> list[float]:
+    """The factor of each addend that carries data."""
+    factors = [1.0] * len(call.inputs)
+    if isinstance(call.op, layers.Average):
+        factors = [1 / len(call.inputs)] * len(call.inputs)
+    if isinstance(call.op, SCALED_ADDITION):
+        factors = [1.0, call.op.scale]
+    if isinstance(call.op, (layers.Subtract, SUBTRACT_OPERATION)):
+        # a constant may stand before the one tensor
+        factors = [1.0, -1.0] if len(call.inputs) == 2 or call.arguments[0][0] in call.inputs else [-1.0]
+    return [factor for value, factor in zip(call.inputs, factors) if value in call.data_inputs]
+
+
+class Transpose(DifferenceRule):
+    """Any other linear operation, such as average pooling: multipliers go back by its transpose."""
+
+    def multipliers(
+        self,
+        call: DifferenceRecord,
+        inputs: Sequence[Variation],
+        outputs: Sequence[Variation],
+        multipliers: Sequence[Multiplier],
+    ) -> list[Multiplier]:
+        of_outputs = [multiplier.of_player(y.difference) for y, multiplier in zip(outputs, multipliers)]
+        return [Multiplier(part) for part in _transpose(call, inputs, of_outputs)]
+
+
+class Move(DifferenceRule):
+    """Elements move to other places. Multipliers move back, and contributions stay apart."""
+
+    def variations(
+        self, call: DifferenceRecord, inputs: Sequence[Variation], outputs: list[Variation]
+    ) -> list[Variation]:
+        if all(x.is_player for x in inputs):
+            return outputs
+
+        def q(i: int) -> Tensor:
+            return tree.flatten(call.at_full_precision(*(x.q for x in inputs)))[i]
+
+        return [Variation(y.value, y.baseline, lambda i=i: q(i)) for i, y in enumerate(outputs)]
+
+    def multipliers(
+        self,
+        call: DifferenceRecord,
+        inputs: Sequence[Variation],
+        outputs: Sequence[Variation],
+        multipliers: Sequence[Multiplier],
+    ) -> list[Multiplier]:
+        us = _transpose(call, inputs, [multiplier.u for multiplier in multipliers])
+        if all(multiplier.q is None for multiplier in multipliers):
+            return [Multiplier(u) for u in us]
+        squares = [ops.zeros_like(part.u) if part.q is None else part.q for part in multipliers]
+        return [Multiplier(u, q) for u, q in zip(us, _transpose(call, inputs, squares))]
+
+
+def _transpose(call: DifferenceRecord, inputs: Sequence[Variation], multipliers: Sequence[Tensor]) -> list[Tensor]:
+    """The transpose of an affine operation of several inputs and outputs, applied to multipliers of the outputs."""
+    _, pullback = vjp(lambda *x: _flat(call.at_full_precision(*x)), *(x.value for x in inputs))
+    return list(pullback(_flat(multipliers)))
+
+
+def _flat(tensors: Structure) -> Tensor:
+    """All elements of a tensor or of several in one vector."""
+    return ops.concatenate([ops.reshape(tensor, (-1,)) for tensor in tree.flatten(tensors)], axis=0)
+
+
+class Lookup(OneOutput):
+    """Embedding: a token receives the relevance of its vector."""
+
+    def of_inputs(
+        self, call: DifferenceRecord, inputs: Sequence[Variation], output: Variation, m: Tensor
+    ) -> list[Tensor]:
+        (token,) = inputs
+        relevance = ops.sum(m * output.difference, axis=tuple(range(len(token.value.shape), len(m.shape))))
+        differs = token.difference != 0
+        return [ops.where(differs, relevance / ops.where(differs, token.difference, 1), 0)]

@@ -1,0 +1,91 @@
+"""Which rule of Shapley propagation a call follows."""
+
+from collections.abc import Callable
+
+import keras
+from keras import layers
+
+from keras_shapley.layers.linear_maps import LINEAR_TYPES
+from keras_shapley.lrp.propagation.extremes import Extreme, MaxPooling, PairExtreme
+from keras_shapley.lrp.propagation.neurons import Activation, Linear
+from keras_shapley.lrp.propagation.normalization import Normalization
+from keras_shapley.lrp.propagation.products import Attention, Bilinear, Product, Quotient, Softmax
+from keras_shapley.lrp.propagation.rule import DifferenceRule
+from keras_shapley.lrp.propagation.steps import AlongPath, EachStep
+from keras_shapley.lrp.propagation.sums import Addition, Affine, Lookup, Move, Transpose
+from keras_shapley.models.graph import Call
+from keras_shapley.models.keras_internals import AFFINE_OPERATIONS, DIVISION_OPERATIONS, EXTREME_OPERATIONS
+from keras_shapley.models.layer_types import (
+    ADDITION,
+    ATTENTION,
+    AVERAGE_POOLING,
+    BILINEAR,
+    ELEMENTWISE,
+    EMBEDDING,
+    EXTREME,
+    LOOKUP,
+    MAX_POOLING,
+    MOVING,
+    NORMALIZATION,
+    ONE_OPERAND,
+    PAIR_EXTREME,
+    PRODUCT,
+    RESIZING,
+    SCALING,
+    SOFTMAX,
+    WITHOUT_EFFECT,
+    activation_of,
+)
+
+# the first entry that fits counts
+_RULES: tuple[tuple[tuple[type, ...], Callable[[], DifferenceRule]], ...] = (
+    (ADDITION, Addition),
+    (PRODUCT, Product),
+    (DIVISION_OPERATIONS, Quotient),
+    (AVERAGE_POOLING, Transpose),
+    (RESIZING, Transpose),
+    (MAX_POOLING, MaxPooling),
+    (EXTREME_OPERATIONS, Extreme),
+    (EXTREME, AlongPath),
+    (PAIR_EXTREME, PairExtreme),
+    (NORMALIZATION, Normalization),
+    (ATTENTION, Attention),
+    (BILINEAR, Bilinear),
+    (SOFTMAX, Softmax),
+    (EMBEDDING, Lookup),
+    (LOOKUP, Move),
+    (MOVING, Move),
+)
+
+
+def difference_rule(call: Call, kind: str, *, at_head: bool = False) -> DifferenceRule | None:
+    """The rule of a call, None if there is none.
+
+    Args:
+        call: the call.
+        kind: of the neurons, as in `Activation`.
+        at_head: as in `Linear`.
+    """
+    if call.is_a(LINEAR_TYPES):
+        return Linear(kind, at_head=at_head)
+    if call.is_a((layers.TimeDistributed,)):
+        step = Call(f"{call.name}/{call.op.layer.name}", call.op.layer, ((call.data_inputs[0],), {}))
+        rule = difference_rule(step, kind)
+        return None if rule is None else EachStep(step, rule)
+    if len(call.data_inputs) == 1:
+        if _is_affine(call):
+            return Affine()
+        if call.is_a(BILINEAR):
+            return Transpose()
+        if call.is_a(LOOKUP) and call.inputs[0] not in call.data_inputs:
+            return Lookup()
+        if call.is_a((*ELEMENTWISE, *ONE_OPERAND)):
+            return Activation(kind)
+    return next((make() for types, make in _RULES if call.is_a(types)), None)
+
+
+def _is_affine(call: Call) -> bool:
+    """Whether a call of one tensor multiplies each element by a number and adds one."""
+    is_linear = call.is_a((layers.Activation,)) and activation_of(call.op) is keras.activations.linear
+    is_multiple = call.is_a(PRODUCT) or (call.is_a(DIVISION_OPERATIONS) and call.arguments[0][0] in call.data_inputs)
+    return is_linear or is_multiple or call.is_a((*SCALING, *WITHOUT_EFFECT, *AFFINE_OPERATIONS))
