@@ -8,14 +8,17 @@ from typing import Any
 import keras
 import numpy as np
 from keras import ops
+from numpy.typing import ArrayLike
 
 from keras_shapley.backend import compiled
 from keras_shapley.lrp.explanation import Explanation, assemble, warn_of_overflow
 from keras_shapley.lrp.head import HeadFunction
+from keras_shapley.lrp.masked_passes import MaskedPasses
 from keras_shapley.lrp.plan import classic_walk, measures_from_baseline, propagation
 from keras_shapley.lrp.presets import Key
 from keras_shapley.lrp.probability_head import ShapleyOptions
 from keras_shapley.lrp.propagation.rule import DifferenceRule
+from keras_shapley.lrp.propagation.walk import Propagation
 from keras_shapley.lrp.requests import (
     TargetPairs,
     as_structure,
@@ -59,6 +62,12 @@ class LRP:
             of several inputs in their structure. Rules then apply to differences, the bias cancels, and calls without
             an entry of yours follow `rules.ShapleyPropagation`. None: 0 for `rules="auto"` and for tables with
             `ShapleyPropagation`; no baseline for other rules, as they were published.
+        gates: from a baseline, where the mean slope of a neuron's activation comes from. `"normal"`: the moments of eq.
+            (1), which take a neuron's inputs to be independent. An even number: also that many passes of inputs in
+            which random players are masked by the baseline. It is nearer to Shapley values, at the cost of as many
+            forward passes.
+        players: what is masked together, as in `exact_shapley_values`. None: patches of an image, in a grid of 7 x 7,
+            and single elements of other inputs.
         output: name or index of the output to explain, for a model with several.
         head: what is explained. `"auto"`: the probability, for a model that ends in a softmax or sigmoid, or in the
             average of several; otherwise the output. `"softmax"`, `"sigmoid"`: the probability, for a model that ends
@@ -110,6 +119,8 @@ class LRP:
         *,
         rules: str | Sequence[tuple[Key, str | Rule]] | None = "auto",
         baseline: Structure | None = None,
+        gates: str | int = "normal",
+        players: ArrayLike | None = None,
         output: str | int | None = None,
         head: str | HeadFunction = "auto",
         head_players: str = "features",
@@ -131,6 +142,8 @@ class LRP:
                 "`merge_batch_norm` is for rules without a baseline, such as rules='paper'. From a baseline a "
                 "BatchNormalization is one more linear map, and needs no merging."
             )
+        if gates != "normal" and not is_measured:
+            raise ValueError("`gates` are measured from a baseline: give one, or rules='auto'.")
         if not isinstance(model, keras.Model):
             raise ValueError(f"`model` must be a keras.Model. Received: {model!r}")
 
@@ -148,6 +161,9 @@ class LRP:
         self.rules: dict[str, tuple[Operation, Rule | DifferenceRule]] = {
             call.name: (call.op, rule_by_call[call]) for call in self._walk.calls if call in rule_by_call
         }
+        self._passes = None if gates == "normal" else MaskedPasses(gates, players, seed)
+        if self._passes is not None and len(model.inputs) > 1:
+            raise ValueError(f"`gates` can be measured for models of one input. Received: {len(model.inputs)} inputs")
         self._baseline = (0.0 if baseline is None else baseline) if is_measured else None
         self._has_probability = described.is_probability
         self.preset = rules if isinstance(rules, str) else "table"
@@ -186,7 +202,8 @@ class LRP:
         tensors = input_tensors(self.model, x)
         targets = self._targets(target, versus, tensors)
         self._compile()
-        by_target = [self._averaged(self._relevance, tensors, *pair) for pair in targets.pairs]
+        inputs = self._walk_inputs(tensors)
+        by_target = [_averaged(self._relevance, inputs, *pair) for pair in targets.pairs]
         relevance = [ops.stack(parts, axis=1) for parts in zip(*by_target)] if targets.has_axis else by_target[0]
         return self._as_structure(x, relevance)
 
@@ -271,7 +288,8 @@ class LRP:
     ) -> Explanation:
         """The `Explanation` of the first `n_images` of a batch `x`, whose tensors may be filled up."""
         self._compile()
-        reports = [self._averaged(self._report, tensors, *pair) for pair in targets.pairs]
+        inputs = self._walk_inputs(tensors)
+        reports = [_averaged(self._report, inputs, *pair) for pair in targets.pairs]
         reports = [{**report, "input": self._as_structure(x, report["input"])} for report in reports]
         order = [call.name for call in self._walk.calls]
         return assemble(
@@ -287,12 +305,27 @@ class LRP:
             warnings.warn(message, RuntimeWarning, stacklevel=3)
         warn_of_overflow(explanation, stacklevel=3)
 
-    def _averaged(self, walk: Callable[..., Structure], tensors: list[Tensor], *target: Tensor | None) -> Structure:
-        """What a walk returns, averaged over the inputs of the background if there is a baseline."""
+    def _walk_inputs(self, tensors: list[Tensor]) -> list[list[Tensor]]:
+        """The inputs of each walk whose results are averaged: one for each input of the background."""
         if self._baseline is None:
-            return walk(tensors, *target)
+            return [tensors]
         backgrounds = baseline_tensors(self.model, self._baseline, tensors)
-        return mean_structure([walk([*tensors, *baseline], *target) for baseline in backgrounds])
+        return [[*tensors, *baseline, *self._measured(tensors, baseline)] for baseline in backgrounds]
+
+    def _measured(self, tensors: list[Tensor], baseline: list[Tensor]) -> list[Tensor]:
+        """What masked passes say of each neuron: mean, mean square, and number of passes."""
+        if self._passes is None:
+            return []
+        (x,), (absent,) = tensors, baseline
+        masks = self._passes.masks(tuple(x.shape[1:]))
+        means, squares = [], []
+        for mask in masks:
+            masked = ops.where(ops.convert_to_tensor(mask[None]), x, absent)
+            deviations = self._deviations([masked, absent])
+            means = _running_sums(means, deviations)
+            squares = _running_sums(squares, [ops.square(deviation) for deviation in deviations])
+        n = len(masks)
+        return [part for sums in zip(means, squares) for part in (sums[0] / n, sums[1] / n, ops.cast(n, sums[0].dtype))]
 
     def _as_structure(self, x: Structure, relevance: list[Tensor]) -> Structure:
         return as_structure(self.model, self._input_structure, x, relevance)
@@ -304,3 +337,14 @@ class LRP:
             self._variables = variables
             self._relevance = compiled(self._walk.relevance, variables)
             self._report = compiled(self._walk.report, variables)
+            if isinstance(self._walk, Propagation):
+                self._deviations = compiled(self._walk.deviations, variables)
+
+
+def _averaged(walk: Callable[..., Structure], inputs: list[list[Tensor]], *target: Tensor | None) -> Structure:
+    """The mean of what a walk returns for each of its inputs."""
+    return mean_structure([walk(tensors, *target) for tensors in inputs])
+
+
+def _running_sums(sums: list[Tensor], addends: list[Tensor]) -> list[Tensor]:
+    return [a + b for a, b in zip(sums, addends)] if sums else addends

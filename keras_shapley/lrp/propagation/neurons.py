@@ -1,17 +1,17 @@
 """Shapley propagation through linear layers, and through activations behind them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import keras
 
-from keras_shapley.layers.activations import gate
 from keras_shapley.layers.base import ShapleyLayer
-from keras_shapley.lrp.propagation.gates import coefficients, mean_slope, slope
+from keras_shapley.lrp.propagation.gates import coefficients, mean_slope, moments_of, slope
 from keras_shapley.lrp.propagation.products import softmax_multiplier
 from keras_shapley.lrp.propagation.rule import DifferenceRecord, DifferenceRule
 from keras_shapley.lrp.propagation.variation import Multiplier, Variation
+from keras_shapley.models.graph import Call, Value
 from keras_shapley.models.layer_types import activation_of
-from keras_shapley.utils.typing import Operation, Tensor, TensorFunction
+from keras_shapley.utils.typing import Operation, TensorFunction
 from keras_shapley.utils.validation import one_of
 
 KINDS = ("shapley", "first_order", "rescale")
@@ -38,6 +38,14 @@ class Activation(DifferenceRule):
         (z,), (y,), (multiplier,) = inputs, outputs, multipliers
         return [self.before(call, call.at_full_precision, z, y, multiplier)]
 
+    def has_gate(self, call: Call) -> bool:
+        """Whether the mean slope of the call's activation is taken over random orders."""
+        return self.kind != "rescale" and activation_of(call.op) is not keras.activations.softmax
+
+    def sums(self, call: DifferenceRecord, variations: Mapping[Value, Variation]) -> Variation:
+        """What the activation of a call is a function of."""
+        return variations[call.data_inputs[0]]
+
     def before(
         self, call: DifferenceRecord, function: TensorFunction, z: Variation, y: Variation, multiplier: Multiplier
     ) -> Multiplier:
@@ -47,18 +55,11 @@ class Activation(DifferenceRule):
             return Multiplier(softmax_multiplier(z, y, m, axis=-1))
         if z.is_player or self.kind == "rescale":
             return Multiplier(m * slope(function, z, y.difference))
-        g = self._mean_slope(call, function, z)
+        g = mean_slope(call.op, function, moments_of(z, call.measured))
         if self.kind == "first_order":
             return Multiplier(m * g)
         g, h = coefficients(g, z, y.difference)
         return Multiplier(m * g, m * h)
-
-    def _mean_slope(self, call: DifferenceRecord, function: TensorFunction, z: Variation) -> Tensor:
-        if call.gate is not None:
-            return call.gate
-        if isinstance(call.op, ShapleyLayer):
-            return gate(z.difference, z.q, z.baseline)
-        return mean_slope(call.op, function, z)
 
 
 class Linear(Activation):
@@ -73,14 +74,20 @@ class Linear(Activation):
         super().__init__(kind)
         self.at_head = at_head
 
+    def has_gate(self, call: Call) -> bool:
+        return has_activation(call.op) and not self.at_head and super().has_gate(call)
+
+    def sums(self, call: DifferenceRecord, variations: Mapping[Value, Variation]) -> Variation:
+        sums, squares = call.preactivation, call.squares
+        assert sums is not None and squares is not None, "the walk saves both for a layer with a linear map"
+        return Variation(sums.value, call.baseline_preactivation, lambda: squares.value)
+
     def variations(
         self, call: DifferenceRecord, inputs: Sequence[Variation], outputs: list[Variation]
     ) -> list[Variation]:
-        sums, squares = call.preactivation, call.squares
-        assert sums is not None and squares is not None, "the walk saves both for a layer with a linear map"
         if has_activation(call.op) and not self.at_head:
             return outputs
-        return [Variation(sums.value, call.baseline_preactivation, lambda: squares.value)]
+        return [self.sums(call, {})]
 
     def multipliers(
         self,
@@ -93,8 +100,7 @@ class Linear(Activation):
         sums, squares = call.preactivation, call.squares
         assert sums is not None and squares is not None, "the walk saves both for a layer with a linear map"
         if has_activation(call.op) and not self.at_head:
-            z = Variation(sums.value, call.baseline_preactivation, lambda: squares.value)
-            multiplier = self.before(call, call.op.activation, z, y, multiplier)
+            multiplier = self.before(call, call.op.activation, self.sums(call, {}), y, multiplier)
         (m,) = sums.pullback(multiplier.u)
         if multiplier.q is not None:
             m = m + x.difference * squares.pullback(multiplier.q)

@@ -8,6 +8,7 @@ from keras import ops
 
 from keras_shapley.backend import vjp
 from keras_shapley.layers.linear_maps import LinearMap
+from keras_shapley.lrp.propagation.gates import Measured
 from keras_shapley.lrp.propagation.variation import Multiplier, Variation
 from keras_shapley.lrp.rules.base import CallRecord, Preactivation
 from keras_shapley.utils.typing import Tensor
@@ -20,12 +21,12 @@ class DifferenceRecord(CallRecord):
     """One call in one propagation.
 
     Attributes:
-        gate: measured mean slope of the call's activation, in the shape of its output; None to take it from moments.
+        measured: moments of the call's sum by masked passes; None to take those of eq. (1).
         baseline_preactivation: what a linear layer computes before its activation at the baseline.
         squares: sum of the squared contributions to a linear layer, and its pullback.
     """
 
-    gate: Tensor | None = None
+    measured: Measured | None = None
     baseline_preactivation: Tensor | None = None
     squares: "Squares | None" = None
 

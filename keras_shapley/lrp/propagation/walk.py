@@ -7,6 +7,8 @@ from keras import ops, tree
 
 from keras_shapley.layers.base import ShapleyLayer
 from keras_shapley.lrp.head import Head
+from keras_shapley.lrp.propagation.gates import Measured
+from keras_shapley.lrp.propagation.neurons import Activation
 from keras_shapley.lrp.propagation.rule import DifferenceRecord, DifferenceRule
 from keras_shapley.lrp.propagation.variation import Multiplier, Variation
 from keras_shapley.lrp.start import Start
@@ -33,8 +35,8 @@ class DifferenceForward(Forward):
 class Propagation(Walk):
     """Carries multipliers from a head to the inputs of a graph.
 
-    The inputs of `relevance` and `report` are those of the model, and behind them those of the baseline, which are a
-    batch of one or as many as the inputs.
+    The inputs of `relevance` and `report` are those of the model, behind them those of the baseline, which are a batch
+    of one or as many as the inputs, and behind these what `deviations` measured, if gates are measured.
 
     Args:
         inputs: the model's inputs.
@@ -54,10 +56,19 @@ class Propagation(Walk):
     ) -> None:
         super().__init__(inputs, calls, head, {}, {}, dtype)
         self.difference_rules = rules
+        activations = {call: rule for call, rule in rules.items() if isinstance(rule, Activation)}
+        self._gated = {call: rule for call, rule in activations.items() if rule.has_gate(call)}
+
+    def deviations(self, x: list[Tensor]) -> list[Tensor]:
+        """The sum in front of each activation less that at the baseline, for inputs as those of `relevance`."""
+        forward = self._forward(x)
+        records = dict(zip(self.calls, forward.records))
+        return [rule.sums(records[call], forward.variations).difference for call, rule in self._gated.items()]
 
     def _forward(self, x: list[Tensor]) -> DifferenceForward:
         n = len(self.inputs)
-        tensors, baselines = dict(zip(self.inputs, x[:n])), dict(zip(self.inputs, x[n:]))
+        measured = dict(zip(self._gated, zip(*[iter(x[2 * n :])] * 3)))
+        tensors, baselines = dict(zip(self.inputs, x[:n])), dict(zip(self.inputs, x[n : 2 * n]))
         variations = {value: self._variation(tensors[value], baselines[value]) for value in self.inputs}
         records = []
         for call in self.calls:
@@ -66,6 +77,8 @@ class Propagation(Walk):
             record = DifferenceRecord(call.name, call.op, call.bind_controls(inputs), call.outputs)
             of_inputs = [variations[value] for value in record.data_inputs]
             rule = self.difference_rules.get(call)
+            if call in measured:
+                record.measured = Measured(*measured[call])
             if rule is not None:
                 record.save(of_inputs)
             sums = record.preactivation
