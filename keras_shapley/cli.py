@@ -18,6 +18,7 @@ from keras_shapley.lrp.presets import PRESETS
 from keras_shapley.models.evaluation import layers_with_bad_weights
 from keras_shapley.models.outputs import ModelOutput, output_index
 from keras_shapley.models.tracing import trace
+from keras_shapley.plotting.arrays import height_and_width
 from keras_shapley.plotting.files import npz_content, png_content
 from keras_shapley.plotting.heatmaps import plot_heatmaps
 from keras_shapley.utils.files import check_writable, write
@@ -34,6 +35,11 @@ pixels. The title says what is explained, for example "cat (46 %)" or "output 0:
 lower it. Relevance is measured from a baseline, an image of the value --baseline in each pixel, and sums to what
 the image adds to the output there.
 """
+
+
+# images with a shorter side than this have no map of patches; others have as many patches on that side
+_SMALL = 64
+_PATCHES = 14
 
 
 class CommandLineError(Exception):
@@ -320,12 +326,22 @@ def _write(
     """Writes a picture of each image, and its arrays if they are asked for."""
     for i, path in enumerate(_picture_paths(args.out, args.images)):
         figure = plot_heatmaps(
-            arrays["relevance"][i : i + 1], images[i : i + 1], titles=titles[i : i + 1], percentile=99
+            arrays["relevance"][i : i + 1],
+            images[i : i + 1],
+            titles=titles[i : i + 1],
+            percentile=99,
+            patch_size=_patch_size(images),
         )
         write(path, png_content(figure))
         if args.arrays:
             write(path.with_suffix(".npz"), npz_content(**{name: values[i] for name, values in arrays.items()}))
         print(f"{path}  {', '.join(titles[i].splitlines())}")
+
+
+def _patch_size(images: np.ndarray) -> int | None:
+    """Size of the patches that are drawn beside the pixels; None for images so small that pixels can be seen."""
+    side = min(height_and_width(images.shape))
+    return side // _PATCHES if side >= _SMALL else None
 
 
 def _picture_paths(directory: pathlib.Path, images: Sequence[pathlib.Path]) -> Iterator[pathlib.Path]:

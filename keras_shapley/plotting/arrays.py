@@ -60,6 +60,27 @@ def relevance_maps(relevance: Tensor | dict[str, Any], images: np.ndarray | None
     return maps
 
 
+def with_patches(maps: dict[str, np.ndarray], size: int) -> dict[str, np.ndarray]:
+    """Maps `(n, h, w)` by label, and behind each the mean over patches of `size` rows and columns."""
+    result = {}
+    for label, values in maps.items():
+        result[label or "pixels"] = values
+        result[f"{label}, patches" if label else "patches"] = _patch_means(values, size)
+    return result
+
+
+def _patch_means(values: np.ndarray, size: int) -> np.ndarray:
+    """The mean of each pixel's patch, `(n, h, w)`; patches at the right and lower border may be smaller."""
+    for axis in (1, 2):
+        length = values.shape[axis]
+        starts = np.arange(0, length, size)
+        counts = np.diff([*starts, length])
+        sums = np.add.reduceat(values, starts, axis=axis)
+        means = np.moveaxis(np.moveaxis(sums, axis, -1) / counts, -1, axis)
+        values = np.repeat(means, counts, axis=axis)
+    return values
+
+
 def height_and_width(shape: tuple[int, ...]) -> tuple[int, ...]:
     """Height and width from the shape of a batch of images in Keras's data format."""
     return tuple(shape[2:]) if _is_channels_first(len(shape)) else tuple(shape[1:3])

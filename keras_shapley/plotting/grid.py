@@ -240,7 +240,7 @@ class Grid:
         """Draws a colour bar, with pointed ends if any value lies beyond the limit."""
         extend = "both" if np.any(np.abs(values) > limit) else "neither"
         bar = self.figure.colorbar(self._scale, cax=self._add_axes(*box), orientation=orientation, extend=extend)
-        bar.set_ticks([-1, 0, 1], labels=[f"\N{MINUS SIGN}{limit:.3g}", "0", f"{limit:.3g}"])
+        bar.set_ticks([-1, 0, 1], labels=[f"\N{MINUS SIGN}{limit:.2g}", "0", f"{limit:.2g}"])
         bar.ax.tick_params(labelsize=self.layout.font_size - 2, length=2, width=0.5, pad=2)
         bar.outline.set(linewidth=0.5, edgecolor="0.6")
 

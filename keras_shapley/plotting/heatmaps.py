@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from keras import ops
 
-from keras_shapley.plotting.arrays import display_images, relevance_maps
+from keras_shapley.plotting.arrays import display_images, relevance_maps, with_patches
 from keras_shapley.plotting.grid import Grid, grid_layout
 from keras_shapley.utils.attributions import as_array
 from keras_shapley.utils.typing import Tensor
+from keras_shapley.utils.validation import integer
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -24,6 +25,7 @@ def plot_heatmaps(
     columns: int | None = None,
     shared_scale: bool = False,
     percentile: float = 99.5,
+    patch_size: int | None = None,
 ) -> "Figure":
     """Draws heatmaps of relevance beside their images: red is positive, blue is negative and white is zero.
 
@@ -44,6 +46,8 @@ def plot_heatmaps(
         shared_scale: whether all images share one colour scale and one colour bar, so that they can be compared. By
             default each heatmap has its own, so that faint ones are visible. The arrays of a dict never share a scale.
         percentile: percentile of `|relevance|` at which the colour scale ends. 100 is the maximum.
+        patch_size: height and width in pixels of the patches, whose mean relevance is drawn beside that of the pixels.
+            Relevance of single pixels is grainy; sums over patches are nearer to Shapley values.
 
     Returns:
         `matplotlib.figure.Figure`, which is saved by `figure.savefig(path)`. It has an Agg canvas and opens no window.
@@ -70,13 +74,15 @@ def plot_heatmaps(
     if not 0 < percentile <= 100:
         raise ValueError(f"`percentile` must be above 0 and at most 100. Received: percentile={percentile!r}")
 
+    if patch_size is not None:
+        maps = with_patches(maps, integer("patch_size", patch_size, 1))
     layout = grid_layout(
         n,
         height,
         width,
         n_maps=len(maps),
         has_images=pixels is not None,
-        has_labels=isinstance(relevance, dict),
+        has_labels=isinstance(relevance, dict) or patch_size is not None,
         has_headline=bool(title),
         title_lines=max(text.count("\n") + 1 if text else 0 for text in titles),
         shared_scale=shared_scale,

@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 
-from keras_shapley.plotting.arrays import display_images, relevance_maps
+from keras_shapley.plotting.arrays import display_images, relevance_maps, with_patches
 
 
 def test_images_are_shown_in_the_range_that_they_have(rng):
@@ -29,3 +29,16 @@ def test_channels_first_is_understood(rng):
         assert display_images(rng.random((2, 3, 5, 4))).shape == (2, 5, 4, 3)
     finally:
         keras.config.set_image_data_format("channels_last")
+
+
+def test_patches_have_the_mean_of_their_pixels_also_at_the_border(rng):
+    values = rng.normal(size=(2, 7, 5))
+    maps = with_patches({"": values}, 3)
+    assert list(maps) == ["pixels", "patches"]
+    np.testing.assert_array_equal(maps["pixels"], values)
+    for image, patches in zip(values, maps["patches"]):
+        for y in range(7):
+            for x in range(5):
+                rows, columns = slice(y // 3 * 3, y // 3 * 3 + 3), slice(x // 3 * 3, x // 3 * 3 + 3)
+                np.testing.assert_allclose(patches[y, x], image[rows, columns].mean())
+    np.testing.assert_allclose(maps["patches"].sum(axis=(1, 2)), values.sum(axis=(1, 2)))
