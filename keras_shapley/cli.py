@@ -163,7 +163,7 @@ def explain(args: argparse.Namespace) -> None:
 
     explanations = _explained(explainer, _in_data_format(x), target, args.batch_size)
     arrays = _joined(explanations)
-    _check_finite(model, arrays, args.images)
+    _check_finite(model, arrays, args)
     subject = Subject(explainer.output, names=names)
     titles = [title for explanation in explanations for title in subject.titles(explanation)]
     _write(arrays, titles, _in_data_format(images), args)
@@ -305,11 +305,13 @@ def _joined(explanations: Sequence[Explanation]) -> dict[str, np.ndarray]:
     return {name: np.concatenate(parts) for name, parts in arrays.items() if parts}
 
 
-def _check_finite(model: keras.Model, arrays: Mapping[str, np.ndarray], paths: Sequence[pathlib.Path]) -> None:
+def _check_finite(model: keras.Model, arrays: Mapping[str, np.ndarray], args: argparse.Namespace) -> None:
     """Raises a `CommandLineError` if outputs or relevance are not finite."""
 
     def bad(name: str) -> str:
-        return ", ".join(str(path) for path, values in zip(paths, arrays[name]) if not np.all(np.isfinite(values)))
+        return ", ".join(
+            str(path) for path, values in zip(args.images, arrays[name]) if not np.all(np.isfinite(values))
+        )
 
     weights = layers_with_bad_weights(model) if bad("output") or bad("relevance") else []
     if weights:
@@ -317,7 +319,8 @@ def _check_finite(model: keras.Model, arrays: Mapping[str, np.ndarray], paths: S
     if bad("output"):
         raise CommandLineError(f"the model's output is NaN or infinite for {bad('output')}")
     if bad("relevance"):
-        raise CommandLineError(f"the relevance left the range of float32 for {bad('relevance')}: try --rules auto")
+        remedy = "another --baseline" if args.rules == "auto" else "--rules auto"
+        raise CommandLineError(f"the relevance left the range of float32 for {bad('relevance')}: try {remedy}")
 
 
 def _write(

@@ -226,7 +226,9 @@ class LRPHeatmaps(keras.callbacks.Callback):
         # all blocks have the same size, as another size would be compiled anew: the last repeats its last image
         size = min(_BLOCK_SIZE, len(x))
         blocks = [np.minimum(np.arange(start, start + size), len(x) - 1) for start in range(0, len(x), size)]
-        targets = [None if labels is None else self._subject.unit(labels[block]) for block in blocks]
+        # a class is explained by its own output, unless all images are by one
+        own = [None if labels is None else self._subject.unit(labels[block]) for block in blocks]
+        targets = own if isinstance(self._subject.target, str) else [self._subject.request()] * len(blocks)
         explanations = [self._explain(x[block], target) for block, target in zip(blocks, targets)]
         relevance = np.concatenate([explanation.input for explanation in explanations])[: len(x)]
         output = self._subject.output
@@ -254,7 +256,9 @@ class LRPHeatmaps(keras.callbacks.Callback):
         indices = np.flatnonzero(np.isfinite(relevance.reshape(len(relevance), -1)).all(axis=1)).tolist()
         can_be_shown = images[0].size == self.images[0].size
         subject = "Mean relevance of each class"
-        if self._subject.output.n_units == 1:
+        if not isinstance(self._subject.target, str):
+            subject = f"Mean r{self._subject.headline()[1:]}, by class"
+        elif self._subject.output.n_units == 1:
             subject = f"Mean relevance of {self._subject.output.unit_name(0, self._subject.names)}, by class"
         return png_content(
             plot_heatmaps(

@@ -21,12 +21,13 @@ from keras_shapley.lrp.propagation.rule import DifferenceRule
 from keras_shapley.lrp.propagation.walk import Propagation
 from keras_shapley.lrp.requests import (
     TargetPairs,
+    added,
     as_structure,
     baseline_tensors,
     batch_target,
+    divided,
     fill_up,
     input_tensors,
-    mean_structure,
     output_shape,
     target_pairs,
 )
@@ -142,6 +143,8 @@ class LRP:
                 "`merge_batch_norm` is for rules without a baseline, such as rules='paper'. From a baseline a "
                 "BatchNormalization is one more linear map, and needs no merging."
             )
+        if players is not None and gates == "normal":
+            raise ValueError("`players` are what is masked to measure gates: give a number of passes, as gates=8.")
         if gates != "normal" and not is_measured:
             raise ValueError("`gates` are measured from a baseline: give one, or rules='auto'.")
         if not isinstance(model, keras.Model):
@@ -202,8 +205,7 @@ class LRP:
         tensors = input_tensors(self.model, x)
         targets = self._targets(target, versus, tensors)
         self._compile()
-        inputs = self._walk_inputs(tensors)
-        by_target = [_averaged(self._relevance, inputs, *pair) for pair in targets.pairs]
+        by_target = self._averaged(self._relevance, tensors, targets)
         relevance = [ops.stack(parts, axis=1) for parts in zip(*by_target)] if targets.has_axis else by_target[0]
         return self._as_structure(x, relevance)
 
@@ -288,8 +290,7 @@ class LRP:
     ) -> Explanation:
         """The `Explanation` of the first `n_images` of a batch `x`, whose tensors may be filled up."""
         self._compile()
-        inputs = self._walk_inputs(tensors)
-        reports = [_averaged(self._report, inputs, *pair) for pair in targets.pairs]
+        reports = self._averaged(self._report, tensors, targets)
         reports = [{**report, "input": self._as_structure(x, report["input"])} for report in reports]
         order = [call.name for call in self._walk.calls]
         return assemble(
@@ -303,14 +304,24 @@ class LRP:
             cause = f", as are weights of it: {', '.join(bad)}" if bad else ""
             message = f"The output of model '{self.model.name}' is NaN or infinite{cause}."
             warnings.warn(message, RuntimeWarning, stacklevel=3)
-        warn_of_overflow(explanation, stacklevel=3)
+        warn_of_overflow(explanation, from_baseline=self._baseline is not None, stacklevel=3)
 
-    def _walk_inputs(self, tensors: list[Tensor]) -> list[list[Tensor]]:
-        """The inputs of each walk whose results are averaged: one for each input of the background."""
+    def _averaged(self, walk: Callable[..., Structure], tensors: list[Tensor], targets: TargetPairs) -> list[Structure]:
+        """For each target the mean of what a walk returns over the inputs of the background."""
+        n, sums = 0, []
+        for inputs in self._walk_inputs(tensors):
+            results = [walk(inputs, *pair) for pair in targets.pairs]
+            sums = [added(a, b) for a, b in zip(sums, results)] if sums else results
+            n += 1
+        return sums if n == 1 else [divided(total, n) for total in sums]
+
+    def _walk_inputs(self, tensors: list[Tensor]) -> Iterator[list[Tensor]]:
+        """Yields the inputs of each walk whose results are averaged, one for each input of the background."""
         if self._baseline is None:
-            return [tensors]
-        backgrounds = baseline_tensors(self.model, self._baseline, tensors)
-        return [[*tensors, *baseline, *self._measured(tensors, baseline)] for baseline in backgrounds]
+            yield tensors
+            return
+        for baseline in baseline_tensors(self.model, self._baseline, tensors):
+            yield [*tensors, *baseline, *self._measured(tensors, baseline)]
 
     def _measured(self, tensors: list[Tensor], baseline: list[Tensor]) -> list[Tensor]:
         """What masked passes say of each neuron: mean, mean square, and number of passes."""
@@ -339,11 +350,6 @@ class LRP:
             self._report = compiled(self._walk.report, variables)
             if isinstance(self._walk, Propagation):
                 self._deviations = compiled(self._walk.deviations, variables)
-
-
-def _averaged(walk: Callable[..., Structure], inputs: list[list[Tensor]], *target: Tensor | None) -> Structure:
-    """The mean of what a walk returns for each of its inputs."""
-    return mean_structure([walk(tensors, *target) for tensors in inputs])
 
 
 def _running_sums(sums: list[Tensor], addends: list[Tensor]) -> list[Tensor]:

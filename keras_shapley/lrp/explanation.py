@@ -210,13 +210,16 @@ def assemble(
     )
 
 
-def warn_of_overflow(explanation: Explanation, stacklevel: int) -> None:
+def warn_of_overflow(explanation: Explanation, *, from_baseline: bool, stacklevel: int) -> None:
     """Warns if relevance left the range of its dtype."""
-    if explanation.overflow is not None:
-        warnings.warn(
-            f"The relevance left the range of {explanation.head_total.dtype} at {explanation.overflow!r}. Eq. (2) has "
-            "no bound where denominators come near zero (see `Explanation.amplification`). Shapley propagation, "
-            "LRP(model, rules='auto'), has one.",
-            RuntimeWarning,
-            stacklevel=stacklevel + 1,
-        )
+    if explanation.overflow is None:
+        return
+    remedy = "Eq. (2) has no bound where denominators come near zero (see `Explanation.amplification`). Shapley "
+    remedy += "propagation, LRP(model, rules='auto'), divides by none."
+    if from_baseline:
+        remedy = "The model's output at the baseline may not be finite: choose another `baseline`."
+    warnings.warn(
+        f"The relevance left the range of {explanation.head_total.dtype} at {explanation.overflow!r}. {remedy}",
+        RuntimeWarning,
+        stacklevel=stacklevel + 1,
+    )

@@ -67,22 +67,24 @@ def _background(baseline: Any, x: Tensor, dtype: str) -> Tensor:
         values = ops.broadcast_to(values, shape)[None]
     if tuple(values.shape[1:]) != shape or not values.shape[0]:
         raise ValueError(
-            f"`baseline` must be a number, an array of shape {shape}, or a background of shape {('n', *shape)}. "
-            f"Received: shape {tuple(values.shape)}"
+            f"`baseline` must be a number, an array of shape {shape}, or several of them, with an axis for them in "
+            f"front. Received: shape {tuple(values.shape)}"
         )
     return finite("baseline", values) if keras.backend.is_float_dtype(dtype) else values
 
 
-def mean_structure(structures: list[Structure]) -> Structure:
-    """The mean of the float tensors of several structures; other tensors are those of the first."""
-    if len(structures) == 1:
-        return structures[0]
+def added(structure: Structure, other: Structure) -> Structure:
+    """The sums of the float tensors of two structures; other tensors are those of the first."""
+    return tree.map_structure(lambda a, b: a + b if _is_float(a) else a, structure, other)
 
-    def mean(*tensors: Tensor) -> Tensor:
-        is_float = keras.backend.is_float_dtype(keras.backend.standardize_dtype(tensors[0].dtype))
-        return sum(tensors[1:], start=tensors[0]) / len(tensors) if is_float else tensors[0]
 
-    return tree.map_structure(mean, *structures)
+def divided(structure: Structure, n: int) -> Structure:
+    """The float tensors of a structure over a number."""
+    return tree.map_structure(lambda a: a / n if _is_float(a) else a, structure)
+
+
+def _is_float(tensor: Tensor) -> bool:
+    return keras.backend.is_float_dtype(keras.backend.standardize_dtype(tensor.dtype))
 
 
 def as_structure(model: keras.Model, structure: Structure, x: Structure, relevance: list[Tensor]) -> Structure:

@@ -8,7 +8,7 @@ from numpy.typing import ArrayLike
 
 from keras_shapley.metrics.checks import Attributions, checked_arguments
 from keras_shapley.metrics.target_function import TargetFunction
-from keras_shapley.utils.attributions import as_array
+from keras_shapley.utils.attributions import as_array, own_target
 from keras_shapley.utils.progress import Progress
 from keras_shapley.utils.typing import Function
 from keras_shapley.utils.validation import integer, one_of
@@ -76,7 +76,7 @@ def perturbation_curve(
     ranked = np.argsort(-scores if order == "most_relevant" else scores, axis=1, kind="stable")
     place = _like_inputs(np.argsort(ranked, axis=1).reshape(values.shape), inputs.ndim)
     counts = _element_counts(n, steps)
-    function = TargetFunction(fn, inputs, target, output, batch_size)
+    function = TargetFunction(fn, inputs, own_target(attributions, target), output, batch_size)
     bar = Progress(len(inputs), "image", progress)
     curves = []
     for number, (image, image_place) in enumerate(zip(inputs, place)):
@@ -239,7 +239,7 @@ def infidelity(
     shape = values.shape[1:]
     removed = rng.uniform(size=(n, *shape)) < rng.uniform(size=n).reshape(-1, *(1,) * len(shape))
     removed_from_inputs = _like_inputs(removed, inputs.ndim)
-    function = TargetFunction(fn, inputs, target, output, batch_size)
+    function = TargetFunction(fn, inputs, own_target(attributions, target), output, batch_size)
     bar = Progress(len(inputs), "image", progress)
     errors = []
     for number, (image, attribution) in enumerate(zip(inputs, values)):

@@ -120,8 +120,7 @@ def output_index(model: keras.Model, output: str | int | None) -> int:
         return 0
     if isinstance(output, str):
         layer_names = getattr(model, "output_names", None) or names
-        allowed = names if output in names else layer_names
-        return allowed.index(one_of("output", output, allowed))
+        return layer_names.index(output) if output in layer_names else names.index(one_of("output", output, names))
     if integer("output", output, 0) >= len(names):
         raise ValueError(f"`output` must be below {len(names)}, the number of outputs. Received: {output}")
     return output

@@ -9,3 +9,8 @@ def as_array(attributions: Any) -> Any:
     Explanation objects (`Explanation`, `ShapleyValues`, `FastShapleyValues`) have it as their attribute `heatmap`.
     """
     return getattr(attributions, "heatmap", attributions)
+
+
+def own_target(attributions: Any, target: Any) -> Any:
+    """The target of an explanation object where none is given."""
+    return getattr(attributions, "target", None) if target is None else target

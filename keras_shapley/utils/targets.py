@@ -62,7 +62,8 @@ def parse_targets(target: Any, batch: int, shape: tuple[int, ...], *, name: str 
     if not is_index or not fits or not array.size:
         raise ValueError(f"`{name}` must be {ALLOWED}. Received: {array.dtype} of shape {array.shape}")
     n_outputs = math.prod(shape)
-    _check_not_one_hot(array, n_outputs, name)
+    if array.ndim == 2 and array.shape[0] == batch:
+        _check_not_one_hot(array, n_outputs, name)
     if array.min() < 0 or array.max() >= n_outputs:
         raise ValueError(_out_of_range(array, n_outputs, name))
     rows = array if array.ndim == 2 else array.reshape(-1, 1)
@@ -117,6 +118,11 @@ def _weights(array: np.ndarray, batch: int, shape: tuple[int, ...], name: str) -
             f"each sample, {(batch, *shape)}. Received: {array.dtype} of shape {array.shape}. Output indices must be "
             "ints."
         )
+    is_whole = array.dtype != bool and bool((array == np.floor(array)).all())
+    if array.shape == shape == (batch,) and is_whole and bool((array > 1).any()):
+        raise ValueError(
+            f"`{name}` holds floats that look like labels, and would be read as weights. Give output indices as ints."
+        )
     if not np.isfinite(array).all():
         raise ValueError(f"`{name}` must be finite. Received weights with NaN or infinity.")
     return np.broadcast_to(array.astype("float64"), (batch, *shape))
@@ -127,7 +133,7 @@ def _check_not_one_hot(array: np.ndarray, n_outputs: int, name: str) -> None:
     if array.ndim != 2 or array.shape[1] != n_outputs or n_outputs < 2:
         return
     is_one_hot = bool(np.isin(array, (0, 1)).all() and (array.sum(axis=1) == 1).all())
-    both_in_order = n_outputs == 2 and bool((array == (0, 1)).all())
+    both_in_order = array.tolist() == [[0, 1]]
     if is_one_hot and not both_in_order:
         raise ValueError(
             f"`{name}` holds one-hot rows of ints, which would be read as indices 0 and 1. Give "

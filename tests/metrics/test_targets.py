@@ -218,3 +218,12 @@ def test_progress_is_shown_by_default_for_work_that_takes_long(x, capsys, monkey
         call()
         out = capsys.readouterr().out
         assert "3/3" in out or "2/2" in out
+
+
+def test_an_explanation_is_judged_by_its_own_target(rng):
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3, "softmax")])
+    x = rng.normal(size=(5, 4)).astype("float32")
+    explanation = ks.LRP(model).explain(x, 2)
+    expected = ks.metrics.deletion(model, x, explanation.input, 2)
+    np.testing.assert_array_equal(ks.metrics.deletion(model, x, explanation), expected)

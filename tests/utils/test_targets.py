@@ -81,8 +81,17 @@ def test_refused(target, shape, words):
     assert "`versus" in str(caught.value)
 
 
-def test_both_outputs_of_two_are_no_one_hot_rows():
+def test_one_row_of_targets_for_all_is_not_one_hot():
     assert len(parse_targets([[0, 1]], 3, (2,)).columns) == 2
+    assert len(parse_targets([[0, 1]], 1, (2,)).columns) == 2
+    assert len(parse_targets([[0, 1, 0]], 2, (3,)).columns) == 3
+    with pytest.raises(ValueError, match="argmax"):
+        parse_targets([[0, 1], [0, 1]], 2, (2,))
+
+
+def test_floats_that_look_like_labels_are_no_weights():
+    with pytest.raises(ValueError, match="look like labels"):
+        parse_targets([0.0, 2.0, 1.0], 3, (3,))
 
 
 @pytest.mark.parametrize("y", [[0, 2, 1], [[0], [2], [1]], np.eye(3)[[0, 2, 1]], np.eye(3, dtype=int)[[0, 2, 1]]])

@@ -24,13 +24,18 @@ _ROUNDING = 1e-7
 
 
 class PairExtreme(OneOutput):
-    """`maximum` or `minimum` of two tensors, or of a tensor and a constant."""
+    """`maximum` or `minimum` of tensors, or of a tensor and a constant."""
 
     def of_inputs(
         self, call: DifferenceRecord, inputs: Sequence[Variation], output: Variation, m: Tensor
     ) -> list[Tensor]:
         sign = _sign(call)
         values, baselines = [sign * x.value for x in inputs], [sign * x.baseline for x in inputs]
+        if len(inputs) > 2:
+            shape = output.value.shape
+            stacks = [ops.stack([ops.broadcast_to(x, shape) for x in part]) for part in (values, baselines)]
+            parts = tournament(stacks[0], stacks[1], m)
+            return [unbroadcast(parts[i], x.value) for i, x in enumerate(inputs)]
         if len(inputs) == 1:
             # the other operand is what is left of the output far from it
             constant = sign * call.at_full_precision(ops.full_like(values[0], sign * _NEVER))

@@ -19,8 +19,10 @@ _UNIT_EPSILON = 1e-12
 class Normalization(OneOutput):
     """LayerNormalization, GroupNormalization, RMSNormalization and UnitNormalization.
 
-    With `c` the centred input and `v` its mean square plus epsilon, the output is `gamma c s + beta`, `s = 1/sqrt(v)`.
-    The difference of `c s` is that of a product; `ds = -dv s s'/(1/s + 1/s')`, and `d(c**2) = (c + c') dc`.
+    With `c` the centred input and `v` its mean square plus epsilon, the output is `gamma c s + beta`,
+    `s = 1/sqrt(v)`. The difference of `c s` is `dc h + ds (c s + c' s')/(s + s')` with the harmonic mean `h` of `s` and
+    `s'`, which stays small where the input is constant at the baseline. `ds = -dv (s s')**2/(s + s')`, and
+    `d(c**2) = (c + c') dc`.
     """
 
     def of_inputs(
@@ -45,9 +47,9 @@ class Normalization(OneOutput):
         s, s0 = (ops.rsqrt(factor * mean(ops.square(part), axes) + epsilon) for part in (c, c0))
 
         m = ops.reshape(m * _gamma(layer, x.value, gamma_axes), c.shape)
-        m_s = ops.sum(m * (c + c0), axis=axes, keepdims=True) / 2
+        m_s = ops.sum(m * (c * s + c0 * s0), axis=axes, keepdims=True) / (s + s0)
         m_v = -m_s * ops.square(s * s0) / (s + s0)
-        return list(pullback(m * (s + s0) / 2 + m_v * (c + c0) * factor / n))
+        return list(pullback(m * 2 * s * s0 / (s + s0) + m_v * (c + c0) * factor / n))
 
 
 def _gamma(layer: layers.Layer, x: Tensor, axes: list[int]) -> Tensor | float:

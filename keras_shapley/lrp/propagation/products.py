@@ -1,6 +1,7 @@
 """Shapley propagation through products: of tensors, of matrices, of an exponential and a reciprocal as in a softmax.
 
-The difference of a product is `da (b + b')/2 + db (a + a')/2`, the Shapley values of its two factors. So relevance is
+The difference of a product is `da (b + b')/2 + db (a + a')/2`, the Shapley values of its two factors. For a reciprocal
+`b` the mean is the harmonic one, so that a small denominator at the baseline does no harm. Either way relevance is
 conserved exactly.
 """
 
@@ -42,9 +43,8 @@ def softmax_multiplier(z: Variation, y: Variation, m: Tensor, axis: int) -> Tens
     total, total0 = (ops.sum(part, axis=axis, keepdims=True) for part in (e, e0))
     # a difference in logits of 80 leaves nothing of the smaller sum in float32
     total, total0 = maximum(total, 1e-30), maximum(total0, 1e-30)
-    m_e = m * (1 / total + 1 / total0) / 2
-    m_total = -ops.sum(m * (e / total0 / total + e0 / total / total0), axis=axis, keepdims=True) / 2
-    return (m_e + m_total) * _exponential_slope(value - baseline, e, e0)
+    m_total = -ops.sum(m * (e / total + e0 / total0), axis=axis, keepdims=True)
+    return (2 * m + m_total) / (total + total0) * _exponential_slope(value - baseline, e, e0)
 
 
 def _exponential_slope(u: Tensor, e: Tensor, e0: Tensor) -> Tensor:
@@ -87,14 +87,19 @@ class Product(OneOutput):
 
 
 class Quotient(OneOutput):
-    """A quotient of two tensors: the product of the first and of the second's reciprocal."""
+    """A quotient of two tensors, `da 2/(|b| + |b'|)` and what the second adds, for `b` and `b'` of one sign.
+
+    With the mean of `1/b` and `1/b'` a denominator near zero at the baseline would make both large and opposite.
+    """
 
     def of_inputs(
         self, call: DifferenceRecord, inputs: Sequence[Variation], output: Variation, m: Tensor
     ) -> list[Tensor]:
         a, b = inputs
-        m_a = m * (1 / b.value + 1 / b.baseline) / 2
-        m_b = -m * (a.value + a.baseline) / 2 / (b.value * b.baseline)
+        size, size0 = ops.abs(b.value), ops.abs(b.baseline)
+        total = size + size0
+        m_a = m * (ops.sign(b.value) + ops.sign(b.baseline)) / total
+        m_b = -m * (size * a.baseline + size0 * a.value) / total / (b.value * b.baseline)
         return [unbroadcast(m_a, a.value), unbroadcast(m_b, b.value)]
 
 

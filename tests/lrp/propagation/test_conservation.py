@@ -344,3 +344,30 @@ def test_two_targets_are_compared(rng):
     x, explainer = rng.normal(size=(3, 5)), ks.LRP(model, rules="auto", baseline=0.5)
     parts = [explainer.explain(x, target).input for target in (0, 2)]
     np.testing.assert_allclose(explainer.explain(x, 0, versus=2).input, parts[0] - parts[1], atol=1e-6)
+
+
+@pytest.mark.parametrize("layer", [layers.Maximum, layers.Minimum])
+def test_an_extreme_of_three_tensors_conserves(layer, rng):
+    x = keras.Input((4,))
+    model = keras.Model(x, layers.Dense(1)(layer()([layers.Dense(5)(x) for _ in range(3)])))
+    explanation = ks.LRP(model).explain(rng.normal(size=(3, 4)).astype("float32"))
+    np.testing.assert_allclose(explanation.input.sum(axis=1), explanation.head_total, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        lambda: layers.LayerNormalization(epsilon=1e-6),
+        lambda: layers.RMSNormalization(epsilon=1e-6),
+        layers.UnitNormalization,
+    ],
+)
+def test_an_input_that_is_constant_at_the_baseline_does_not_blow_up(layer, rng):
+    """There one over the size is huge, and the centred input zero."""
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential([keras.Input((4,)), layer(), layers.Dense(1, use_bias=False)])
+    x = rng.normal(size=(5, 4)).astype("float32")
+    explanation = ks.LRP(model).explain(x)
+    exact = ks.exact_shapley_values(model, x, None, progress=False).values
+    np.testing.assert_allclose(explanation.input.sum(axis=1), explanation.head_total, rtol=1e-3, atol=1e-5)
+    assert np.abs(explanation.input).max() < 10 * np.abs(exact).max()
