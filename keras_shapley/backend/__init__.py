@@ -1,3 +1,4 @@
+# ruff: noqa: F403, F405
 """What Keras has no common function for: derivatives, and compiled functions of a model's weights.
 
 Each backend has a module here with the same names, and this one takes the module of the backend that Keras runs on
@@ -16,44 +17,11 @@ Each backend has a module here with the same names, and this one takes the modul
 import keras
 
 if keras.backend.backend() == "jax":
-    from keras_shapley.backend.jax import (
-        COMPILES_EACH_SIZE,
-        EAGER,
-        compiled,
-        cumsum,
-        matmul,
-        maximum,
-        minimum,
-        signed,
-        vjp,
-        with_derivative,
-    )
+    from keras_shapley.backend.jax import *
 elif keras.backend.backend() == "tensorflow":
-    from keras_shapley.backend.tensorflow import (
-        COMPILES_EACH_SIZE,
-        EAGER,
-        compiled,
-        cumsum,
-        matmul,
-        maximum,
-        minimum,
-        signed,
-        vjp,
-        with_derivative,
-    )
+    from keras_shapley.backend.tensorflow import *
 else:
-    from keras_shapley.backend.torch import (
-        COMPILES_EACH_SIZE,
-        EAGER,
-        compiled,
-        cumsum,
-        matmul,
-        maximum,
-        minimum,
-        signed,
-        vjp,
-        with_derivative,
-    )
+    from keras_shapley.backend.torch import *
 
 __all__ = [
     "COMPILES_EACH_SIZE",

@@ -14,7 +14,7 @@ from keras_shapley.backend import compiled
 from keras_shapley.lrp.explanation import Explanation, assemble, warn_of_overflow
 from keras_shapley.lrp.head import HeadFunction
 from keras_shapley.lrp.masked_passes import MaskedPasses
-from keras_shapley.lrp.plan import classic_walk, measures_from_baseline, propagation
+from keras_shapley.lrp.plan import classic_walk, propagation
 from keras_shapley.lrp.presets import Key
 from keras_shapley.lrp.probability_head import ShapleyOptions
 from keras_shapley.lrp.propagation.rule import DifferenceRule
@@ -31,6 +31,7 @@ from keras_shapley.lrp.requests import (
     output_shape,
     target_pairs,
 )
+from keras_shapley.lrp.rule_table import RuleTable
 from keras_shapley.lrp.rules.base import Rule
 from keras_shapley.models.evaluation import layers_with_bad_weights
 from keras_shapley.models.outputs import ModelOutput, model_output
@@ -137,7 +138,12 @@ class LRP:
             raise ValueError(f"`n_paths` must be even. Received: n_paths={n_paths!r}")
         integer("seed", seed, 0)
         rules = "auto" if rules is None else rules
-        is_measured = measures_from_baseline(rules, baseline)
+        if not isinstance(model, keras.Model):
+            raise ValueError(f"`model` must be a keras.Model. Received: {model!r}")
+
+        graph = trace(model)
+        table = RuleTable(None if rules == "auto" else rules, graph.calls)
+        is_measured = rules == "auto" or baseline is not None or table.needs_baseline
         if merge_batch_norm and is_measured:
             raise ValueError(
                 "`merge_batch_norm` is for rules without a baseline, such as rules='paper'. From a baseline a "
@@ -147,17 +153,14 @@ class LRP:
             raise ValueError("`players` are what is masked to measure gates: give a number of passes, as gates=8.")
         if gates != "normal" and not is_measured:
             raise ValueError("`gates` are measured from a baseline: give one, or rules='auto'.")
-        if not isinstance(model, keras.Model):
-            raise ValueError(f"`model` must be a keras.Model. Received: {model!r}")
 
-        graph = trace(model)
-        described = model_output(model, output)
+        described = model_output(model, output, graph)
         explained = graph.outputs[described.index]
         options = ShapleyOptions(head_players, head_method, n_paths, seed)
         if is_measured:
-            self._walk, rule_by_call = propagation(graph, explained, rules, head, options)
+            self._walk, rule_by_call = propagation(graph, explained, table, head, options)
         else:
-            self._walk, rule_by_call = classic_walk(graph, explained, rules, head, options, merge_batch_norm)
+            self._walk, rule_by_call = classic_walk(graph, explained, table, head, options, merge_batch_norm)
 
         self.model = model
         self.output: ModelOutput = dataclasses.replace(described, link=described.link or self._walk.head.link)
@@ -333,8 +336,9 @@ class LRP:
         for mask in masks:
             masked = ops.where(ops.convert_to_tensor(mask[None]), x, absent)
             deviations = self._deviations([masked, absent])
-            means = _running_sums(means, deviations)
-            squares = _running_sums(squares, [ops.square(deviation) for deviation in deviations])
+            squared = [ops.square(deviation) for deviation in deviations]
+            means = added(means, deviations) if means else deviations
+            squares = added(squares, squared) if squares else squared
         n = len(masks)
         return [part for sums in zip(means, squares) for part in (sums[0] / n, sums[1] / n, ops.cast(n, sums[0].dtype))]
 
@@ -350,7 +354,3 @@ class LRP:
             self._report = compiled(self._walk.report, variables)
             if isinstance(self._walk, Propagation):
                 self._deviations = compiled(self._walk.deviations, variables)
-
-
-def _running_sums(sums: list[Tensor], addends: list[Tensor]) -> list[Tensor]:
-    return [a + b for a, b in zip(sums, addends)] if sums else addends

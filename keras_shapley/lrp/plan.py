@@ -1,12 +1,10 @@
 """How an explainer walks: which calls, with which rules, and whether from a baseline."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping
 
 import keras
 
 from keras_shapley.lrp.head import Head, HeadFunction
-from keras_shapley.lrp.presets import Key
 from keras_shapley.lrp.probability_head import ShapleyOptions
 from keras_shapley.lrp.propagation.measured import Measured
 from keras_shapley.lrp.propagation.rule import DifferenceRule
@@ -20,17 +18,12 @@ from keras_shapley.models.batch_norm import merges
 from keras_shapley.models.graph import Call, Graph, Value, ancestors
 
 _RULES_MODULE = ShapleyPropagation.__module__.rpartition(".")[0]
-# rules that need a baseline
-_NAMES = ("shapley_propagation", "first_order", "rescale")
-
-Rules = str | Sequence[tuple[Key, str | Rule]] | None
 
 
 def classic_walk(
-    graph: Graph, output: Value, rules: Rules, head: str | HeadFunction, options: ShapleyOptions, merge: bool
+    graph: Graph, output: Value, table: RuleTable, head: str | HeadFunction, options: ShapleyOptions, merge: bool
 ) -> tuple[Walk, Mapping[Call, Rule]]:
     """The walk of relevance as its rules were published, and the rule of each call."""
-    table = RuleTable(rules, graph.calls)
     calls = _needed(graph, output)
     model_head = Head(output, head, options)
     reachable = model_head.calls_below
@@ -45,14 +38,13 @@ def classic_walk(
 
 
 def propagation(
-    graph: Graph, output: Value, rules: Rules, head: str | HeadFunction, options: ShapleyOptions
+    graph: Graph, output: Value, table: RuleTable, head: str | HeadFunction, options: ShapleyOptions
 ) -> tuple[Walk, Mapping[Call, DifferenceRule]]:
     """The walk of multipliers from a baseline, and the rule of each call.
 
     Raises:
         ValueError: if a call has no rule.
     """
-    table = RuleTable(None if rules == "auto" else rules, graph.calls)
     calls = _needed(graph, output)
     model_head = Head(output, head, options._replace(conserves=True), from_baseline=True)
     heads = [call for call in model_head.linear_calls if call not in model_head.calls_below]
@@ -60,15 +52,6 @@ def propagation(
     rule_by_call = {call: _difference_rule(table, call, at_head=call in heads) for call in walked}
     dtype = relevance_dtype(calls)
     return Propagation(graph.inputs, calls, model_head, rule_by_call, dtype), rule_by_call
-
-
-def measures_from_baseline(rules: Rules, baseline: Any) -> bool:
-    """Whether relevance is measured from a baseline: if one is given, or a rule needs one."""
-    entries = [] if rules is None or isinstance(rules, str) else rules
-    # malformed entries are reported by `RuleTable`
-    pairs = [entry for entry in entries if isinstance(entry, (tuple, list)) and len(entry) == 2]
-    needs_one = any(isinstance(rule, ShapleyPropagation) or rule in _NAMES for _, rule in pairs)
-    return baseline is not None or rules == "auto" or needs_one
 
 
 def _needed(graph: Graph, output: Value) -> list[Call]:

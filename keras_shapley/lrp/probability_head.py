@@ -14,12 +14,13 @@ from keras import layers, ops
 
 from keras_shapley.backend import matmul
 from keras_shapley.layers.linear_maps import linear_map
-from keras_shapley.lrp.start import Start, as_weights, is_weights, logits_tensor
+from keras_shapley.lrp.start import Start, as_weights, logits_tensor
 from keras_shapley.models.graph import Call, Value
 from keras_shapley.models.model_end import ModelEnd
 from keras_shapley.shapley.exact import MAX_PLAYERS
 from keras_shapley.shapley.orders import random
 from keras_shapley.shapley.probability import DRAWS, ProbabilityGame, by_quadrature, enumerated, sampled
+from keras_shapley.utils.targets import is_weights
 from keras_shapley.utils.typing import Operation, Tensor
 
 # Above this many players x classes x paths an image, sampling may stop early: once, in every image, the root sum of

@@ -12,7 +12,7 @@ from keras_shapley.models.tracing import in_order
 from keras_shapley.utils.data import Batch
 from keras_shapley.utils.targets import class_labels, is_weights, parse_targets
 from keras_shapley.utils.typing import Structure, Tensor
-from keras_shapley.utils.validation import finite, one_of
+from keras_shapley.utils.validation import background, finite, one_of
 
 
 def input_tensors(model: keras.Model, x: Structure) -> list[Tensor]:
@@ -61,16 +61,12 @@ def baseline_tensors(model: keras.Model, baseline: Structure, tensors: list[Tens
 
 def _background(baseline: Any, x: Tensor, dtype: str) -> Tensor:
     """The baselines of one input, `(n, ...)`."""
-    shape = tuple(x.shape[1:])
-    values = _as_tensor(baseline, dtype, "baseline")
-    if tuple(values.shape) in ((), shape):
-        values = ops.broadcast_to(values, shape)[None]
-    if tuple(values.shape[1:]) != shape or not values.shape[0]:
-        raise ValueError(
-            f"`baseline` must be a number, an array of shape {shape}, or several of them, with an axis for them in "
-            f"front. Received: shape {tuple(values.shape)}"
-        )
-    return finite("baseline", values) if keras.backend.is_float_dtype(dtype) else values
+    is_float = keras.backend.is_float_dtype(dtype)
+    # NumPy may not know a low-precision dtype
+    values = background(baseline, tuple(x.shape[1:]), "float64" if is_float else dtype)
+    # a copy: a number is a view for all elements, which PyTorch warns of
+    tensor = ops.convert_to_tensor(values.copy(), dtype=dtype)
+    return finite("baseline", tensor) if is_float else tensor
 
 
 def added(structure: Structure, other: Structure) -> Structure:
@@ -102,19 +98,19 @@ def as_structure(model: keras.Model, structure: Structure, x: Structure, relevan
     return tree.pack_sequence_as(x, relevance) if is_nested else relevance[0]
 
 
-def _as_tensor(array: Any, dtype: str, name: str = "x") -> Tensor:
+def _as_tensor(array: Any, dtype: str) -> Tensor:
     """An array in the dtype of a model's input; raises a `ValueError` where that would change what it says."""
     if keras.backend.is_float_dtype(dtype) and ops.is_tensor(array):
         return ops.cast(array, dtype)
     array = ops.convert_to_numpy(array) if ops.is_tensor(array) else np.asarray(array)
     if array.dtype != "bool" and not np.issubdtype(array.dtype, np.number):
-        raise ValueError(f"`{name}` must be numbers. Received: {array.dtype} of shape {array.shape}")
+        raise ValueError(f"`x` must be numbers. Received: {array.dtype} of shape {array.shape}")
     if "int" in dtype and array.size:
         limits = np.iinfo(dtype)
         if np.any(array != np.floor(array)) or array.min() < limits.min or array.max() > limits.max:
             raise ValueError(
-                f"`{name}` must be whole numbers in the range of {dtype}, which the model takes. Received: "
-                f"{array.dtype} from {array.min()} to {array.max()}"
+                f"`x` must be whole numbers in the range of {dtype}, which the model takes. Received: {array.dtype} "
+                f"from {array.min()} to {array.max()}"
             )
     return ops.convert_to_tensor(array, dtype=dtype)
 

@@ -35,6 +35,11 @@ class RuleTable:
             if isinstance(key, str):
                 one_of("rules", key, sorted(names))
 
+    @property
+    def needs_baseline(self) -> bool:
+        """Whether an entry of the user's own table measures from a baseline."""
+        return any(isinstance(rule, rules.ShapleyPropagation) for _, rule in self._user)
+
     def user_rule(self, call: Call) -> Rule | None:
         """The rule of a call in the user's own table, None if it has no entry for it."""
         _check_not_quantized(call)

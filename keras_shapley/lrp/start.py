@@ -2,12 +2,12 @@
 
 import dataclasses
 
-import keras
 from keras import ops
 
 from keras_shapley.layers.linear_maps import linear_map
 from keras_shapley.models.graph import Call, Value
 from keras_shapley.models.model_end import ModelEnd
+from keras_shapley.utils.targets import is_weights
 from keras_shapley.utils.typing import Tensor
 
 
@@ -68,11 +68,6 @@ def resolved(target: Tensor | None, output: Tensor) -> Tensor:
     if target is None:
         return ops.cast(ops.argmax(flat(output), axis=1), "int32")
     return target
-
-
-def is_weights(target: Tensor) -> bool:
-    """Whether a target holds weights of the outputs, `(batch, *output)`; otherwise it holds indices, `(batch,)`."""
-    return keras.backend.is_float_dtype(keras.backend.standardize_dtype(target.dtype))
 
 
 def as_weights(target: Tensor, n_outputs: int, dtype: str) -> Tensor:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import keras
 import numpy as np
 
+from keras_shapley.models.graph import Graph
 from keras_shapley.models.keras_internals import output_keys
 from keras_shapley.models.model_end import model_ends
 from keras_shapley.models.tracing import trace
@@ -90,19 +91,20 @@ class ModelOutput:
         return f"class {label}" if self.is_probability else f"output {label}"
 
 
-def model_output(model: keras.Model, output: str | int | None = None) -> ModelOutput:
+def model_output(model: keras.Model, output: str | int | None = None, graph: Graph | None = None) -> ModelOutput:
     """The output of a Sequential or Functional model that is explained.
 
     Args:
         model: built.
         output: its index, the name of its layer, or its key if the model returns a dict; None for a model with one
             output.
+        graph: of the model, where it is known; else the model is traced.
 
     Raises:
         ValueError: if the model has no such output, or several and `output` is None.
     """
     index = output_index(model, output)
-    end = model_ends(trace(model).outputs[index])[0]
+    end = model_ends((graph or trace(model)).outputs[index])[0]
     shape = tuple(model.outputs[index].shape[1:])
     return ModelOutput(_output_names(model)[index], index, shape, end.link if end.is_probability else None)
 

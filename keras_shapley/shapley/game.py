@@ -18,7 +18,7 @@ from keras_shapley.shapley.players import Players
 from keras_shapley.shapley.result import ShapleyValues
 from keras_shapley.utils.targets import parse_targets, target_values
 from keras_shapley.utils.typing import Function, Structure
-from keras_shapley.utils.validation import finite, integer, of_dtype, one_of
+from keras_shapley.utils.validation import background, finite, integer, one_of
 
 # numbers that may be kept for an image while its players enter one by one
 _MAX_INCREMENTS = 50_000_000
@@ -87,7 +87,7 @@ class Game:
             raise ValueError(f"`x` must be a batch of inputs, shape (batch, ...). Received: shape {self.x.shape}")
         finite("x", self.x)
         shape = self.x.shape[1:]
-        self.background = _background(baseline, shape, self.x.dtype)
+        self.background = background(baseline, shape, self.x.dtype)
         self.players = Players(players, shape)
         self.n_evaluations = 0
         self.fn = batch_function(fn, output)
@@ -286,19 +286,3 @@ class ImageGame:
             batch = slice(start, start + self._game.batch_size)
             values[batch] = self._explained(self._game.outputs(fn, inputs(rows[batch])))
         return values
-
-
-def _background(baseline: ArrayLike, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
-    """Baseline inputs, `(n, *shape)`."""
-    values = np.asarray(baseline if np.isscalar(baseline) else ops.convert_to_numpy(baseline))
-    if values.dtype.kind not in "biuf":
-        raise ValueError(f"`baseline` must be numbers. Received: baseline={baseline!r}")
-    values = of_dtype("baseline", finite("baseline", values), dtype)
-    if values.shape in ((), shape):
-        values = np.broadcast_to(values, shape)[None]
-    if values.shape[1:] != shape or not len(values):
-        raise ValueError(
-            f"`baseline` must be a number, an array of shape {shape}, or a background of shape (n, "
-            f"{', '.join(map(str, shape))}). Received: shape {values.shape}"
-        )
-    return values

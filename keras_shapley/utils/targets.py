@@ -4,6 +4,7 @@ import dataclasses
 import math
 from typing import Any
 
+import keras
 import numpy as np
 from keras import ops
 
@@ -88,8 +89,8 @@ def target_values(target: Any, outputs: np.ndarray) -> np.ndarray:
 
 
 def is_weights(target: Any) -> bool:
-    """Whether a resolved target holds weights of the outputs; otherwise it holds indices."""
-    return np.issubdtype(target.dtype, np.floating)
+    """Whether a resolved target, an array or a tensor, holds weights of the outputs; otherwise it holds indices."""
+    return keras.backend.is_float_dtype(keras.backend.standardize_dtype(target.dtype))
 
 
 def class_labels(name: str, y: Any, n: int) -> np.ndarray:

@@ -5,6 +5,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 from keras import ops
+from numpy.typing import ArrayLike
 
 from keras_shapley.utils.typing import Tensor
 
@@ -40,3 +41,23 @@ def integer(name: str, value: Any, low: int) -> int:
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < low:
         raise ValueError(f"`{name}` must be an int, {low} or more. Received: {name}={value!r}")
     return int(value)
+
+
+def background(baseline: ArrayLike, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
+    """Baseline inputs `(n, *shape)` of a dtype: from a number, an array of the shape of one input, or a background.
+
+    Raises:
+        ValueError: if `baseline` is none of these, not finite, or has values that the dtype cannot have.
+    """
+    values = np.asarray(baseline if np.isscalar(baseline) else ops.convert_to_numpy(baseline))
+    if values.dtype.kind not in "biuf":
+        raise ValueError(f"`baseline` must be numbers. Received: baseline={baseline!r}")
+    values = of_dtype("baseline", finite("baseline", values), dtype)
+    if values.shape in ((), shape):
+        values = np.broadcast_to(values, shape)[None]
+    if values.shape[1:] != shape or not len(values):
+        raise ValueError(
+            f"`baseline` must be a number, an array of shape {shape}, or a background of shape (n, "
+            f"{', '.join(map(str, shape))}). Received: shape {values.shape}"
+        )
+    return values

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from keras import ops
 
 from keras_shapley.backend import maximum, vjp
-from keras_shapley.lrp.propagation.rule import DifferenceRecord, OneOutput
+from keras_shapley.lrp.propagation.rule import DifferenceRecord, OnePlayer
 from keras_shapley.lrp.propagation.variation import Variation
 from keras_shapley.lrp.rules.base import unbroadcast
 from keras_shapley.models.layer_types import MINIMA
@@ -23,7 +23,7 @@ _NEVER = -1e30
 _ROUNDING = 1e-7
 
 
-class PairExtreme(OneOutput):
+class PairExtreme(OnePlayer):
     """`maximum` or `minimum` of tensors, or of a tensor and a constant."""
 
     def of_inputs(
@@ -45,7 +45,7 @@ class PairExtreme(OneOutput):
         return [unbroadcast(m * share, x.value) for share, x in zip(shares, inputs)]
 
 
-class MaxPooling(OneOutput):
+class MaxPooling(OnePlayer):
     """Max pooling, local or global."""
 
     def of_inputs(
@@ -59,7 +59,7 @@ class MaxPooling(OneOutput):
         return list(pullback(tournament(value, baseline, ops.reshape(m, value.shape[1:]))))
 
 
-class Extreme(OneOutput):
+class Extreme(OnePlayer):
     """`max` and `min` over axes."""
 
     def of_inputs(

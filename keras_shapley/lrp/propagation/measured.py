@@ -2,16 +2,14 @@
 
 from collections.abc import Sequence
 
-from keras import ops
-
 from keras_shapley.layers.linear_maps import LinearMap
-from keras_shapley.lrp.propagation.rule import DifferenceRecord, OneOutput
-from keras_shapley.lrp.propagation.variation import Variation
+from keras_shapley.lrp.propagation.rule import DifferenceRecord, OnePlayer
+from keras_shapley.lrp.propagation.variation import Variation, per_unit
 from keras_shapley.lrp.rules.base import CallRecord, Rule
 from keras_shapley.utils.typing import Tensor
 
 
-class Measured(OneOutput):
+class Measured(OnePlayer):
     """A rule that distributes the difference of a call's output among the differences of its inputs.
 
     Behind it an activation is a function of one number, so that its difference is rescaled.
@@ -40,12 +38,7 @@ class Measured(OneOutput):
         if record.linear_map is not None:
             record.linear_map = _WithoutBias(record.linear_map)
         shares = self.rule(record, differences, m * output.difference)
-        return [_quotient(share, difference) for share, difference in zip(shares, differences)]
-
-
-def _quotient(share: Tensor, difference: Tensor) -> Tensor:
-    differs = difference != 0
-    return ops.where(differs, share / ops.where(differs, difference, 1), 0)
+        return [per_unit(share, difference) for share, difference in zip(shares, differences)]
 
 
 class _WithoutBias(LinearMap):

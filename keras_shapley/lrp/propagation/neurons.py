@@ -7,7 +7,7 @@ import keras
 from keras_shapley.layers.base import ShapleyLayer
 from keras_shapley.lrp.propagation.gates import coefficients, mean_slope, moments_of, slope
 from keras_shapley.lrp.propagation.products import softmax_multiplier
-from keras_shapley.lrp.propagation.rule import DifferenceRecord, DifferenceRule
+from keras_shapley.lrp.propagation.rule import DifferenceRecord, OneOutput
 from keras_shapley.lrp.propagation.variation import Multiplier, Variation
 from keras_shapley.models.graph import Call, Value
 from keras_shapley.models.layer_types import activation_of
@@ -17,7 +17,7 @@ from keras_shapley.utils.validation import one_of
 KINDS = ("shapley", "first_order", "rescale")
 
 
-class Activation(DifferenceRule):
+class Activation(OneOutput):
     """An activation of a sum that linear layers made.
 
     Args:
@@ -28,15 +28,10 @@ class Activation(DifferenceRule):
     def __init__(self, kind: str = "shapley") -> None:
         self.kind = one_of("kind", kind, KINDS)
 
-    def multipliers(
-        self,
-        call: DifferenceRecord,
-        inputs: Sequence[Variation],
-        outputs: Sequence[Variation],
-        multipliers: Sequence[Multiplier],
+    def of_output(
+        self, call: DifferenceRecord, inputs: Sequence[Variation], output: Variation, multiplier: Multiplier
     ) -> list[Multiplier]:
-        (z,), (y,), (multiplier,) = inputs, outputs, multipliers
-        return [self.before(call, call.at_full_precision, z, y, multiplier)]
+        return [self.before(call, call.at_full_precision, inputs[0], output, multiplier)]
 
     def has_gate(self, call: Call) -> bool:
         """Whether the mean slope of the call's activation is taken over random orders."""
@@ -89,18 +84,14 @@ class Linear(Activation):
             return outputs
         return [self.sums(call, {})]
 
-    def multipliers(
-        self,
-        call: DifferenceRecord,
-        inputs: Sequence[Variation],
-        outputs: Sequence[Variation],
-        multipliers: Sequence[Multiplier],
+    def of_output(
+        self, call: DifferenceRecord, inputs: Sequence[Variation], output: Variation, multiplier: Multiplier
     ) -> list[Multiplier]:
-        (x,), (y,), (multiplier,) = inputs, outputs, multipliers
+        (x,) = inputs
         sums, squares = call.preactivation, call.squares
         assert sums is not None and squares is not None, "the walk saves both for a layer with a linear map"
         if has_activation(call.op) and not self.at_head:
-            multiplier = self.before(call, call.op.activation, self.sums(call, {}), y, multiplier)
+            multiplier = self.before(call, call.op.activation, self.sums(call, {}), output, multiplier)
         (m,) = sums.pullback(multiplier.u)
         if multiplier.q is not None:
             m = m + x.difference * squares.pullback(multiplier.q)

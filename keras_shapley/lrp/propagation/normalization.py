@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from keras import layers, ops
 
 from keras_shapley.backend import vjp
-from keras_shapley.lrp.propagation.rule import DifferenceRecord, OneOutput
+from keras_shapley.lrp.propagation.rule import DifferenceRecord, OnePlayer
 from keras_shapley.lrp.propagation.variation import Variation
 from keras_shapley.lrp.rules.normalization import layout, mean
 from keras_shapley.models.layer_types import UNCENTRED
@@ -16,7 +16,7 @@ from keras_shapley.utils.typing import Tensor
 _UNIT_EPSILON = 1e-12
 
 
-class Normalization(OneOutput):
+class Normalization(OnePlayer):
     """LayerNormalization, GroupNormalization, RMSNormalization and UnitNormalization.
 
     With `c` the centred input and `v` its mean square plus epsilon, the output is `gamma c s + beta`,

@@ -5,16 +5,21 @@ The difference of a product is `da (b + b')/2 + db (a + a')/2`, the Shapley valu
 conserved exactly.
 """
 
-import math
+import functools
 from collections.abc import Sequence
 
 from keras import ops
 
 from keras_shapley.backend import maximum, vjp
 from keras_shapley.layers.linear_maps import linear_map
-from keras_shapley.lrp.propagation.rule import DifferenceRecord, OneOutput
+from keras_shapley.lrp.propagation.rule import DifferenceRecord, OnePlayer
 from keras_shapley.lrp.propagation.variation import Variation
-from keras_shapley.lrp.rules.attention import attention_weights
+from keras_shapley.lrp.rules.attention import (
+    attention_mixture,
+    attention_operands,
+    attention_scores,
+    attention_weights,
+)
 from keras_shapley.lrp.rules.base import unbroadcast
 from keras_shapley.models.graph import Value
 from keras_shapley.utils.typing import Tensor, TensorFunction
@@ -59,7 +64,7 @@ def halves(function: TensorFunction, factors: Sequence[Variation], m: Tensor) ->
     return list(pullback(m))
 
 
-class Softmax(OneOutput):
+class Softmax(OnePlayer):
     """Softmax inside a network."""
 
     def of_inputs(
@@ -68,7 +73,7 @@ class Softmax(OneOutput):
         return [softmax_multiplier(inputs[0], output, m, getattr(call.op, "axis", -1))]
 
 
-class Product(OneOutput):
+class Product(OnePlayer):
     """Products of tensors, element by element: one factor after the other joins the product of those before."""
 
     def of_inputs(
@@ -86,7 +91,7 @@ class Product(OneOutput):
         return [unbroadcast(part, factor.value) for part, factor in zip(reversed(parts), inputs)]
 
 
-class Quotient(OneOutput):
+class Quotient(OnePlayer):
     """A quotient of two tensors, `da 2/(|b| + |b'|)` and what the second adds, for `b` and `b'` of one sign.
 
     With the mean of `1/b` and `1/b'` a denominator near zero at the baseline would make both large and opposite.
@@ -103,7 +108,7 @@ class Quotient(OneOutput):
         return [unbroadcast(m_a, a.value), unbroadcast(m_b, b.value)]
 
 
-class Bilinear(OneOutput):
+class Bilinear(OnePlayer):
     """Products of matrices and the like, linear in each of two tensors."""
 
     def of_inputs(
@@ -114,7 +119,7 @@ class Bilinear(OneOutput):
         return halves(call.at_full_precision, inputs, m)
 
 
-class Attention(OneOutput):
+class Attention(OnePlayer):
     """MultiHeadAttention: four dense layers, a softmax, and two products of matrices."""
 
     def of_inputs(
@@ -127,7 +132,7 @@ class Attention(OneOutput):
                 f"{call.description} with inputs of shape {[tuple(x.value.shape) for x in inputs]}."
             )
         named, places = call.named(inputs), call.named(range(len(inputs)))
-        names = ["query", "value" if named.get("key") is None else "key", "value"]
+        names = attention_operands(named)
         maps = [linear_map(dense) for dense in (layer.query_dense, layer.key_dense, layer.value_dense)]
         operands = [_as_variation(named[name], m.dtype) for name in names]
         q, k, v = (
@@ -138,14 +143,9 @@ class Attention(OneOutput):
         baselines = [ops.broadcast_to(x.baseline, x.value.shape) for x in inputs]
         weights = Variation(attention_weights(call, [x.value for x in inputs]), attention_weights(call, baselines))
 
-        def scores(q: Tensor, k: Tensor) -> Tensor:
-            return ops.einsum("bqhd,bkhd->bhqk", q, k) / math.sqrt(layer.key_dim)
-
-        def mixture(weights: Tensor, v: Tensor) -> Tensor:
-            return ops.einsum("bhqk,bkhd->bqhd", weights, v)
-
-        _, pullback = vjp(linear_map(layer.output_dense).sums, mixture(weights.value, v.value))
-        m_weights, m_v = halves(mixture, [weights, v], pullback(m)[0])
+        scores = functools.partial(attention_scores, key_dim=layer.key_dim)
+        _, pullback = vjp(linear_map(layer.output_dense).sums, attention_mixture(weights.value, v.value))
+        m_weights, m_v = halves(attention_mixture, [weights, v], pullback(m)[0])
         z = Variation(scores(q.value, k.value), scores(q.baseline, k.baseline))
         m_q, m_k = halves(scores, [q, k], softmax_multiplier(z, weights, m_weights, axis=-1))
 

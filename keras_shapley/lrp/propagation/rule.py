@@ -94,7 +94,7 @@ class DifferenceRule:
 
 
 class OneOutput(DifferenceRule):
-    """A rule for calls with one output, which is a player."""
+    """A rule for calls with one output."""
 
     def multipliers(
         self,
@@ -104,8 +104,22 @@ class OneOutput(DifferenceRule):
         multipliers: Sequence[Multiplier],
     ) -> list[Multiplier]:
         (output,), (multiplier,) = outputs, multipliers
-        parts = self.of_inputs(call, inputs, output, multiplier.of_player(output.difference))
-        return [Multiplier(part) for part in parts]
+        return self.of_output(call, inputs, output, multiplier)
+
+    def of_output(
+        self, call: DifferenceRecord, inputs: Sequence[Variation], output: Variation, multiplier: Multiplier
+    ) -> list[Multiplier]:
+        """The multipliers of the inputs, from that of the output."""
+        raise TypeError(f"{type(self).__name__} does not define `of_output`.")
+
+
+class OnePlayer(OneOutput):
+    """A rule for calls with one output, which is a player."""
+
+    def of_output(
+        self, call: DifferenceRecord, inputs: Sequence[Variation], output: Variation, multiplier: Multiplier
+    ) -> list[Multiplier]:
+        return [Multiplier(m) for m in self.of_inputs(call, inputs, output, multiplier.of_player(output.difference))]
 
     def of_inputs(
         self, call: DifferenceRecord, inputs: Sequence[Variation], output: Variation, m: Tensor

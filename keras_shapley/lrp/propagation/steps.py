@@ -6,8 +6,9 @@ import numpy as np
 from keras import ops
 
 from keras_shapley.backend import vjp
-from keras_shapley.lrp.propagation.rule import DifferenceRecord, DifferenceRule, OneOutput
+from keras_shapley.lrp.propagation.rule import DifferenceRecord, DifferenceRule, OneOutput, OnePlayer
 from keras_shapley.lrp.propagation.variation import Multiplier, Variation
+from keras_shapley.lrp.rules.moving import as_steps
 from keras_shapley.models.graph import Call, Value
 from keras_shapley.utils.typing import Tensor
 
@@ -15,7 +16,7 @@ from keras_shapley.utils.typing import Tensor
 _NODES = 16
 
 
-class EachStep(DifferenceRule):
+class EachStep(OneOutput):
     """TimeDistributed: the rule of the wrapped layer, on every step by itself.
 
     Args:
@@ -27,30 +28,24 @@ class EachStep(DifferenceRule):
         self.call = call
         self.rule = rule
 
-    def multipliers(
-        self,
-        call: DifferenceRecord,
-        inputs: Sequence[Variation],
-        outputs: Sequence[Variation],
-        multipliers: Sequence[Multiplier],
+    def of_output(
+        self, call: DifferenceRecord, inputs: Sequence[Variation], output: Variation, multiplier: Multiplier
     ) -> list[Multiplier]:
-        (x,), (y,), (multiplier,) = inputs, outputs, multipliers
-        steps, results = _steps(x), _steps(y)
+        (x,) = inputs
+        steps, results = _steps(x), _steps(output)
         record = DifferenceRecord(self.call.name, self.call.op, ((Value(),), {}))
         record.save([steps])
-        m = ops.reshape(multiplier.of_player(y.difference), results.value.shape)
+        m = as_steps(multiplier.of_player(output.difference))
         (part,) = self.rule.multipliers(record, [steps], [results], [Multiplier(m)])
         return [Multiplier(ops.reshape(part.of_player(steps.difference), x.value.shape))]
 
 
 def _steps(x: Variation) -> Variation:
     """A batch of sequences as one batch of steps."""
-    value = x.value
-    shape = (value.shape[0] * value.shape[1], *value.shape[2:])
-    return Variation(*(ops.reshape(ops.broadcast_to(part, value.shape), shape) for part in (value, x.baseline)))
+    return Variation(as_steps(x.value), as_steps(ops.broadcast_to(x.baseline, x.value.shape)))
 
 
-class AlongPath(OneOutput):
+class AlongPath(OnePlayer):
     """The mean gradient on the way from the baseline to the input, for operations without a closed form.
 
     These are the values of Aumann and Shapley (1974). The error of the quadrature appears as a gap.

@@ -5,14 +5,14 @@ from collections.abc import Sequence
 from keras import layers, ops, tree
 
 from keras_shapley.backend import vjp
-from keras_shapley.lrp.propagation.rule import DifferenceRecord, DifferenceRule, OneOutput
-from keras_shapley.lrp.propagation.variation import Multiplier, Variation
-from keras_shapley.lrp.rules.base import unbroadcast
+from keras_shapley.lrp.propagation.rule import DifferenceRecord, DifferenceRule, OneOutput, OnePlayer
+from keras_shapley.lrp.propagation.variation import Multiplier, Variation, per_unit
+from keras_shapley.lrp.rules.base import transposed, unbroadcast
 from keras_shapley.models.keras_internals import SCALED_ADDITION, SUBTRACT_OPERATION
-from keras_shapley.utils.typing import Structure, Tensor
+from keras_shapley.utils.typing import Tensor
 
 
-class Affine(DifferenceRule):
+class Affine(OneOutput):
     """Each element times a number, plus a number, as in BatchNormalization. Contributions stay apart."""
 
     def variations(
@@ -29,14 +29,10 @@ class Affine(DifferenceRule):
 
         return [Variation(y.value, y.baseline, q)]
 
-    def multipliers(
-        self,
-        call: DifferenceRecord,
-        inputs: Sequence[Variation],
-        outputs: Sequence[Variation],
-        multipliers: Sequence[Multiplier],
+    def of_output(
+        self, call: DifferenceRecord, inputs: Sequence[Variation], output: Variation, multiplier: Multiplier
     ) -> list[Multiplier]:
-        (x,), (multiplier,) = inputs, multipliers
+        (x,) = inputs
         _, pullback = vjp(call.at_full_precision, x.value)
         (u,) = pullback(multiplier.u)
         if multiplier.q is None:
@@ -45,7 +41,7 @@ class Affine(DifferenceRule):
         return [Multiplier(u, pullback(pullback(multiplier.q)[0])[0])]
 
 
-class Addition(DifferenceRule):
+class Addition(OneOutput):
     """A sum of tensors. A neuron behind it has the contributions of all of them."""
 
     def variations(
@@ -59,14 +55,9 @@ class Addition(DifferenceRule):
 
         return [Variation(y.value, y.baseline, q)]
 
-    def multipliers(
-        self,
-        call: DifferenceRecord,
-        inputs: Sequence[Variation],
-        outputs: Sequence[Variation],
-        multipliers: Sequence[Multiplier],
+    def of_output(
+        self, call: DifferenceRecord, inputs: Sequence[Variation], output: Variation, multiplier: Multiplier
     ) -> list[Multiplier]:
-        (multiplier,) = multipliers
         parts = []
         for factor, x in zip(_factors(call), inputs):
             u = unbroadcast(factor * multiplier.u, x.value)
@@ -131,17 +122,11 @@ class Move(DifferenceRule):
 
 
 def _transpose(call: DifferenceRecord, inputs: Sequence[Variation], multipliers: Sequence[Tensor]) -> list[Tensor]:
-    """The transpose of an affine operation of several inputs and outputs, applied to multipliers of the outputs."""
-    _, pullback = vjp(lambda *x: _flat(call.at_full_precision(*x)), *(x.value for x in inputs))
-    return list(pullback(_flat(multipliers)))
+    """The transpose of an affine operation, applied to multipliers of the outputs."""
+    return transposed(call, [x.value for x in inputs], multipliers)
 
 
-def _flat(tensors: Structure) -> Tensor:
-    """All elements of a tensor or of several in one vector."""
-    return ops.concatenate([ops.reshape(tensor, (-1,)) for tensor in tree.flatten(tensors)], axis=0)
-
-
-class Lookup(OneOutput):
+class Lookup(OnePlayer):
     """Embedding: a token receives the relevance of its vector."""
 
     def of_inputs(
@@ -149,5 +134,4 @@ class Lookup(OneOutput):
     ) -> list[Tensor]:
         (token,) = inputs
         relevance = ops.sum(m * output.difference, axis=tuple(range(len(token.value.shape), len(m.shape))))
-        differs = token.difference != 0
-        return [ops.where(differs, relevance / ops.where(differs, token.difference, 1), 0)]
+        return [per_unit(relevance, token.difference)]

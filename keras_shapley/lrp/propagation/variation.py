@@ -66,3 +66,9 @@ class Multiplier:
     def of_player(self, difference: Tensor) -> Tensor:
         """The multiplier of a player, whose one contribution is its difference."""
         return self.u if self.q is None else self.u + difference * self.q
+
+
+def per_unit(relevance: Tensor, difference: Tensor) -> Tensor:
+    """Relevance over the difference of a player, 0 where there is none."""
+    differs = difference != 0
+    return ops.where(differs, relevance / ops.where(differs, difference, 1), 0)

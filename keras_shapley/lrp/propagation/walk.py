@@ -10,7 +10,7 @@ from keras_shapley.lrp.head import Head
 from keras_shapley.lrp.propagation.gates import Measured
 from keras_shapley.lrp.propagation.neurons import Activation
 from keras_shapley.lrp.propagation.rule import DifferenceRecord, DifferenceRule
-from keras_shapley.lrp.propagation.variation import Multiplier, Variation
+from keras_shapley.lrp.propagation.variation import Multiplier, Variation, per_unit
 from keras_shapley.lrp.start import Start
 from keras_shapley.lrp.walk import Forward, Observer, Tensors, Walk, activated, add
 from keras_shapley.models.graph import Call, Value
@@ -136,5 +136,4 @@ def _start_multiplier(start: Start, variation: Variation) -> Tensor:
     """The multiplier of the value where a propagation starts."""
     if start.multiplier is not None:
         return start.multiplier
-    differs = variation.difference != 0
-    return ops.where(differs, start.relevance / ops.where(differs, variation.difference, 1), 0)
+    return per_unit(start.relevance, variation.difference)

@@ -1,7 +1,9 @@
 """Rules for attention, and for the softmaxes and products of tensors in it, after AttnLRP (Achtibat et al., 2024)."""
 
+import functools
 import math
-from typing import ClassVar
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 from keras import layers, ops
 
@@ -105,20 +107,15 @@ class Attention:
         tensors = call.named(inputs)
         values = call.named(call.inputs)
         places = call.named(range(len(inputs)))
-        names = ["query", "value" if tensors.get("key") is None else "key", "value"]
+        names = attention_operands(tensors)
         denses = [layer.query_dense, layer.key_dense, layer.value_dense]
         operands = [ops.cast(tensors[name], relevance.dtype) for name in names]
         q, k, v = (linear_map(dense).preactivation(x) for dense, x in zip(denses, operands))
         weights = attention_weights(call, inputs)
 
-        def scores(q: Tensor, k: Tensor) -> Tensor:
-            return ops.einsum("bqhd,bkhd->bhqk", q, k) / math.sqrt(layer.key_dim)
-
-        def mixture(weights: Tensor, v: Tensor) -> Tensor:
-            return ops.einsum("bhqk,bkhd->bqhd", weights, v)
-
-        (r_mixture,) = self.rule(_inner_call(call, layer.output_dense), [mixture(weights, v)], relevance)
-        r_weights, r_v = in_proportion(mixture, [weights, v], r_mixture / 2, self.epsilon)
+        scores = functools.partial(attention_scores, key_dim=layer.key_dim)
+        (r_mixture,) = self.rule(_inner_call(call, layer.output_dense), [attention_mixture(weights, v)], relevance)
+        r_weights, r_v = in_proportion(attention_mixture, [weights, v], r_mixture / 2, self.epsilon)
         r_scores = _softmax_relevance(scores(q, k), weights, r_weights, axis=-1)
         r_q, r_k = in_proportion(scores, [q, k], r_scores / 2, self.epsilon)
 
@@ -138,6 +135,21 @@ def _softmax_relevance(x: Tensor, s: Tensor, relevance: Tensor, axis: int) -> Te
 def _inner_call(call: CallRecord, dense: Operation) -> CallRecord:
     """The call of a dense layer inside an attention layer."""
     return CallRecord(f"{call.name}/{dense.name}", dense, ((Value(),), {}))
+
+
+def attention_operands(named: Mapping[str, Any]) -> list[str]:
+    """The arguments that the three dense layers of an attention layer are given: the value may be the key, too."""
+    return ["query", "value" if named.get("key") is None else "key", "value"]
+
+
+def attention_scores(q: Tensor, k: Tensor, key_dim: int) -> Tensor:
+    """Scores `(batch, heads, queries, keys)`, before masks and the softmax."""
+    return ops.einsum("bqhd,bkhd->bhqk", q, k) / math.sqrt(key_dim)
+
+
+def attention_mixture(weights: Tensor, v: Tensor) -> Tensor:
+    """What attention weights make of the values `(batch, keys, heads, features)`."""
+    return ops.einsum("bhqk,bkhd->bqhd", weights, v)
 
 
 def attention_weights(call: CallRecord, inputs: list[Tensor]) -> Tensor:

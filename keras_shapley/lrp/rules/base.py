@@ -4,12 +4,12 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
-from keras import ops
+from keras import ops, tree
 
 from keras_shapley.backend import signed, vjp
 from keras_shapley.layers.linear_maps import LINEAR_TYPES, LinearMap, linear_map
 from keras_shapley.models.graph import Call
-from keras_shapley.utils.typing import Tensor, TensorFunction
+from keras_shapley.utils.typing import Structure, Tensor, TensorFunction
 
 __all__ = ["stabilize"]
 
@@ -81,3 +81,14 @@ def unbroadcast(relevance: Tensor, x: Tensor) -> Tensor:
     """Relevance in the shape to which `x` was broadcast, summed back to the shape of `x`."""
     _, pullback = vjp(lambda x: ops.broadcast_to(x, relevance.shape), x)
     return pullback(relevance)[0]
+
+
+def transposed(call: Call, inputs: Sequence[Tensor], outputs: Structure) -> list[Tensor]:
+    """The transpose of an affine operation of several inputs and outputs at `inputs`, applied to `outputs`."""
+    _, pullback = vjp(lambda *inputs: _flat(call.at_full_precision(*inputs)), *inputs)
+    return list(pullback(_flat(outputs)))
+
+
+def _flat(tensors: Structure) -> Tensor:
+    """All elements of a tensor or of several in one vector."""
+    return ops.concatenate([ops.reshape(tensor, (-1,)) for tensor in tree.flatten(tensors)], axis=0)

@@ -2,10 +2,9 @@
 
 from typing import ClassVar
 
-from keras import ops, tree
+from keras import ops
 
-from keras_shapley.backend import vjp
-from keras_shapley.lrp.rules.base import CallRecord, Rule
+from keras_shapley.lrp.rules.base import CallRecord, Rule, transposed
 from keras_shapley.lrp.rules.sums import Proportional
 from keras_shapley.models.graph import Call, Value
 from keras_shapley.models.layer_types import EMBEDDING, EXTREME, LOOKUP, MAX_POOLING, MOVING, RESIZING
@@ -30,13 +29,7 @@ class Move:
     fits: ClassVar[tuple[type, ...]] = (*MOVING, *MAX_POOLING, *EXTREME, *RESIZING)
 
     def __call__(self, call: CallRecord, inputs: list[Tensor], relevance: Structure) -> list[Tensor]:
-        _, pullback = vjp(lambda *inputs: _flat(call.at_full_precision(*inputs)), *inputs)
-        return list(pullback(_flat(relevance)))
-
-
-def _flat(tensors: Structure) -> Tensor:
-    """All elements of a tensor or of several in one vector."""
-    return ops.concatenate([ops.reshape(tensor, (-1,)) for tensor in tree.flatten(tensors)], axis=0)
+        return transposed(call, inputs, relevance)
 
 
 class Resize(Proportional):
@@ -130,10 +123,10 @@ class EachStep:
         (x,) = inputs
         # a step's input is nobody's output: what pads the sequence does not pad the step
         step = CallRecord(self.call.name, self.call.op, ((Value(),), {}))
-        (step_relevance,) = self.rule(step, [_steps(x)], _steps(relevance))
+        (step_relevance,) = self.rule(step, [as_steps(x)], as_steps(relevance))
         return [ops.reshape(step_relevance, x.shape)]
 
 
-def _steps(x: Tensor) -> Tensor:
+def as_steps(x: Tensor) -> Tensor:
     """A batch of sequences as one batch of steps."""
     return ops.reshape(x, (x.shape[0] * x.shape[1], *x.shape[2:]))
