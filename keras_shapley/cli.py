@@ -11,11 +11,11 @@ from typing import NamedTuple
 import keras
 import numpy as np
 
-from keras_shapley.callbacks.subject import Subject
+from keras_shapley.callbacks.subject import Subject, rules_in_words
+from keras_shapley.lrp.diagnosis import Remedies, diagnosis
 from keras_shapley.lrp.explainer import LRP
 from keras_shapley.lrp.explanation import Explanation
 from keras_shapley.lrp.presets import PRESETS
-from keras_shapley.models.evaluation import layers_with_bad_weights
 from keras_shapley.models.outputs import ModelOutput, output_index
 from keras_shapley.models.tracing import trace
 from keras_shapley.plotting.arrays import height_and_width
@@ -33,13 +33,16 @@ examples:
 Each image gets a picture in the folder --out. It shows the image as the model receives it, beside the relevance of its
 pixels. The title says what is explained, for example "cat (46 %)" or "output 0: 3.2": red pixels raise it, blue pixels
 lower it. Relevance is measured from a baseline, an image of the value --baseline in each pixel, and sums to what
-the image adds to the output there.
+the image adds to the output there. The headline names the rules. A warning is printed where relevance grew more than
+100 times on its way, or where less than half of it arrives at the pixels.
 """
 
 
 # images with a shorter side than this have no map of patches; others have as many patches on that side
 _SMALL = 64
 _PATCHES = 14
+# how an option that helps is written here
+_REMEDIES = Remedies(auto="--rules auto", preset="--rules epsilon_plus", baseline="--baseline")
 
 
 class CommandLineError(Exception):
@@ -163,10 +166,12 @@ def explain(args: argparse.Namespace) -> None:
 
     explanations = _explained(explainer, _in_data_format(x), target, args.batch_size)
     arrays = _joined(explanations)
-    _check_finite(model, arrays, args)
+    _check(explanations, explainer, args.images)
     subject = Subject(explainer.output, names=names)
     titles = [title for explanation in explanations for title in subject.titles(explanation)]
-    _write(arrays, titles, _in_data_format(images), args)
+    title = f"Relevance, {rules_in_words(explainer)}"
+    title += "" if explainer.baseline is None else f", from a baseline of {explainer.baseline:g}"
+    _write(arrays, titles, title, _in_data_format(images), args)
 
 
 def _load_model(path: pathlib.Path) -> keras.Model:
@@ -289,7 +294,7 @@ def _target(text: str, output: ModelOutput, names: list[str] | None) -> int:
 
 def _explained(explainer: LRP, x: np.ndarray, target: int | None, batch_size: int) -> list[Explanation]:
     with warnings.catch_warnings():
-        # `_check_finite` names the image
+        # `_check` says it on the command line
         warnings.simplefilter("ignore", RuntimeWarning)
         return list(explainer.explain_batches(x, target, batch_size=batch_size))
 
@@ -305,26 +310,25 @@ def _joined(explanations: Sequence[Explanation]) -> dict[str, np.ndarray]:
     return {name: np.concatenate(parts) for name, parts in arrays.items() if parts}
 
 
-def _check_finite(model: keras.Model, arrays: Mapping[str, np.ndarray], args: argparse.Namespace) -> None:
-    """Raises a `CommandLineError` if outputs or relevance are not finite."""
-
-    def bad(name: str) -> str:
-        return ", ".join(
-            str(path) for path, values in zip(args.images, arrays[name]) if not np.all(np.isfinite(values))
-        )
-
-    weights = layers_with_bad_weights(model) if bad("output") or bad("relevance") else []
-    if weights:
-        raise CommandLineError(f"the model has weights that are NaN or infinite: {', '.join(weights)}")
-    if bad("output"):
-        raise CommandLineError(f"the model's output is NaN or infinite for {bad('output')}")
-    if bad("relevance"):
-        remedy = "another --baseline" if args.rules == "auto" else "--rules auto"
-        raise CommandLineError(f"the relevance left the range of float32 for {bad('relevance')}: try {remedy}")
+def _check(explanations: Sequence[Explanation], explainer: LRP, paths: Sequence[pathlib.Path]) -> None:
+    """Raises a `CommandLineError` if outputs or relevance are not finite; prints what else is wrong, each kind once."""
+    faults: dict[str, str] = {}
+    for explanation in reversed(explanations):
+        faults.update(diagnosis(explanation, explainer.model, explainer.preset, _REMEDIES))
+    bad = [
+        not (np.isfinite(relevance).all() and np.isfinite(output).all())
+        for explanation in explanations
+        for relevance, output in zip(explanation.input, explanation.output)
+    ]
+    if any(bad):
+        names = ", ".join(str(path) for path, is_bad in zip(paths, bad) if is_bad)
+        raise CommandLineError(f"{names}: {faults.get('finite', 'the relevance is not finite')}")
+    for fault in faults.values():
+        print(f"keras_shapley: warning: {fault}", file=sys.stderr)
 
 
 def _write(
-    arrays: Mapping[str, np.ndarray], titles: Sequence[str], images: np.ndarray, args: argparse.Namespace
+    arrays: Mapping[str, np.ndarray], titles: Sequence[str], title: str, images: np.ndarray, args: argparse.Namespace
 ) -> None:
     """Writes a picture of each image, and its arrays if they are asked for."""
     for i, path in enumerate(_picture_paths(args.out, args.images)):
@@ -332,6 +336,7 @@ def _write(
             arrays["relevance"][i : i + 1],
             images[i : i + 1],
             titles=titles[i : i + 1],
+            title=title,
             percentile=99,
             patch_size=_patch_size(images),
         )

@@ -227,7 +227,7 @@ def test_weights_that_are_not_finite_are_named(pictures, tmp_path, capsys):
     model.get_layer("broken").bias.assign([0.0, np.nan, 1.0])
     path = save(model, tmp_path / "broken.keras")
     assert main(["explain", path, pictures[0], "--out", str(tmp_path / "out")]) == 2
-    assert "weights that are NaN or infinite: broken/bias" in capsys.readouterr().err
+    assert "NaN or infinite, as are weights of it: broken/bias" in capsys.readouterr().err
 
 
 def test_relevance_that_overflows_is_an_error_and_is_not_drawn(pictures, tmp_path, capsys, monkeypatch):
@@ -236,5 +236,35 @@ def test_relevance_that_overflows_is_an_error_and_is_not_drawn(pictures, tmp_pat
     path = save(model, tmp_path / "huge.keras")
     assert not np.isfinite(ops.convert_to_numpy(model(np.ones((1, 8, 8), "float32")))).all()
     assert main(["explain", path, pictures[0], "--out", str(tmp_path / "out")]) == 2
-    assert "the model's output is NaN or infinite for" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert pictures[0] in error and re.search("output of model .* is NaN or infinite", error)
     assert not list((tmp_path / "out").iterdir())
+
+
+def test_relevance_that_is_lost_is_a_warning_with_the_option_that_helps(pictures, tmp_path, capsys):
+    model = keras.Sequential([keras.Input((8, 8)), layers.Flatten(), layers.Dense(3, name="out")])
+    model.get_layer("out").bias.assign(np.full(3, 50.0))
+    path = save(model, tmp_path / "biased.keras")
+    options = ["--out", str(tmp_path / "out"), "--rules", "epsilon", "--batch-size", "1"]
+    assert main(["explain", path, *pictures, *options]) == 0
+    printed = capsys.readouterr().err
+    assert printed.count("keras_shapley: warning:") == 1
+    assert re.search("Only .* % of the relevance arrives .* at 'out'.*--rules auto", printed)
+    assert len(list((tmp_path / "out").iterdir())) == 2
+    assert main(["explain", path, *pictures, *options[:2]]) == 0
+    assert "warning" not in capsys.readouterr().err
+
+
+def test_the_headline_of_a_picture_names_rules_and_baseline(grey, pictures, tmp_path, monkeypatch):
+    headlines = []
+    monkeypatch.setattr(
+        "keras_shapley.cli.plot_heatmaps",
+        lambda *arguments, title, **options: headlines.append(title) or ks.plot_heatmaps(*arguments, **options),
+    )
+    for options in ([], ["--baseline", "0.5"], ["--rules", "paper"]):
+        assert main(["explain", grey, pictures[0], "--out", str(tmp_path / "out"), *options]) == 0
+    assert headlines == [
+        "Relevance, rules auto, from a baseline of 0",
+        "Relevance, rules auto, from a baseline of 0.5",
+        "Relevance, rules paper",
+    ]

@@ -11,8 +11,9 @@ import numpy as np
 from keras import ops
 
 from keras_shapley.callbacks.labels import are_labels, check_labels, true_values
-from keras_shapley.callbacks.subject import Subject, output_values
+from keras_shapley.callbacks.subject import Subject, output_values, rules_in_words
 from keras_shapley.callbacks.tensorboard import TensorBoardImages
+from keras_shapley.lrp.diagnosis import diagnosis
 from keras_shapley.lrp.explainer import LRP
 from keras_shapley.lrp.explanation import Explanation
 from keras_shapley.models.outputs import ModelOutput
@@ -35,6 +36,7 @@ class Explainer(Protocol):
     """What `LRPHeatmaps` asks of an explainer.
 
     An attribute `output`, a `ModelOutput`, describes the explained output. Without it one more explanation is made.
+    Attributes `preset`, the name of its rules, and `model` are used in headlines and warnings.
     """
 
     def explain(self, x: Tensor, target: Any = None) -> Explanation: ...
@@ -45,11 +47,14 @@ class LRPHeatmaps(keras.callbacks.Callback):
 
     Each image is drawn beside the relevance of its pixels. The first line of its title says what the map shows, such
     as `class 1 (46 %)` or `output 0: 3.2`. Further lines give the predicted and the true class if they are different
-    ones, or the true number of a regression. Percentages are the model's own, and only probabilities have them.
+    ones, or the true number of a regression. Percentages are the model's own, and only probabilities have them. The
+    headline names the rules of the explainer.
 
     The model runs in inference mode and is not changed. The random paths of the explainer are the same in every epoch,
     so that differences between pictures come from the model. Whatever does not fit the model is an error when training
-    begins. An epoch whose relevance is not finite, because training has diverged, is skipped with a warning.
+    begins. An epoch whose relevance is not finite, because training has diverged, is skipped with a warning. Relevance
+    that grew more than 100 times, or of which less than half arrives at the pixels, is warned of once in a training
+    (`Explanation.amplified`, `Explanation.arrived`).
 
     Args:
         x: images as the model takes them, shape `(n, h, w)` or `(n, h, w, channels)`; any other shape if `images` is
@@ -142,6 +147,8 @@ class LRPHeatmaps(keras.callbacks.Callback):
         self._tensorboard: TensorBoardImages | None = None
         # pictures of this training for the animations, by the suffix of their names
         self._frames: dict[str, list[bytes]] = {}
+        # the kinds of faults of this training that were warned of
+        self._warned: set[str] = set()
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         # a new one each time, as the callback may serve one model after another
@@ -150,6 +157,7 @@ class LRPHeatmaps(keras.callbacks.Callback):
         else:
             self._explainer = self.explainer
         self._frames = {}
+        self._warned = set()
         check_writable("directory", self.directory)
         if self.tensorboard_dir is not None:
             check_writable("tensorboard_dir", self.tensorboard_dir)
@@ -163,9 +171,15 @@ class LRPHeatmaps(keras.callbacks.Callback):
         if (epoch + 1) % self.freq:
             return
         explanation = self._explain(self.x, self._subject.request())
+        preset = getattr(self._explainer, "preset", None)
+        faults = diagnosis(explanation, getattr(self._explainer, "model", self.model), preset)
         if not np.all(np.isfinite(explanation.input)):
-            warnings.warn(_why_skipped(explanation, epoch), stacklevel=2)
+            skipped = f"LRPHeatmaps drew nothing for epoch {epoch + 1}, as training diverged"
+            warnings.warn(": ".join([skipped, *faults.values()]), stacklevel=2)
             return
+        for kind in faults.keys() - self._warned:
+            warnings.warn(f"LRPHeatmaps, epoch {epoch + 1}: {faults[kind]}", RuntimeWarning, stacklevel=2)
+            self._warned.add(kind)
         arrays = self._arrays(explanation)
         pictures = {"": self._picture(explanation, epoch, logs)}
         if self.class_means is not None:
@@ -217,7 +231,7 @@ class LRPHeatmaps(keras.callbacks.Callback):
 
     def _explain(self, x: np.ndarray, target: np.ndarray | int | None) -> Explanation:
         with warnings.catch_warnings():
-            # `on_epoch_end` warns of relevance that is not finite, and names the epoch
+            # `on_epoch_end` warns itself, and names the epoch
             warnings.simplefilter("ignore", RuntimeWarning)
             return self._explainer.explain(x, target)
 
@@ -245,7 +259,7 @@ class LRPHeatmaps(keras.callbacks.Callback):
                 _in_layout(explanation.input, self.images),
                 self.images,
                 titles=self._subject.titles(explanation),
-                title=_with_logs(self._subject.headline(), epoch, logs),
+                title=_with_logs(self._subject.headline(), rules_in_words(self._explainer), epoch, logs),
             )
         )
 
@@ -265,7 +279,7 @@ class LRPHeatmaps(keras.callbacks.Callback):
                 _in_layout(relevance[indices], self.images),
                 images[indices].reshape(-1, *self.images.shape[1:]) if can_be_shown else None,
                 titles=[self._subject.class_name(index) for index in indices],
-                title=_with_logs(subject, epoch, logs),
+                title=_with_logs(subject, rules_in_words(self._explainer), epoch, logs),
             )
         )
 
@@ -379,17 +393,9 @@ def _mean_by_class(values: np.ndarray, labels: np.ndarray, n_classes: int) -> np
     return np.stack([rows.mean(axis=0) if len(rows) else missing for rows in rows_by_class])
 
 
-def _why_skipped(explanation: Explanation, epoch: int) -> str:
-    if explanation.overflow is None:
-        cause = "training has diverged"
-    else:
-        cause = f"it grew without bound at {explanation.overflow!r}"
-    return f"LRPHeatmaps drew nothing for epoch {epoch + 1}: the relevance holds NaN or infinity, as {cause}."
-
-
-def _with_logs(subject: str, epoch: int, logs: Mapping[str, Any] | None) -> str:
-    """A headline: the subject, the epoch and its first logs, without those of single layers."""
+def _with_logs(subject: str, rules: str, epoch: int, logs: Mapping[str, Any] | None) -> str:
+    """A headline: the subject, the rules, the epoch and its first logs, without those of single layers."""
     values = {name: value for name, value in (logs or {}).items() if "/" not in name}
     words = [f"{name} {value:.3g}" for name, value in values.items() if isinstance(value, numbers.Real)]
-    headline = f"{subject}, epoch {epoch + 1}"
+    headline = ", ".join(filter(None, [subject, rules, f"epoch {epoch + 1}"]))
     return f"{headline}: {', '.join(words[:_MAX_LOGS])}" if words else headline

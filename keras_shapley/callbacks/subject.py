@@ -111,6 +111,12 @@ class Subject:
         return self.output.n_classes is not None and (self.output.is_probability or has_words)
 
 
+def rules_in_words(explainer: Any) -> str:
+    """The rules by which an explainer propagates, for a headline; empty if it does not say."""
+    preset = getattr(explainer, "preset", None)
+    return "" if preset is None else f"rules {preset}"
+
+
 def output_values(explanation: Explanation) -> np.ndarray:
     """The outputs that titles give: probabilities, where there are any."""
     return explanation.output if explanation.probability is None else explanation.probability

@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import keras
-import numpy as np
-from keras import ops
+from keras import ops, tree
 from numpy.typing import ArrayLike
 
 from keras_shapley.backend import compiled
-from keras_shapley.lrp.explanation import Explanation, assemble, warn_of_overflow
+from keras_shapley.lrp.diagnosis import diagnosis, fault
+from keras_shapley.lrp.explanation import Explanation, assemble, growth
 from keras_shapley.lrp.head import HeadFunction
 from keras_shapley.lrp.masked_passes import MaskedPasses
 from keras_shapley.lrp.plan import classic_walk, propagation
@@ -29,11 +29,11 @@ from keras_shapley.lrp.requests import (
     fill_up,
     input_tensors,
     output_shape,
+    shapes_or_number,
     target_pairs,
 )
 from keras_shapley.lrp.rule_table import RuleTable
 from keras_shapley.lrp.rules.base import Rule
-from keras_shapley.models.evaluation import layers_with_bad_weights
 from keras_shapley.models.outputs import ModelOutput, model_output
 from keras_shapley.models.tracing import trace
 from keras_shapley.utils.data import batches
@@ -79,11 +79,12 @@ class LRP:
         head_players: the players that share a probability by Shapley values. `"features"`: the inputs of the last
             linear layer, if it is a Dense or a 1x1 convolution. Other layers use the logits. `"logits"`: the logits.
             A softmax over one axis of several, as at each pixel of a segmentation map, is shared position by position.
-        head_method: how these Shapley values are computed. `"exact"`: by all coalitions, up to 16 players. `"sampled"`:
-            by random paths. `"quadrature"`: by taking the logits of a random coalition to be normal, for the largest
-            heads; it is good to a few percent, and the conservation gap of the last layer reports the error of
-            its sum. `"auto"`: exact where that takes little time, else sampled for a single position, and by quadrature
-            for an output of several positions.
+        head_method: how these Shapley values are computed. `"exact"`: by all coalitions, up to 16 players.
+            `"quadrature"`: by taking the logits of a random coalition to be normal, at a fraction of the walk's cost.
+            It is good to a few percent. Without a baseline the conservation gap of the last layer reports the error of
+            its sum; from a baseline the remainder is distributed in proportion. `"sampled"`: by random paths, which
+            sum to the total, with standard errors. `"auto"`: exact up to 16 players, unless many classes or positions
+            make that long, else by quadrature.
         merge_batch_norm: for rules without a baseline, whether a BatchNormalization right behind or before a linear
             layer is merged into it, so that a rule sees both as one layer. Otherwise, and where no linear layer is
             beside it, relevance passes it unchanged (n = 1).
@@ -96,11 +97,13 @@ class LRP:
         output: the `ModelOutput` that is explained. With `head="softmax"` or `"sigmoid"` it is a probability.
         rules: by call, `(layer or operation, rule)` of every call that relevance can reach.
         preset: the name of the rules, `"table"` for a table.
+        baseline: the input from which relevance is measured, None without one.
 
     Raises:
         ValueError: if the model is of another kind or not built, has a layer without a rule, several outputs without
-            `output`, or layers of float64 beside others; on an unknown option, an odd `n_paths` or a malformed table
-            of rules; if a BatchNormalization cannot be merged.
+            `output`, or layers of float64 beside others; if every path from the output to the input is cut, as by
+            `argmax`; on an unknown option, an odd `n_paths` or a malformed table of rules; if a BatchNormalization
+            cannot be merged.
 
     Example:
         >>> model = keras.Sequential([keras.Input((8, 8, 1)), ks.SAConv2D(4, 3, name="conv")])
@@ -170,22 +173,30 @@ class LRP:
         self._passes = None if gates == "normal" else MaskedPasses(gates, players, seed)
         if self._passes is not None and len(model.inputs) > 1:
             raise ValueError(f"`gates` can be measured for models of one input. Received: {len(model.inputs)} inputs")
-        self._baseline = (0.0 if baseline is None else baseline) if is_measured else None
+        self.baseline = (0.0 if baseline is None else baseline) if is_measured else None
         self._has_probability = described.is_probability
         self.preset = rules if isinstance(rules, str) else "table"
         self._n_entries = None if isinstance(rules, str) else len(rules)
         self._kind = self._walk.head.kind
         self._input_structure = graph.structure
         self._variables: list[keras.Variable] | None = None
+        # the kinds of faults that were warned of
+        self._warned: set[str] = set()
 
     def __repr__(self) -> str:
         rules = repr(self.preset) if self._n_entries is None else f"<table of {self._n_entries}>"
-        baseline = "" if self._baseline is None else ", from a baseline"
         head = repr(self._kind) if isinstance(self._kind, str) else getattr(self._kind, "__name__", type(self._kind))
-        return f"LRP({self.model.name!r}, rules={rules}{baseline}, head={head}, output={self.output.name!r})"
+        parts = [
+            repr(self.model.name),
+            f"rules={rules}",
+            f"baseline={shapes_or_number(self.baseline)}",
+            f"head={head}",
+            f"output={self.output.name!r}",
+        ]
+        return f"LRP({', '.join(parts)})"
 
     def __call__(self, x: Structure, target: Any = None, versus: Any = None) -> Structure:
-        """Relevance of the input, in the shortest time. Only `explain` warns of relevance that is not finite.
+        """Relevance of the input, in the shortest time.
 
         Args:
             x: a batch, as the model takes it.
@@ -204,11 +215,17 @@ class LRP:
         Raises:
             ValueError: if `x` has another structure or shape than the model's input, or values that are not finite; if
                 `target` or `versus` is none of these forms, or out of range.
+
+        Warns:
+            RuntimeWarning: as `explain` does. To name the layer, the batch is then explained once more.
         """
         tensors = input_tensors(self.model, x)
         targets = self._targets(target, versus, tensors)
         self._compile()
-        by_target = self._averaged(self._relevance, tensors, targets)
+        by_target, ends = zip(*self._averaged(self._relevance, tensors, targets))
+        faults = {fault(**growth(tree.map_structure(ops.convert_to_numpy, part))) for part in ends}
+        if faults - {None, *self._warned}:
+            self._warn(self._explanation(x, tensors, targets))
         relevance = [ops.stack(parts, axis=1) for parts in zip(*by_target)] if targets.has_axis else by_target[0]
         return self._as_structure(x, relevance)
 
@@ -227,8 +244,11 @@ class LRP:
             ValueError: as a call does.
 
         Warns:
-            RuntimeWarning: if the output is not finite, and which weights are not; if relevance left the range of its
-                dtype, and at which call.
+            RuntimeWarning: of each once for an explainer: if the output is not finite, and which weights are not; if
+                relevance left the range of its dtype; if it grew more than 100 times on its way to the input
+                (`Explanation.amplified`); if less than half of it arrives (`Explanation.arrived`). The message names
+                the call that has the largest part in it, and what helps. Errors of the head's sampling or quadrature
+                are no cause.
         """
         tensors = input_tensors(self.model, x)
         explanation = self._explanation(x, tensors, self._targets(target, versus, tensors))
@@ -301,13 +321,11 @@ class LRP:
         )
 
     def _warn(self, explanation: Explanation) -> None:
-        """Warns if the output or the relevance is not finite."""
-        if not np.all(np.isfinite(explanation.output)):
-            bad = layers_with_bad_weights(self.model)
-            cause = f", as are weights of it: {', '.join(bad)}" if bad else ""
-            message = f"The output of model '{self.model.name}' is NaN or infinite{cause}."
-            warnings.warn(message, RuntimeWarning, stacklevel=3)
-        warn_of_overflow(explanation, from_baseline=self._baseline is not None, stacklevel=3)
+        """Warns of what is wrong with an explanation, of each kind of fault once."""
+        for kind, message in diagnosis(explanation, self.model, self.preset).items():
+            if kind not in self._warned:
+                self._warned.add(kind)
+                warnings.warn(message, RuntimeWarning, stacklevel=3)
 
     def _averaged(self, walk: Callable[..., Structure], tensors: list[Tensor], targets: TargetPairs) -> list[Structure]:
         """For each target the mean of what a walk returns over the inputs of the background."""
@@ -320,10 +338,10 @@ class LRP:
 
     def _walk_inputs(self, tensors: list[Tensor]) -> Iterator[list[Tensor]]:
         """Yields the inputs of each walk whose results are averaged, one for each input of the background."""
-        if self._baseline is None:
+        if self.baseline is None:
             yield tensors
             return
-        for baseline in baseline_tensors(self.model, self._baseline, tensors):
+        for baseline in baseline_tensors(self.model, self.baseline, tensors):
             yield [*tensors, *baseline, *self._measured(tensors, baseline)]
 
     def _measured(self, tensors: list[Tensor], baseline: list[Tensor]) -> list[Tensor]:

@@ -1,8 +1,7 @@
 """The results of an explanation, as NumPy arrays."""
 
 import dataclasses
-import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -27,10 +26,10 @@ class ConservationGap:
         With the rule `epsilon` the bias of the layer absorbs its part of the relevance.
 
         >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1, name="neuron")])
-        >>> model.set_weights([np.ones((2, 1)), np.array([2.0])])
+        >>> model.set_weights([np.ones((2, 1)), np.array([1.0])])
         >>> gap = ks.LRP(model, rules="epsilon").explain(np.ones((1, 2))).conservation_gap
         >>> print(gap.signed["neuron"].round(2), gap.relative["neuron"].round(2))
-        [2.] [0.5]
+        [1.] [0.33]
     """
 
     signed: dict[str, np.ndarray]
@@ -94,6 +93,11 @@ class Explanation:
         amplification: by call, the sum of the absolute relevance of its inputs over that of its output, shape
             `(batch,)`. It is above 1 where inputs receive relevance of both signs. The product along a path is the
             factor by which eq. (2) can grow; it has no bound where denominators come near zero.
+        amplified: how much the relevance grew on its way: the sum of the absolute relevance of the input over that of
+            the head, shape `(batch,)`. A linear head counts as the terms of its sum, or as its value at the baseline,
+            if these are larger, so that an output near zero is no growth.
+        arrived: the share of the head's relevance that arrived at the input, shape `(batch,)`. NaN where the head's
+            players cancel to less than a tenth of their absolute sum, of which a share says nothing.
 
     Example:
         >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3, "relu", name="hidden")])
@@ -119,6 +123,8 @@ class Explanation:
     head_paths: int
     conservation_gap: ConservationGap
     amplification: dict[str, np.ndarray]
+    amplified: np.ndarray
+    arrived: np.ndarray
 
     @property
     def heatmap(self) -> Structure:
@@ -157,6 +163,10 @@ def _range(values: np.ndarray, form: str) -> str:
     return low if low == high else f"{low} to {high}"
 
 
+# sums of absolute relevance that count as none
+_TINY = 1e-30
+# a head whose players cancel to this share of their absolute sum has no share of which to speak
+_CANCELS = 0.1
 # the entries of a report that do not depend on the target
 _WITHOUT_TARGET = ("output", "probability")
 
@@ -207,19 +217,18 @@ def assemble(
         head_paths=n_paths,
         conservation_gap=ConservationGap(in_order(merged["signed"]), in_order(merged["relative"])),
         amplification=in_order(merged["amplification"]),
+        **growth(merged["ends"]),
     )
 
 
-def warn_of_overflow(explanation: Explanation, *, from_baseline: bool, stacklevel: int) -> None:
-    """Warns if relevance left the range of its dtype."""
-    if explanation.overflow is None:
-        return
-    remedy = "Eq. (2) has no bound where denominators come near zero (see `Explanation.amplification`). Shapley "
-    remedy += "propagation, LRP(model, rules='auto'), divides by none."
-    if from_baseline:
-        remedy = "The model's output at the baseline may not be finite: choose another `baseline`."
-    warnings.warn(
-        f"The relevance left the range of {explanation.head_total.dtype} at {explanation.overflow!r}. {remedy}",
-        RuntimeWarning,
-        stacklevel=stacklevel + 1,
-    )
+def growth(ends: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """`amplified` and `arrived` of an `Explanation`, from the `ends` of `Walk.report`."""
+    head, terms, arrived, size = (ends[name].astype("float64") for name in ("head", "head_size", "input", "input_size"))
+    is_zero = terms < _TINY
+    cancels = np.abs(head) <= _CANCELS * terms
+    # what is not finite stays so, and is told elsewhere
+    with np.errstate(invalid="ignore"):
+        return {
+            "amplified": np.where(is_zero & (size < _TINY), 0.0, size / np.where(is_zero, 1.0, terms)),
+            "arrived": np.where(cancels, np.nan, arrived / np.where(cancels, 1.0, head)),
+        }

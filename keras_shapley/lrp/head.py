@@ -43,6 +43,7 @@ class Head:
         kind: what is explained, `"softmax"`, `"sigmoid"`, `"relu"`, `"linear"`, or the callable.
         linear_calls: the calls of the last linear layers, whose outputs before their activation are the logits.
         calls_below: the calls that relevance can reach from the head, without the last linear layers.
+        values_below: the places in the graph that it can reach.
         link: `"softmax"` or `"sigmoid"` if the head makes probabilities of an output that is none, else None.
     """
 
@@ -56,7 +57,9 @@ class Head:
         self.kind = _kind(head, ends[0].link)
         self.linear_calls = [end.linear_call for end in ends if end.linear_call is not None]
         below = [value for end in ends for value in (end.linear_call.data_inputs if end.linear_call else [end.logits])]
+        below = [value for value in below if not value.constant]
         self.calls_below = ancestors(below, through_data=True)
+        self.values_below = {*below, *(value for call in self.calls_below for value in call.data_inputs)}
         self.link = self.kind if self.kind in ("softmax", "sigmoid") and not ends[0].is_probability else None
         self._parts = [(self._part(end, options), end.share) for end in ends]
 

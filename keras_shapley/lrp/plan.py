@@ -23,9 +23,14 @@ _RULES_MODULE = ShapleyPropagation.__module__.rpartition(".")[0]
 def classic_walk(
     graph: Graph, output: Value, table: RuleTable, head: str | HeadFunction, options: ShapleyOptions, merge: bool
 ) -> tuple[Walk, Mapping[Call, Rule]]:
-    """The walk of relevance as its rules were published, and the rule of each call."""
+    """The walk of relevance as its rules were published, and the rule of each call.
+
+    Raises:
+        ValueError: if a call has no rule, or no relevance can reach an input.
+    """
     calls = _needed(graph, output)
     model_head = Head(output, head, options)
+    _check_reached(graph, calls, model_head)
     reachable = model_head.calls_below
     rule_by_call = {call: table.rule(call) for call in calls if call in reachable and call.data_inputs}
     for call in model_head.linear_calls:
@@ -43,10 +48,11 @@ def propagation(
     """The walk of multipliers from a baseline, and the rule of each call.
 
     Raises:
-        ValueError: if a call has no rule.
+        ValueError: if a call has no rule, or no relevance can reach an input.
     """
     calls = _needed(graph, output)
     model_head = Head(output, head, options._replace(conserves=True), from_baseline=True)
+    _check_reached(graph, calls, model_head)
     heads = [call for call in model_head.linear_calls if call not in model_head.calls_below]
     walked = [call for call in calls if call.data_inputs and (call in model_head.calls_below or call in heads)]
     rule_by_call = {call: _difference_rule(table, call, at_head=call in heads) for call in walked}
@@ -58,6 +64,18 @@ def _needed(graph: Graph, output: Value) -> list[Call]:
     """The calls that an output depends on, in their order."""
     needed = ancestors([output])
     return [call for call in graph.calls if call in needed]
+
+
+def _check_reached(graph: Graph, calls: list[Call], head: Head) -> None:
+    """Raises a `ValueError` if no data of the model's inputs reach the head."""
+    if not head.values_below.isdisjoint(graph.inputs):
+        return
+    cuts = [call.description for call in calls if call.outputs[0].constant and not all(v.constant for v in call.inputs)]
+    raise ValueError(
+        "No relevance can reach the model's input: every path from the explained output is cut"
+        f"{' at ' + ', '.join(cuts) if cuts else ''}, whose result is a comparison, an index or a constant. Explain an "
+        "output in front of it, or use sampled_shapley_values, which takes any model."
+    )
 
 
 def _difference_rule(table: RuleTable, call: Call, at_head: bool) -> DifferenceRule:

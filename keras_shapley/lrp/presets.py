@@ -97,7 +97,7 @@ Table: TypeAlias = list[tuple[Key, Rule]]
 
 
 def paper(epsilon: float = 1e-9) -> Table:
-    """Eq. (2) on every layer, and max pooling as an airport game (Littlechild & Owen, 1973). The default of `LRP`.
+    """Eq. (2) on every layer, and max pooling as an airport game (Littlechild & Owen, 1973).
 
     Args:
         epsilon: stabiliser of the denominators.

@@ -40,8 +40,8 @@ class ShapleyOptions(NamedTuple):
         method: `"auto"`, `"exact"`, `"sampled"` or `"quadrature"`.
         n_paths: even number of antithetic paths.
         seed: seed of the paths, and of the draws of the quadrature.
-        conserves: whether `"auto"` takes the quadrature for all larger games, and what its values leave of the total is
-            distributed in proportion to them. Without it the remainder is a gap.
+        conserves: whether what the values of the quadrature leave of the total is distributed in proportion to them.
+            Without it the remainder is a gap.
     """
 
     players: str
@@ -214,7 +214,7 @@ class ProbabilityHead:
         n_classes = 1 if self.link == "sigmoid" else n_classes
         if n_players <= MAX_PLAYERS and 2**n_players * n_classes * positions <= MAX_SAMPLES:
             return "exact"
-        return "sampled" if positions == 1 and not self.options.conserves else "quadrature"
+        return "quadrature"
 
     def _shapley_values(
         self, game: ProbabilityGame, method: str, positions: int

@@ -69,6 +69,14 @@ def _background(baseline: Any, x: Tensor, dtype: str) -> Tensor:
     return finite("baseline", tensor) if is_float else tensor
 
 
+def shapes_or_number(baseline: Structure | None) -> str:
+    """A baseline in short: a number or None as it is, arrays by their shape."""
+    if baseline is None or np.isscalar(baseline):
+        return repr(baseline)
+    shapes = tree.map_structure(lambda part: part if np.isscalar(part) else f"<{tuple(np.shape(part))}>", baseline)
+    return str(shapes).replace("'", "") if isinstance(shapes, (list, tuple, dict)) else shapes
+
+
 def added(structure: Structure, other: Structure) -> Structure:
     """The sums of the float tensors of two structures; other tensors are those of the first."""
     return tree.map_structure(lambda a, b: a + b if _is_float(a) else a, structure, other)

@@ -24,12 +24,15 @@ class RuleTable:
         calls: the model's calls, whose names a key may be.
 
     Raises:
-        ValueError: on an unknown preset, rule or name, or a malformed entry.
+        ValueError: on an unknown preset, rule or name, a malformed entry, or entries of which none fits a call.
     """
 
     def __init__(self, user: str | Iterable[tuple[Key, str | Rule]] | None, calls: Iterable[Call]) -> None:
+        calls = list(calls)
         self._user = _entries(user)
         self.entries = [*self._user, *presets.paper()]
+        if self._user and not isinstance(user, str):
+            _check_used(self._user, calls)
         names = {name for call in calls for name in (call.name, call.op.name)}
         for key, _ in self.entries:
             if isinstance(key, str):
@@ -117,6 +120,20 @@ def _fits(key: Key, call: Call) -> bool:
     if not call.is_a(_types(key)):
         return False
     return not isinstance(key, presets.First) or not any(map(_has_linear_layer, call.ancestors()))
+
+
+def _check_used(table: Table, calls: list[Call]) -> None:
+    """Raises a `ValueError` if no entry fits a call, so that the rules would change nothing."""
+    is_name = any(isinstance(key, str) for key, _ in table)
+    if is_name or any(call.is_a((layers.TimeDistributed,)) for call in calls):
+        return
+    if not any(_fits(key, call) for key, _ in table for call in calls):
+        keys = _names({cls for key, _ in table for cls in _types(key)})
+        raise ValueError(
+            f"No entry of `rules` fits a layer of the model. Keys: {keys}. Types of its layers and operations: "
+            f"{_names({type(call.op) for call in calls})}. A key is for its own type, not for subclasses that compute "
+            "something else."
+        )
 
 
 def _has_linear_layer(call: Call) -> bool:

@@ -8,7 +8,7 @@ from typing import Any, TypeAlias, TypeVar
 import keras
 from keras import ops, tree
 
-from keras_shapley.backend import vjp
+from keras_shapley.backend import maximum, vjp
 from keras_shapley.layers.base import ShapleyLayer
 from keras_shapley.layers.linear_maps import LINEAR_TYPES, LinearMap, linear_map
 from keras_shapley.lrp.head import Head
@@ -70,8 +70,10 @@ class Walk:
         self.merges = merges
         self.dtype = dtype
 
-    def relevance(self, x: list[Tensor], target: Tensor | None, versus: Tensor | None) -> list[Tensor]:
-        """Relevance of the model's inputs.
+    def relevance(
+        self, x: list[Tensor], target: Tensor | None, versus: Tensor | None
+    ) -> tuple[list[Tensor], dict[str, Tensor]]:
+        """Relevance of the model's inputs, and its sums at both ends.
 
         Args:
             x: the inputs.
@@ -80,12 +82,14 @@ class Walk:
             versus: what it is compared with, indices or weights, or None for no comparison.
 
         Returns:
-            The relevance of each input, in its shape.
+            The relevance of each input, in its shape; and the `ends` of `report`.
         """
         forward = self._forward(x)
         target = resolved(target, forward.tensors[self.head.output])
-        relevance = self._backward(forward, self._starts(forward, target, versus))
-        return self._input_relevance(relevance, x)
+        starts = self._starts(forward, target, versus)
+        relevance = self._backward(forward, starts)
+        of_inputs = self._input_relevance(relevance, x)
+        return of_inputs, self._ends(starts, relevance, of_inputs)
 
     def report(self, x: list[Tensor], target: Tensor | None, versus: Tensor | None) -> dict[str, Any]:
         """Everything that an `Explanation` holds, as a dict of tensors; the arguments are those of `relevance`."""
@@ -96,8 +100,9 @@ class Walk:
         balance = _Balance(starts)
         relevance = self._backward(forward, starts, balance.add)
         layers = {call.name: [relevance[value] for value in call.outputs if value in relevance] for call in self.calls}
+        of_inputs = self._input_relevance(relevance, x)
         report = {
-            "input": self._input_relevance(relevance, x),
+            "input": of_inputs,
             "layers": {name: parts[0] if len(parts) == 1 else parts for name, parts in layers.items() if parts},
             "output": output,
             "target": target,
@@ -109,10 +114,29 @@ class Walk:
             "signed": balance.signed,
             "relative": balance.relative(),
             "amplification": balance.amplification,
+            "ends": self._ends(starts, relevance, of_inputs),
         }
         if self.head.link is not None:
             report["probability"] = self.head.probability(output)
         return report if versus is None else {**report, "versus": versus}
+
+    def _ends(self, starts: Sequence[Start], relevance: Tensors, of_inputs: list[Tensor]) -> dict[str, Tensor]:
+        """Sums of the head's and of the input's relevance, and of its absolute values, each of shape `(batch,)`."""
+        head_size = sum(_total(ops.abs(start.relevance)) for start in starts)
+        if self.head.kind in ("linear", "relu"):
+            # an output near zero may be the sum of large terms, or one large number less another
+            head_size = maximum(head_size, ops.abs(sum(start.baseline for start in starts)))
+            producers = [start.value.producer for start in starts if start.value.producer is not None]
+            calls = self.head.linear_calls or producers
+            terms = dict.fromkeys(value for call in calls for value in call.data_inputs if value in relevance)
+            if terms:
+                head_size = maximum(head_size, sum(_total(ops.abs(relevance[value])) for value in terms))
+        return {
+            "head": sum(_total(start.relevance) for start in starts),
+            "head_size": head_size,
+            "input": sum(map(_total, of_inputs)),
+            "input_size": sum(_total(ops.abs(part)) for part in of_inputs),
+        }
 
     def _forward(self, x: list[Tensor]) -> Forward:
         """Every tensor of the model, and the record of each call."""

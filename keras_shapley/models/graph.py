@@ -96,7 +96,9 @@ class Call:
         args, kwargs = self.fill(tensors)
         if isinstance(self.op, keras.layers.Layer):
             kwargs = {**kwargs, "training": False}
-        return self.op(*args, **kwargs)
+        # TensorFlow takes no layer's name that begins with an underscore unless it is inside of another
+        with keras.name_scope("keras_shapley"):
+            return self.op(*args, **kwargs)
 
     def at_full_precision(self, *tensors: Tensor) -> Structure:
         """As a call, in the dtype of `tensors`, whatever the layer's dtype policy."""

@@ -144,6 +144,8 @@ MOVING_OPERATIONS = (
 )
 INDEXING_OPERATIONS = _classes(operations, "GetItem")
 LOOKUP_OPERATIONS = _classes(operations, "Take")
+# it passes values on, and no gradient
+STOP_GRADIENT_OPERATIONS = _classes(core, "StopGradient")
 SOFTMAX_OPERATIONS = (nn.Softmax,)
 SIGMOID_OPERATION = nn.Sigmoid
 ADD_OPERATION = operations.Add

@@ -1,6 +1,7 @@
 """Approximate Shapley values of a whole network for the cost of a few gradients."""
 
 import math
+import warnings
 from collections.abc import Iterable
 
 import keras
@@ -20,6 +21,10 @@ from keras_shapley.utils.validation import finite, integer, one_of
 
 # number of gradients by default
 _DEFAULT_N = {"moments": 4, "masks": 64}
+# the share of the total above which a residual warns
+_LARGE = 0.25
+# a residual below this share of the outputs is rounding
+_ROUNDING = 1e-4
 
 
 def fast_shapley_values(
@@ -47,6 +52,8 @@ def fast_shapley_values(
 
     `method="masks"` is a weighted mean of `(x - baseline) * gradient` over `n` random masks, for any differentiable
     model. A quarter of the masks have t spread evenly over [0, 1]; the rest go where the gradients of these are large.
+    Gradients at masks tell nothing of a step between absent and present: a LayerNormalization is nearly constant on the
+    way from a baseline of zeros. There the values are wrong with any number of masks, and their residual is large.
 
     Args:
         model: a built Keras model with one input, of floats; Sequential or Functional for `"moments"`.
@@ -77,6 +84,10 @@ def fast_shapley_values(
             another shape or not finite, outputs that are not finite, players that do not partition the input or are
             given for `"masks"`, a target that does not fit the outputs, an `output` that the model does not have, or a
             layer without moments, which the message names.
+
+    Warns:
+        RuntimeWarning: if the residual of some images is above a quarter of their total, or not a number. Their values
+            are then often wrong, normalized or not; least so where a total is near zero.
 
     Example:
         >>> model = keras.Sequential(
@@ -142,7 +153,7 @@ def fast_shapley_values(
         return array.reshape(len(x), k, *array.shape[1:]) if targets.has_axis else array
 
     values, row_targets, total, residual, without_players = map(joined, zip(*parts))
-    return FastShapleyValues(
+    result = FastShapleyValues(
         values=values,
         stderr=joined(stderr_parts) if stderr_parts else None,
         target=row_targets,
@@ -150,6 +161,31 @@ def fast_shapley_values(
         residual=residual,
         baseline_value=without_players,
         players=player_table.numbers if player_table.are_groups else None,
+    )
+    _warn_of_residual(result)
+    return result
+
+
+def _warn_of_residual(result: FastShapleyValues) -> None:
+    """Warns once if the values of some images miss more than a quarter of their total."""
+    n = len(result.total)
+    # a row for each image, with its targets
+    total, residual, without_players = (
+        part.reshape(n, -1) for part in (result.total, result.residual, result.baseline_value)
+    )
+    size = np.abs(result.values).reshape(*total.shape, -1).sum(axis=2) + np.abs(without_players)
+    # a residual that is not a number is large
+    is_large = ~(np.abs(residual) <= np.maximum(_LARGE * np.abs(total), _ROUNDING * size))
+    if not is_large.any():
+        return
+    worst = np.unravel_index(np.argmax(np.where(is_large, np.abs(residual), -1)), is_large.shape)
+    warnings.warn(
+        f"The values of {is_large.any(axis=1).sum()} of {n} images miss more than a quarter of the total. Those of "
+        f"image {worst[0]} have a residual of {residual[worst]:.2g}, for a total of {total[worst]:.2g}. Use "
+        "sampled_shapley_values(model, x), which takes any model and gives standard errors, or LRP(model), whose "
+        "relevance sums to the total in one pass.",
+        RuntimeWarning,
+        stacklevel=3,
     )
 
 
@@ -182,7 +218,10 @@ def _checked_inputs(model: keras.Model, x: ArrayLike, baseline: ArrayLike) -> tu
     inputs = getattr(model, "inputs", None)
     if inputs and (len(inputs) != 1 or not keras.backend.is_float_dtype(inputs[0].dtype)):
         received = ", ".join(f"{tensor.name} of {tensor.dtype}" for tensor in inputs)
-        raise ValueError(f"`model` must have one input, of floats. Received: {received}")
+        raise ValueError(
+            f"`model` must have one input, of floats. Received: {received}. Use LRP(model), which takes several inputs "
+            "and tokens."
+        )
     dtype, expected = (inputs[0].dtype, tuple(inputs[0].shape)) if inputs else (keras.config.floatx(), np.shape(x))
     x, baseline = (np.asarray(ops.convert_to_numpy(value), dtype) for value in (x, baseline))
     fits = x.ndim == len(expected) and all(a in (None, b) for a, b in zip(expected[1:], x.shape[1:]))

@@ -51,7 +51,10 @@ from keras_shapley.shapley.normal_moments import (
 )
 from keras_shapley.utils.typing import Tensor, TensorFunction
 
-_REMEDY = "Use fast_shapley_values(..., method='masks')."
+_REMEDY = (
+    "Use sampled_shapley_values(model, x), which takes any model and gives standard errors, or LRP(model), which takes "
+    "one pass, if it has a rule for the layer."
+)
 # stands for what padding adds to a window of max pooling, and is never the maximum
 _LOWEST = -1e9
 

@@ -4,7 +4,7 @@ The models are ResNet-20 (lab/resnet20.py, with ReLU) and ResNet50 of keras.appl
 `gamma` and `beta` of the normalizations are random too, and their moving statistics are those of a random batch.
 Everything is compiled as the backend does it (`tf.function` without XLA, `jax.jit` with the weights as arguments,
 PyTorch eagerly). The logit of a given class is explained, so that the relevance at the head is given. The Shapley
-values of the softmax, which LRP may start from, are timed on a model of the head alone, with 1,000 paths.
+values of the softmax, which LRP may start from, are timed on a model of the head alone, by 1,000 sampled paths.
 
 After the warm-up, every round times each candidate once, in random order, until the result is there. A ratio is one of
 medians over the rounds; its 95 % interval comes from rounds drawn with replacement.
@@ -173,7 +173,7 @@ def candidates(model: keras.Model, x: Any, target: np.ndarray) -> tuple[dict[str
     forward, gradient = compiled(linear)
     weights = ops.one_hot(target, model.output_shape[-1])
     features = ops.convert_to_tensor(keras.Model(model.input, model.layers[-1].input).predict_on_batch(x))
-    softmax = ks.LRP(head, rules="paper")
+    softmax = ks.LRP(head, rules="paper", head_method="sampled")
     presets = {
         "LRP, rule Shapley": "paper",
         "LRP, preset epsilon": ks.presets.epsilon(EPSILON),

@@ -22,10 +22,12 @@ from lab.analysis import (
     figure3,
     figure5,
     figure6,
+    imagenet,
     initialisation,
     large_bias,
     lrp_cost,
     neuron_accuracy,
+    one_pass,
     sampling_errors,
     shapley_gradient,
     table1,
@@ -67,6 +69,7 @@ TRAINED = {
     "initialisation": initialisation.write,
     "faithfulness": functools.partial(faithfulness.write, "faithfulness"),
     "faithfulness_cifar10": functools.partial(faithfulness.write, "faithfulness_cifar10"),
+    one_pass.NAME: one_pass.write,
 }
 # and others read measurements, from files that match the pattern.
 MEASURED = {
@@ -74,6 +77,7 @@ MEASURED = {
     shapley_gradient.RESULTS: shapley_gradient.write,
     neuron_accuracy.RESULTS: neuron_accuracy.write,
     sampling_errors.RESULTS: sampling_errors.write,
+    imagenet.RESULTS: imagenet.write,
     f"{EVALUATION_RATES.name}.json": EVALUATION_RATES.write,
     f"{EXPLANATION_TIMES.name}.json": EXPLANATION_TIMES.write,
     training_cost.file("*"): training_cost.write,
@@ -83,7 +87,7 @@ MEASURED = {
 TABLES = (
     *("table1", "table2", "figure3", "figure5", "figure6", "large_bias", "initialisation", "shapley_gradient"),
     *("neuron_accuracy", "sampling_errors", "evaluation_rates", "explanation_times", "faithfulness"),
-    *("faithfulness_cifar10", "training_cost", "lrp_cost"),
+    *("faithfulness_cifar10", one_pass.NAME, "imagenet", "training_cost", "lrp_cost"),
 )
 BY_HAND = ("lrp_zoo", "lrp_presets")  # pages with a table that a script prints
 FIGURE_PICTURES = {
@@ -108,6 +112,9 @@ STUDY_PICTURES = {
     "faithfulness_maps": "What they show, for a network with ReLU and one with SA",
     "faithfulness_cifar10": "How near explanations come to Shapley values on CIFAR-10, against their cost",
     "faithfulness_cifar10_maps": "What they show there",
+    one_pass.NAME: "How near the default and other methods of one pass come to Shapley values from the same baseline",
+    "imagenet_default": "What a network of ImageNet sees, without options: pixels, and the mean of each patch",
+    "imagenet": "Explanations of that network beside the Shapley values of its patches",
 }
 
 

@@ -1,10 +1,11 @@
 """How accurate eq. (1), the paper's "accurate analytical approximation", is for a single ReLU neuron.
 
-The neurons are random, with 4 to 1,024 inputs; weights and biases are standard normal, and inputs follow four laws. The
-methods are eq. (1), the quadrature that keeps the time t, and 100 antithetic random orders; eq. (1) and the quadrature
-also in a normalized form, which spreads the difference to the exact sum over the inputs. The truth is enumeration of
-all coalitions up to 16 inputs, and long sampling beyond. The error is the root of the sum of squared errors over that
-of squared values, over all neurons and inputs.
+The neurons are random, with 4 to 1,024 inputs; weights and biases are standard normal, and inputs follow four laws, the
+first also without biases. The methods are eq. (1), the closed form of Shapley propagation, the quadrature that keeps
+the time t, and 100 antithetic random orders; eq. (1) and the quadrature also in a normalized form, which spreads the
+difference to the exact sum over the inputs. The truth is enumeration of all coalitions up to 16 inputs, and long
+sampling beyond. The error is the root of the sum of squared errors over that of squared values, over all neurons and
+inputs.
 
 Takes minutes; --widths 4 8 is a first look. The directory --out gets neuron_accuracy.json, .md (the table) and .png.
 """
@@ -12,8 +13,8 @@ Takes minutes; --widths 4 8 is a first look. The directory --out gets neuron_acc
 import argparse
 import pathlib
 import sys
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))  # where lab is
 
@@ -28,15 +29,35 @@ from lab.arguments import add_results, add_seed, add_table, at_least, command_li
 
 WIDTHS = (4, 6, 8, 10, 12, 14, 16, 64, 256, 1024)
 SHORT = 100  # orders of the method beside the others
+
+
+class Law(NamedTuple):
+    """How neurons are drawn.
+
+    Attributes:
+        inputs: function of a generator and a shape.
+        bias: standard deviation of the biases.
+    """
+
+    inputs: Callable[[np.random.Generator, tuple[int, ...]], np.ndarray]
+    bias: float = 1.0
+
+
+def normal(rng: np.random.Generator, size: tuple[int, ...]) -> np.ndarray:
+    return rng.standard_normal(size)
+
+
 LAWS = {
-    "normal": lambda rng, size: rng.standard_normal(size),
-    "uniform in [0, 1]": lambda rng, size: rng.uniform(size=size),
-    "half of them 0": lambda rng, size: rng.standard_normal(size) * (rng.uniform(size=size) < 0.5),
-    "Student's t, 3 degrees": lambda rng, size: rng.standard_t(3, size=size),
+    "normal": Law(normal),
+    "normal, without biases": Law(normal, bias=0.0),
+    "uniform in [0, 1]": Law(lambda rng, size: rng.uniform(size=size)),
+    "half of them 0": Law(lambda rng, size: rng.standard_normal(size) * (rng.uniform(size=size) < 0.5)),
+    "Student's t, 3 degrees": Law(lambda rng, size: rng.standard_t(3, size=size)),
 }
 METHODS = {
     "eq. (1)": {"method": "gaussian"},
     "eq. (1), normalized": {"method": "gaussian", "normalize": True},
+    "closed form": {"method": "efficient"},
     "quadrature": {"method": "quadrature"},
     "quadrature, normalized": {"method": "quadrature", "normalize": True},
 }
@@ -45,8 +66,9 @@ METHODS = {
 def products(law: str, n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """The products `w_k x_k` of random neurons, shape `(NEURONS, n)`, and their biases, `(NEURONS,)`."""
     rng = np.random.default_rng([seed, n])
-    x = LAWS[law](rng, (NEURONS, n))
-    return (x * rng.standard_normal((NEURONS, n))).astype("float32"), rng.standard_normal(NEURONS).astype("float32")
+    a = LAWS[law].inputs(rng, (NEURONS, n)) * rng.standard_normal((NEURONS, n))
+    b = LAWS[law].bias * rng.standard_normal(NEURONS)
+    return a.astype("float32"), b.astype("float32")
 
 
 def approximated(a: np.ndarray, b: np.ndarray, **options: Any) -> np.ndarray:

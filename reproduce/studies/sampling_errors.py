@@ -26,6 +26,7 @@ from lab.analysis import sampling_errors
 from lab.analysis.sampling_errors import TRUTH
 from lab.arguments import add_results, add_seed, add_table, at_least, command_line, measure_and_write, parsed
 from lab.data import digits
+from lab.explanations import fast
 from lab.networks import DIGITS
 from lab.peers import shapley_values
 from lab.peers.shapley_values import GRADIENT, Estimate
@@ -59,12 +60,12 @@ def controlled(n: int, model: keras.Model, x: np.ndarray, target: np.ndarray, se
 
 def moments(n: int, model: keras.Model, x: np.ndarray, target: np.ndarray, seed: int) -> Estimate:
     """Moments at four nodes. Each costs two maps a layer, forward and back, and sixteen samples forward."""
-    return ks.fast_shapley_values(model, x, target, seed=seed).values, 4 * (2 * GRADIENT + 16)
+    return fast(model, x, target, seed=seed), 4 * (2 * GRADIENT + 16)
 
 
 def masks(n: int, model: keras.Model, x: np.ndarray, target: np.ndarray, seed: int) -> Estimate:
     """`n` random masks, with a gradient each."""
-    return ks.fast_shapley_values(model, x, target, method="masks", n=n, seed=seed).values, GRADIENT * n
+    return fast(model, x, target, method="masks", n=n, seed=seed), GRADIENT * n
 
 
 def of_target(values: np.ndarray, target: np.ndarray) -> np.ndarray:

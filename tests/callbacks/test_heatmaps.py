@@ -166,10 +166,39 @@ def test_training_that_diverges_is_not_stopped_by_its_pictures(data, tmp_path):
         on_epoch_end=lambda epoch, logs: model.set_weights([w * np.nan for w in model.get_weights()]) if epoch else None
     )
     heatmaps = ks.LRPHeatmaps(x[:2], y[:2], directory=tmp_path)
-    with pytest.warns(UserWarning, match="epoch 2.*diverged"):
+    with pytest.warns(UserWarning, match="epoch 2.*diverged: The output .* weights of it: .*kernel"):
         history = model.fit(x, y, epochs=2, verbose=0, callbacks=[diverge, heatmaps])
     assert len(history.history["loss"]) == 2
     assert os.listdir(tmp_path) == ["epoch_0001.png"]
+
+
+def test_relevance_that_is_lost_is_warned_of_once_in_a_training(data, tmp_path):
+    x, y = data
+    model = compiled(network())
+    model.layers[1].bias.assign(np.full(model.layers[1].bias.shape, 50.0))
+    explainer = ks.LRP(model, rules="epsilon")
+    heatmaps = ks.LRPHeatmaps(x[:2], y[:2], directory=tmp_path, explainer=explainer)
+    for _ in range(2):
+        with pytest.warns(RuntimeWarning, match="LRPHeatmaps, epoch 1: Only .* arrives.*rules='auto'") as caught:
+            model.fit(x, y, epochs=2, verbose=0, callbacks=[heatmaps])
+        assert len([w for w in caught if w.category is RuntimeWarning]) == 1
+    assert len(os.listdir(tmp_path)) == 2
+
+
+def test_the_headline_names_the_rules_if_the_explainer_has_any(data, show):
+    class Other:
+        def __init__(self, explainer):
+            self.explain, self.output = explainer.explain, explainer.output
+
+    x, y = data
+    model = network()
+    for explainer, rules in [
+        (ks.LRP(model, rules="paper"), ", rules paper"),
+        (ks.LRP(model, rules=[(layers.Dense, "shapley")]), ", rules table"),
+        (Other(ks.LRP(model)), ""),
+    ]:
+        headline = show(model, x[:2], y[:2], explainer=explainer).headline
+        assert headline == f"Relevance of the true class{rules}, epoch 1"
 
 
 def test_tensorboard_images(data, tmp_path):
@@ -322,7 +351,7 @@ def test_class_means_of_a_single_sigmoid_are_those_of_its_unit(labelled, data, s
         expected = explanation.input[classes == k].mean(axis=0)
         np.testing.assert_allclose(shown.arrays["class_means"][k], expected, atol=1e-6)
     assert shown.class_titles == ["well", "ill"]
-    assert shown.class_headline == "Mean relevance of ill, by class, epoch 1"
+    assert shown.class_headline == "Mean relevance of ill, by class, rules auto, epoch 1"
 
 
 def test_class_means_need_classes(data, show):

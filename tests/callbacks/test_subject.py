@@ -45,7 +45,7 @@ def logit(p):
 def test_a_single_sigmoid_is_titled_by_class_1_whatever_the_label(p, y, title, end, show):
     shown = show(pixels_model(1, end), image_of(logit(p)), None if y is None else [y])
     assert shown.titles == [title]
-    assert shown.headline == "Relevance of class 1, epoch 1"
+    assert shown.headline == "Relevance of class 1, rules auto, epoch 1"
 
 
 @pytest.mark.parametrize("target", [None, "true", "predicted", 0, 1])
@@ -59,7 +59,7 @@ def test_a_single_sigmoid_is_never_negated(target, show):
     assert shown.arrays["target"].tolist() == [0, 0]
     assert shown.arrays["y"].tolist() == [0, 1]
     assert shown.titles == ["ill (88 %)\ntrue: well (12 %)", "ill (73 %)"]
-    assert shown.headline == "Relevance of ill, epoch 1"
+    assert shown.headline == "Relevance of ill, rules auto, epoch 1"
 
 
 def average_of_two(z):
@@ -91,7 +91,7 @@ def test_percentages_are_the_models_own(end, probability, show):
     shown = show(pixels_model(4, end), image_of(*np.log(LIKELY)), [2])
     true, best = (f"{100 * probability[k]:.0f} %" for k in (2, 1))
     assert shown.titles == [f"class 2 ({true})\npredicted: class 1 ({best})"]
-    assert shown.headline == "Relevance of the true class, epoch 1"
+    assert shown.headline == "Relevance of the true class, rules auto, epoch 1"
     np.testing.assert_allclose(shown.arrays["probability"], probability[None], atol=1e-6)
 
 
@@ -117,7 +117,7 @@ def test_a_softmax_is_titled_by_the_class_that_is_explained(options, title, head
     model = pixels_model(4, "softmax")
     shown = show(model, image_of(*np.log(LIKELY)), class_names=["ant", "cat", "dog", "owl"], **options)
     assert shown.titles == [title]
-    assert shown.headline == f"Relevance of {headline}, epoch 1"
+    assert shown.headline == f"Relevance of {headline}, rules auto, epoch 1"
 
 
 def test_weights_are_what_is_explained(show):
@@ -146,7 +146,7 @@ def test_weights_are_what_is_explained(show):
 def test_logits_and_regressions_have_numbers(options, title, headline, show):
     shown = show(pixels_model(3), image_of(1.0, 6.1, 4.2), **options)
     assert shown.titles == [title]
-    assert shown.headline == f"Relevance of {headline}, epoch 1"
+    assert shown.headline == f"Relevance of {headline}, rules auto, epoch 1"
     assert "probability" not in shown.arrays
 
 
@@ -156,7 +156,7 @@ def test_a_regression_has_no_class_and_no_percentage(target, y, show):
     model, x = pixels_model(1), np.concatenate([image_of(3.2), image_of(-0.5)])
     shown = show(model, x, y, target=target)
     assert shown.titles == ["output 0: 3.2\ntrue: 3.5", "output 0: -0.5\ntrue: 1"]
-    assert shown.headline == "Relevance of output 0, epoch 1"
+    assert shown.headline == "Relevance of output 0, rules auto, epoch 1"
     np.testing.assert_allclose(shown.arrays["relevance"], ks.LRP(model).explain(x).input, atol=1e-6)
     assert "probability" not in shown.arrays
     np.testing.assert_array_equal(shown.arrays["y"], [[3.5], [1]])
@@ -165,7 +165,7 @@ def test_a_regression_has_no_class_and_no_percentage(target, y, show):
 def test_a_regression_without_labels_and_with_a_name(show):
     assert show(pixels_model(1), image_of(3.2)).titles == ["output 0: 3.2"]
     shown = show(pixels_model(1), image_of(3.2), class_names=["price"])
-    assert (shown.titles, shown.headline) == (["price: 3.2"], "Relevance of price, epoch 1")
+    assert (shown.titles, shown.headline) == (["price: 3.2"], "Relevance of price, rules auto, epoch 1")
 
 
 def segmentation():
@@ -192,7 +192,7 @@ def test_a_segmentation_is_titled_by_places(options, title, headline, show):
     x = logit(np.float32([0.6, 0.3, 0.8, 0.5])).reshape(1, 2, 2, 1)
     shown = show(segmentation(), x, **options)
     assert shown.titles == [title]
-    assert shown.headline == f"Relevance of {headline}, epoch 1"
+    assert shown.headline == f"Relevance of {headline}, rules auto, epoch 1"
 
 
 def test_the_region_of_a_segmentation_is_explained(show):
@@ -235,7 +235,7 @@ def test_the_head_of_the_explainer_says_what_is_a_probability(units, end, head, 
     model = pixels_model(units, end)
     shown = show(model, x, [2 if units == 4 else 0], explainer=ks.LRP(model, head=head))
     assert shown.titles == [title]
-    assert shown.headline == f"Relevance of {headline}, epoch 1"
+    assert shown.headline == f"Relevance of {headline}, rules auto, epoch 1"
 
 
 class Plain:
@@ -254,7 +254,8 @@ def test_an_explainer_that_does_not_describe_its_output_is_described_by_an_expla
     x = np.concatenate([image_of(*[0.7, 0.4, 0.8, 0.2][:units]), image_of(*[-1.0, 0.2, 0.1, 0.3][:units])])
     plain, described = (show(model, x, y, explainer=explainer) for explainer in (Plain(model), None))
     assert plain.titles == described.titles
-    assert plain.headline == described.headline
+    # it does not say its rules
+    assert plain.headline == described.headline.replace(", rules auto", "")
     np.testing.assert_allclose(plain.arrays["relevance"], described.arrays["relevance"], atol=1e-6)
 
 
@@ -285,4 +286,4 @@ def test_names_are_refused_for_an_output_of_several_axes(show):
 def test_the_headline_ends_in_the_epoch_and_the_logs_without_those_of_layers(show):
     logs = {"loss": 0.12345, "val_accuracy": np.float32(0.5), "nested": {}, "dense/closed": 0.5}
     shown = show(pixels_model(4, "softmax"), image_of(0.5), logs=logs)
-    assert shown.headline == "Relevance of the predicted class, epoch 1: loss 0.123, val_accuracy 0.5"
+    assert shown.headline == "Relevance of the predicted class, rules auto, epoch 1: loss 0.123, val_accuracy 0.5"

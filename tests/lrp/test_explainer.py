@@ -74,7 +74,7 @@ def test_it_is_traced_once_for_a_shape_whatever_the_weights(convnet, images):
         calls.append(call.name)
         return [relevance]
 
-    explainer = ks.LRP(convnet, rules=[(layers.Dropout, counting)])
+    explainer = ks.LRP(convnet, rules=[(layers.Dropout, counting)], baseline=0.0)
     for _ in range(3):
         explainer(images, 1)
         convnet.set_weights([w * 0.9 for w in convnet.get_weights()])
@@ -156,9 +156,14 @@ def test_bad_options_are_named(convnet, options, word):
 
 def test_the_repr_is_a_line(convnet, images):
     explainer = ks.LRP(convnet, rules="paper")
-    assert repr(explainer) == f"LRP({convnet.name!r}, rules='paper', head='softmax', output='classes')"
+    assert repr(explainer) == f"LRP({convnet.name!r}, rules='paper', baseline=None, head='softmax', output='classes')"
     explainer = ks.LRP(convnet, rules=[(layers.Dense, "epsilon")], head="linear")
-    assert repr(explainer) == f"LRP({convnet.name!r}, rules=<table of 1>, head='linear', output='classes')"
+    assert (
+        repr(explainer) == f"LRP({convnet.name!r}, rules=<table of 1>, baseline=None, head='linear', output='classes')"
+    )
+    explainer = ks.LRP(convnet)
+    assert repr(explainer) == f"LRP({convnet.name!r}, rules='auto', baseline=0.0, head='softmax', output='classes')"
+    assert "baseline=<(7, 9, 9, 3)>" in repr(ks.LRP(convnet, baseline=np.zeros((7, 9, 9, 3))))
 
 
 class Custom(keras.Model):
@@ -184,3 +189,12 @@ def test_layers_of_float64_beside_others_are_refused(float64):
     )
     with pytest.raises(ValueError, match="'wide'.*'narrow'.*float32"):
         ks.LRP(model, rules="paper")
+
+
+def test_names_that_begin_with_an_underscore(rng):
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3, "relu", name="_first"), keras.layers.Dense(2)])
+    x = rng.normal(size=(2, 4))
+    explanation = ks.LRP(model).explain(x, 0)
+    difference = model.predict(x, verbose=0)[:, 0] - model.predict(0 * x, verbose=0)[:, 0]
+    np.testing.assert_allclose(explanation.input.sum(axis=1), difference, atol=1e-5)
+    assert ks.fast_shapley_values(model, x, 0).values.shape == (2, 4)

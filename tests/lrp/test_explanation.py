@@ -1,4 +1,4 @@
-"""What an explanation reports: relevance of every layer, conservation gaps, amplification, overflow."""
+"""What an explanation reports: relevance of every layer, conservation gaps, amplification."""
 
 import re
 
@@ -66,19 +66,10 @@ def test_how_much_a_call_amplifies_is_reported(rng):
         [keras.Input((2,)), layers.Dense(1, use_bias=False, name="sum"), layers.Dense(1, name="out")]
     )
     model.set_weights([np.array([[1.0], [-1.0]]), np.ones((1, 1)), np.zeros(1)])
-    explanation = ks.LRP(model, rules="paper").explain(np.array([[1.01, 1.0], [2.0, 1.0]]))
+    with pytest.warns(RuntimeWarning, match="grew 201 times .*for 1 of 2 explained outputs, most at 'sum'"):
+        explanation = ks.LRP(model, rules="paper").explain(np.array([[1.01, 1.0], [2.0, 1.0]]))
     np.testing.assert_allclose(explanation.amplification["sum"], [201, 3], rtol=1e-3)
     np.testing.assert_allclose(explanation.amplification["out"], [1, 1], rtol=1e-5)
-
-
-def test_relevance_beyond_its_range_is_said_where_and_what_to_do(rng):
-    def explode(call, inputs, relevance):
-        return [relevance * 1e30]
-
-    model = keras.Sequential([keras.Input((2,)), layers.ReLU(name="a"), layers.ReLU(name="b"), layers.Dense(2)])
-    with pytest.warns(RuntimeWarning, match="float32 at 'a'.*rules='auto'"):
-        explanation = ks.LRP(model, rules=[(layers.ReLU, explode)]).explain(np.ones((1, 2)), 0)
-    assert explanation.overflow == "a"
 
 
 def test_an_explanation_is_a_line_and_a_heatmap(convnet, images):
@@ -92,10 +83,3 @@ def test_an_explanation_is_a_line_and_a_heatmap(convnet, images):
     assert re.fullmatch(r"ConservationGap\(\d+ calls, largest gap \S+ at '\w+'\)", repr(explanation.conservation_gap))
     assert "target 0 to 4" in repr(ks.LRP(convnet, rules="paper").explain(images, [[0, 4]]))
     assert "target weights" in repr(ks.LRP(convnet, rules="paper").explain(images, np.ones(5)))
-
-
-def test_weights_that_are_not_finite_are_named():
-    model = keras.Sequential([keras.Input((2,)), layers.Dense(3, name="broken")])
-    model.get_layer("broken").bias.assign([0.0, np.nan, 1.0])
-    with pytest.warns(RuntimeWarning, match="NaN or infinite.*broken/bias"):
-        ks.LRP(model).explain(np.ones((1, 2)), 1)

@@ -130,7 +130,7 @@ def test_several_targets_cost_no_new_trace(convnet, images):
         calls.append(call.name)
         return [relevance]
 
-    explainer = ks.LRP(convnet, rules=[(layers.Dropout, counting)])
+    explainer = ks.LRP(convnet, rules=[(layers.Dropout, counting)], baseline=0.0)
     explainer(images, [[0, 1, 2]])
     explainer(images, [[0, 1, 2, 3, 4]])
     eager = keras.backend.backend() == "torch"

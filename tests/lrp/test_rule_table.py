@@ -112,3 +112,17 @@ def test_a_quantized_layer_is_refused():
     model.layers[0].quantize("int8")
     with pytest.raises(ValueError, match="'below'.*quantized"):
         ks.LRP(model, rules="paper")
+
+
+@pytest.mark.parametrize("baseline", [None, 0.0])
+@pytest.mark.parametrize("key", [layers.Layer, (layers.Conv3D, layers.LSTM), ks.presets.First(layers.Conv1D)])
+def test_a_table_of_which_no_entry_fits_is_an_error(key, baseline):
+    model = keras.Sequential([keras.Input((6, 6, 1)), layers.Conv2D(2, 3), layers.Flatten(), layers.Dense(2)])
+    with pytest.raises(ValueError, match="No entry of `rules` fits a layer.*Conv2D.*Dense"):
+        ks.LRP(model, rules=[(key, "epsilon")], baseline=baseline)
+
+
+def test_some_entries_need_not_fit(convnet):
+    rules = ks.LRP(convnet, rules=[(layers.Conv3D, "flat"), (layers.Conv2D, "epsilon")]).rules.values()
+    assert "Epsilon" in [type(rule).__name__ for _, rule in rules]
+    assert ks.LRP(convnet, rules=[]).preset == "table"

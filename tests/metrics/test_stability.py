@@ -1,5 +1,7 @@
 """Metrics that change the input a little, or the model's weights."""
 
+import warnings
+
 import keras
 import numpy as np
 import pytest
@@ -20,6 +22,7 @@ def test_sensitivity_of_a_map_whose_change_is_known(rng):
     assert np.isnan(metrics.sensitivity_max(np.zeros_like, x)).all()
 
 
+@pytest.mark.filterwarnings("ignore:The values of .* miss more than a quarter:RuntimeWarning")
 def test_randomization_shuffles_from_the_output_down_and_restores_the_weights(rng):
     model = keras.Sequential(
         [keras.Input((8,)), layers.Dense(6, "relu", name="low"), layers.Dense(5, name="middle"), layers.Dense(3)]
@@ -42,6 +45,20 @@ def test_randomization_shuffles_from_the_output_down_and_restores_the_weights(rn
         np.testing.assert_array_equal(a, b)
     assert all(values.shape == (4,) for values in correlations.values())
     np.testing.assert_allclose(metrics.randomization(model, lambda x: x, x)[list(correlations)[0]], 1)
+
+
+def test_warnings_of_shuffled_networks_are_not_shown(rng):
+    """Whatever they say of their values; those of the network itself are."""
+    model = keras.Sequential([keras.Input((3,)), layers.Dense(2)])
+
+    def explain(x):
+        warnings.warn(f"by {model.get_weights()[0][0, 0]}", RuntimeWarning, stacklevel=2)
+        return x
+
+    with pytest.warns(RuntimeWarning) as record:
+        metrics.randomization(model, explain, rng.normal(size=(2, 3)))
+    shown = [str(warning.message) for warning in record if warning.category is RuntimeWarning]
+    assert shown == [f"by {model.get_weights()[0][0, 0]}"]
 
 
 def test_layers_of_one_name_in_two_models_are_shuffled_one_by_one(rng):

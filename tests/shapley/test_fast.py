@@ -1,5 +1,7 @@
 """Fast Shapley values: against enumeration, closed forms and loops over the definition."""
 
+import warnings
+
 import keras
 import numpy as np
 import pytest
@@ -10,6 +12,9 @@ from scipy import stats
 import keras_shapley as ks
 from keras_shapley.shapley import masks, moments
 from keras_shapley.utils import progress
+
+# totals of networks with random weights may be near zero
+pytestmark = pytest.mark.filterwarnings("ignore:The values of .* miss more than a quarter:RuntimeWarning")
 
 METHODS = ("moments", "masks")
 
@@ -185,7 +190,8 @@ def test_normalized_values_are_efficient_and_leave_null_players_alone(method, rn
 def test_a_residual_without_values_is_distributed_equally(rng):
     """An image whose gradients are zero at every mask, although its output differs from that of the baseline."""
     model = keras.Sequential([keras.Input((2,)), layers.Lambda(lambda x: ops.stop_gradient(x)), layers.Dense(1)])
-    result = ks.fast_shapley_values(model, [[1.0, 3.0]], method="masks", normalize=True)
+    with pytest.warns(RuntimeWarning, match="1 of 1 images"):
+        result = ks.fast_shapley_values(model, [[1.0, 3.0]], method="masks", normalize=True)
     np.testing.assert_allclose(result.values, np.full((1, 2), result.total[0] / 2), rtol=1e-6)
 
 
@@ -323,6 +329,70 @@ def test_progress_is_shown_by_default_for_work_that_takes_long(method, rng, caps
     assert capsys.readouterr().out == ""
     ks.fast_shapley_values(model, x, method=method)
     assert "3/3" in capsys.readouterr().out
+
+
+def partly_hidden(share):
+    """A model that multiplies by 2, and whose gradient shows a share of that; its values miss the rest."""
+    hidden = layers.Lambda(lambda x: 2 * (x * share + ops.stop_gradient(x * (1 - share))))
+    return keras.Sequential([keras.Input((2,)), hidden])
+
+
+def explained_strictly(*arguments, **options):
+    """Fast Shapley values; a warning is an error."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", RuntimeWarning)
+        return ks.fast_shapley_values(*arguments, method="masks", **options)
+
+
+@pytest.mark.parametrize("normalize", [False, True])
+def test_a_residual_above_a_quarter_of_the_total_warns_once(normalize):
+    x = np.array([[1.0, 0.0], [0.0, 0.0], [-4.0, 1.0]])
+    quiet = explained_strictly(partly_hidden(0.76), x, 0, normalize=normalize)
+    np.testing.assert_allclose(quiet.residual, 0.24 * quiet.total, rtol=1e-5)
+    with pytest.warns(RuntimeWarning) as record:
+        result = ks.fast_shapley_values(partly_hidden(0.74), x, 0, method="masks", normalize=normalize)
+    np.testing.assert_allclose(result.residual, 0.26 * result.total, rtol=1e-5)
+    (warning,) = [warning for warning in record if warning.category is RuntimeWarning]
+    message = str(warning.message)
+    # the second image is the baseline, whose values have nothing to miss
+    assert "2 of 3 images miss more than a quarter of the total" in message
+    assert "image 2 have a residual of -2.1, for a total of -8." in message
+    assert "sampled_shapley_values(model, x)" in message and "LRP(model)" in message and "masks" not in message
+    assert warning.filename == __file__
+
+
+def test_one_bad_target_of_several_warns():
+    shares = ops.convert_to_tensor([1.0, 0.5])
+    x = np.array([[3.0, 0.0], [3.0, 2.0]])
+    assert not explained_strictly(partly_hidden(shares), x, 0).residual.any()
+    with pytest.warns(RuntimeWarning, match=r"1 of 2 images.* image 1 have a residual of 2, for a total of 4\."):
+        ks.fast_shapley_values(partly_hidden(shares), x, [[0, 1]], method="masks")
+
+
+def test_rounding_of_a_total_near_zero_does_not_warn(rng):
+    """Addends up to a thousand that cancel: what is left of them is their rounding."""
+    x = 300 * rng.normal(size=(20, 400))
+    x[:, -1] = -x[:, :-1].sum(axis=1)
+    model = keras.Sequential([keras.Input((400,)), layers.Dense(1, kernel_initializer="ones", use_bias=False)])
+    assert np.abs(explained_strictly(model, x, 0).residual).max() > 0
+
+
+def test_masks_are_wrong_behind_a_normalization_and_what_is_recommended_is_right(rng):
+    """A LayerNormalization of `t x` is the same for all t: gradients on the way from zero see nothing of the step."""
+    model = keras.Sequential([keras.Input((6,)), layers.LayerNormalization(), layers.Dense(4)])
+    model.layers[1].set_weights([rng.normal(size=(6, 4)), np.zeros(4)])
+    x = rng.normal(size=(20, 6)).astype("float32")
+    truth = ks.exact_shapley_values(model, x, 0)
+    with pytest.raises(ValueError, match=r"Use sampled_shapley_values\(model, x\).*LRP\(model\)") as error:
+        ks.fast_shapley_values(model, x, 0)
+    assert "masks" not in str(error.value)
+    with pytest.warns(RuntimeWarning, match="of 20 images miss"):
+        by_masks = ks.fast_shapley_values(model, x, 0, method="masks", n=512)
+    sampled = ks.sampled_shapley_values(model, x, 0, n_paths=200)
+    relevance = ks.LRP(model, head="linear").explain(x, 0)
+    errors = [ks.metrics.relative_rmse(part, truth).mean() for part in (by_masks, sampled, relevance)]
+    assert errors[0] > 1 and errors[1] < 0.1 and errors[2] < 0.6
+    np.testing.assert_allclose(relevance.input.sum(axis=1), by_masks.total, atol=1e-4)
 
 
 @pytest.mark.parametrize(

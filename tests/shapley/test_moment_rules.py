@@ -14,6 +14,9 @@ from keras_shapley.shapley.moment_rules import moment_rule
 from keras_shapley.shapley.moments import ForwardPass, channel_axes
 from keras_shapley.shapley.normal_moments import Moments
 
+# totals of networks with random weights may be near zero
+pytestmark = pytest.mark.filterwarnings("ignore:The values of .* miss more than a quarter:RuntimeWarning")
+
 GRID = np.linspace(-9, 9, 40001)
 WEIGHTS = stats.norm.pdf(GRID) * (GRID[1] - GRID[0])
 
@@ -320,10 +323,10 @@ def test_moments_are_carried_at_full_precision(policy, images, in_front, rng):
 
 def test_a_layer_without_moments_is_named():
     model = keras.Sequential([keras.Input((4,)), layers.LayerNormalization(name="odd"), layers.Dense(2)])
-    with pytest.raises(ValueError, match=r"'odd' \(LayerNormalization\) has no moments.*method='masks'.*Conv2D"):
+    with pytest.raises(ValueError, match=r"'odd' \(LayerNormalization\) has no moments.*sampled_shapley.*LRP.*Conv2D"):
         ks.fast_shapley_values(model, np.ones((1, 4)))
     model = keras.Sequential([keras.Input((4,)), layers.Dense(3, "log_softmax", name="head")])
-    with pytest.raises(ValueError, match="'head' .*activation 'log_softmax', which has no moments.*masks"):
+    with pytest.raises(ValueError, match="'head' .*activation 'log_softmax', which has no moments.*sampled_shapley"):
         ks.fast_shapley_values(model, np.ones((1, 4)))
     inputs = keras.Input((4,))
     model = keras.Model(

@@ -182,12 +182,29 @@ def test_quadrature_is_near_the_values_of_many_players(link, rng):
 
 
 @pytest.mark.parametrize("link", ["softmax", "class"])
-def test_classes_without_probability_change_nothing(link, rng):
+def test_classes_without_probability_change_nothing(link, rng, monkeypatch):
     """With more classes than draws, quadrature sums over both in another order."""
+    monkeypatch.setattr("keras_shapley.shapley.probability._CURVATURE_DRAWS", probability.DRAWS)
     a, b, weights = some_games(rng)
     more = rng.normal(size=(3, 5, 300)).astype("float32")
     games = np.dstack([a, more]), np.hstack([b, more[:, 0] - 100]), np.hstack([weights, more[:, 1] - 10])
     np.testing.assert_allclose(by_quadrature(games, link), by_quadrature((a, b, weights), link), atol=2e-6)
+
+
+@pytest.mark.parametrize("link", ["softmax", "class"])
+def test_few_draws_are_enough_for_second_derivatives(link, rng, monkeypatch):
+    """A hundred players, 400 classes: no further from the values by orders than with all draws."""
+    a, b, weights = some_games(rng, batch=2, players=100, classes=400)
+    games = 0.25 * a, b, weights
+    truth = walk(games, random_orders(100, 1000, seed=0), link)[0]
+    size = np.linalg.norm(truth, axis=1)
+    few = by_quadrature(games, link)
+    monkeypatch.setattr("keras_shapley.shapley.probability._CURVATURE_DRAWS", probability.DRAWS)
+    many = by_quadrature(games, link)
+    errors = [np.linalg.norm(values - truth, axis=1) / size for values in (few, many)]
+    assert errors[1].max() < 0.2 and (errors[0] < errors[1] + 0.02).all()
+    for one, other in zip(few, many):
+        assert np.corrcoef(one, other)[0, 1] > 0.999
 
 
 @pytest.mark.parametrize("link", LINKS)

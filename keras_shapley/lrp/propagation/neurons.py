@@ -5,12 +5,13 @@ from collections.abc import Mapping, Sequence
 import keras
 
 from keras_shapley.layers.base import ShapleyLayer
-from keras_shapley.lrp.propagation.gates import coefficients, mean_slope, moments_of, slope
+from keras_shapley.lrp.propagation.gates import coefficients, moments_of, slope
 from keras_shapley.lrp.propagation.products import softmax_multiplier
 from keras_shapley.lrp.propagation.rule import DifferenceRecord, OneOutput
 from keras_shapley.lrp.propagation.variation import Multiplier, Variation
 from keras_shapley.models.graph import Call, Value
 from keras_shapley.models.layer_types import activation_of
+from keras_shapley.models.mean_slope import mean_slope
 from keras_shapley.utils.typing import Operation, TensorFunction
 from keras_shapley.utils.validation import one_of
 

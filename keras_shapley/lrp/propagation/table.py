@@ -14,7 +14,12 @@ from keras_shapley.lrp.propagation.rule import DifferenceRule
 from keras_shapley.lrp.propagation.steps import AlongPath, EachStep
 from keras_shapley.lrp.propagation.sums import Addition, Affine, Lookup, Move, Transpose
 from keras_shapley.models.graph import Call
-from keras_shapley.models.keras_internals import AFFINE_OPERATIONS, DIVISION_OPERATIONS, EXTREME_OPERATIONS
+from keras_shapley.models.keras_internals import (
+    AFFINE_OPERATIONS,
+    DIVISION_OPERATIONS,
+    EXTREME_OPERATIONS,
+    STOP_GRADIENT_OPERATIONS,
+)
 from keras_shapley.models.layer_types import (
     ADDITION,
     ATTENTION,
@@ -72,6 +77,8 @@ def difference_rule(call: Call, kind: str, *, at_head: bool = False) -> Differen
         step = Call(f"{call.name}/{call.op.layer.name}", call.op.layer, ((call.data_inputs[0],), {}))
         rule = difference_rule(step, kind)
         return None if rule is None else EachStep(step, rule)
+    if call.is_a(STOP_GRADIENT_OPERATIONS):
+        return Addition()
     if len(call.data_inputs) == 1:
         if _is_affine(call):
             return Affine()

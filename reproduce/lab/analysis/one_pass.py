@@ -1,0 +1,239 @@
+"""The study of methods that take one pass: how near each comes to Shapley values from the same baseline."""
+
+import pathlib
+
+import numpy as np
+from matplotlib.axes import Axes
+
+from lab import files, pictures, tables
+from lab.faithfulness import NEARNESS
+from lab.rows import Row
+from lab.statistics import Interval, over_seeds_and_images
+
+NAME = "one_pass"
+DEFAULT, GATES, INTEGRATED = "default", "default, gates=8", "integrated gradients, {} steps"
+QUANTITIES = ("logit", "probability")
+# how far the default may be from the best
+MARGIN = 0.03
+COLUMNS = ("correlation", "less the default's", "relative RMSE, median", "arrives, median")
+INTRODUCTION = """\
+# Is the default the nearest to Shapley values of the methods that take one pass?
+
+Made by `python reproduce/studies/one_pass.py`. The *default* is `ks.LRP(model)`. Each network is explained for the
+predicted class, once its logit (`head="linear"`) and once its probability. The truth is Shapley values by random
+orders. Players are features, or patches of 4 x 4 pixels, whose relevance is summed. The baseline is the mean of the
+training data, which is zero because the data are centred; in networks whose name ends in "black", it is a black image.
+Players that equal the baseline do not count. Presets without "from the baseline" are as published, with
+BatchNormalization merged. Without convolutions `epsilon_plus`, `epsilon_gamma_box` and `epsilon_alpha2_beta1` are
+`epsilon`.
+
+Correlations are means over seeds and images, with 95 % intervals over seeds (Student's t) and images (resampled); a map
+that is constant or not finite counts as 0. *Arrives* is the sum of the relevance over `f(x) - f(baseline)`.
+"""
+SUMMARY = f"""\
+The truth is itself an estimate: a perfect map would have the correlation in the column *ceiling*. Whether the default
+is within {MARGIN} of the best is decided by the means.
+"""
+
+
+def number(value: float) -> float | None:
+    """A number of a row, to four digits; None if it is not finite."""
+    return float(f"{value:.4g}") if np.isfinite(value) else None
+
+
+def measured(attributions: np.ndarray, values: np.ndarray, present: np.ndarray) -> dict[str, list[float | None]]:
+    """Correlation, relative error and share that arrives, of each image.
+
+    Args:
+        attributions: by player, `(images, players)`.
+        values: Shapley values, same shape.
+        present: which players differ from the baseline, same shape.
+    """
+    measures: dict[str, list[float | None]] = {"correlation": [], "error": [], "arrives": []}
+    for attribution, value, chosen in zip(attributions, values, present):
+        is_finite = np.isfinite(attribution).all()
+        for name in ("correlation", "error"):
+            nearness = NEARNESS[name].of_images
+            measures[name].append(
+                number(nearness(attribution[None, chosen], value[None, chosen])[0]) if is_finite else None
+            )
+        measures["arrives"].append(number(attribution.sum() / value.sum()) if is_finite else None)
+    return measures
+
+
+def write(results: list[Row], out: pathlib.Path) -> str:
+    """Writes the table and the picture; returns the table.
+
+    Raises:
+        ValueError: if there is no finished run.
+    """
+    if not results:
+        raise ValueError(f"{out / NAME}.jsonl holds no finished run")
+    networks = by_network(results)
+    text = table(networks)
+    files.write(out / f"{NAME}.md", text)
+    draw(networks, out / f"{NAME}.png")
+    return text
+
+
+def by_network(results: list[Row]) -> dict[str, list[Row]]:
+    """The rows of each network by its name, sorted by seed: those that differ in their seed alone and are most."""
+    groups: dict[str, dict[tuple, list[Row]]] = {}
+    for row in results:
+        settings = tuple(row["run"][name] for name in ("epochs", "limit", "images", "orders"))
+        where = (*settings, row["backend"], row["data"])
+        groups.setdefault(row["run"]["model"], {}).setdefault(where, []).append(row)
+    return {
+        model: sorted(max(of_model.values(), key=len), key=lambda row: row["run"]["seed"])
+        for model, of_model in sorted(groups.items())
+    }
+
+
+def values(group: list[Row], quantity: str, method: str, measure: str) -> np.ndarray:
+    """A measure for each image, `(seeds, images)`; that of a map without one is 0, and infinite for the error."""
+    lists = [row["result"]["methods"][quantity][method][measure] for row in group]
+    missing = np.inf if measure == "error" else 0.0
+    return np.array([[missing if value is None else value for value in of_seed] for of_seed in lists])
+
+
+def takes_one_pass(method: str) -> bool:
+    """Whether a method takes one pass forward and back, and one more forward for the baseline."""
+    return method != GATES and not method.startswith(INTEGRATED.partition(",")[0])
+
+
+def methods(group: list[Row]) -> list[str]:
+    """The names of the methods of a network; those that take more than one pass come last."""
+    return sorted(group[0]["result"]["methods"][QUANTITIES[0]], key=lambda name: not takes_one_pass(name))
+
+
+def best_of_one_pass(group: list[Row], quantity: str) -> str:
+    """The method with one pass that has the highest mean correlation."""
+    return max(
+        filter(takes_one_pass, methods(group)), key=lambda name: values(group, quantity, name, "correlation").mean()
+    )
+
+
+def ceiling(group: list[Row], quantity: str) -> float:
+    """Correlation of a perfect map with the truth, whose error is independent of it."""
+    noise = np.array([row["result"]["noise"][quantity] for row in group], "float64")
+    return float(np.sqrt(np.maximum(1 - np.square(noise), 0)).mean())
+
+
+def correlation(group: list[Row], quantity: str, method: str, rng: np.random.Generator) -> Interval:
+    """Mean correlation of a method."""
+    return over_seeds_and_images(values(group, quantity, method, "correlation"), rng)
+
+
+def gain(group: list[Row], quantity: str, a: str, b: str, rng: np.random.Generator) -> Interval:
+    """Mean correlation of method `a` less that of `b`, on the same images."""
+    correlations = (values(group, quantity, method, "correlation") for method in (a, b))
+    return over_seeds_and_images(np.subtract(*correlations), rng)
+
+
+def table(networks: dict[str, list[Row]]) -> str:
+    """Markdown: the verdicts, and a section for each network."""
+    rng = np.random.default_rng(0)
+    lines = [INTRODUCTION, "## Verdicts", "", SUMMARY, *verdicts(networks, rng), ""]
+    for model, group in networks.items():
+        lines += [f"## {model}", "", *section(group, rng), ""]
+    lines += tables.origins(row for group in networks.values() for row in group)
+    return "\n".join(lines) + "\n"
+
+
+def verdicts(networks: dict[str, list[Row]], rng: np.random.Generator) -> list[str]:
+    """Lines of the table that compares the default with the best method of one pass, and with two of more passes."""
+    more = [name for name in methods(next(iter(networks.values()))) if not takes_one_pass(name)]
+    n_within = 0
+    titles = "explained", "ceiling", "default", "best of one pass", "default less the best", f"within {MARGIN}"
+    lines = tables.head("", *titles, *more)
+    for model, group in networks.items():
+        for quantity in QUANTITIES:
+            best = best_of_one_pass(group, quantity)
+            difference = gain(group, quantity, DEFAULT, best, rng)
+            is_within = difference.mean >= -MARGIN
+            n_within += is_within
+            lines.append(
+                tables.line(
+                    [
+                        model,
+                        quantity,
+                        f"{ceiling(group, quantity):.3f}",
+                        tables.with_interval(correlation(group, quantity, DEFAULT, rng)),
+                        f"{best} {correlation(group, quantity, best, rng).mean:.3f}",
+                        "" if best == DEFAULT else tables.with_interval(difference, "+"),
+                        f"{'yes' if is_within else 'no'}, best is {best}",
+                        *(f"{correlation(group, quantity, name, rng).mean:.3f}" for name in more),
+                    ]
+                )
+            )
+    n_all = len(networks) * len(QUANTITIES)
+    return [
+        *lines,
+        "",
+        f"The default is the best, or within {MARGIN} of the best, in {n_within} of {n_all} comparisons.",
+    ]
+
+
+def section(group: list[Row], rng: np.random.Generator) -> list[str]:
+    """Lines on one network."""
+    run, accuracies = group[0]["run"], [row["result"]["accuracy"] for row in group]
+    noise = ", ".join(
+        f"{np.mean([row['result']['noise'][quantity] for row in group]):.3f} ({quantity})" for quantity in QUANTITIES
+    )
+    seeds = f"{len(group)} seeds" if len(group) > 1 else "1 seed, whose intervals are over images alone"
+    lines = [
+        f"{seeds}; {run['epochs']} epochs; test accuracy {tables.spread(accuracies)}; {run['images']} images; "
+        f"{run['orders']} orders, whose relative error is {noise}.",
+        "",
+        *tables.head("", *(f"{quantity}: {column}" for quantity in QUANTITIES for column in COLUMNS)),
+    ]
+    for method in methods(group):
+        cells = [method]
+        for quantity in QUANTITIES:
+            difference = gain(group, quantity, method, DEFAULT, rng)
+            error, arrives = (np.median(values(group, quantity, method, name)) for name in ("error", "arrives"))
+            cells += [
+                tables.with_interval(correlation(group, quantity, method, rng)),
+                "" if method == DEFAULT else tables.with_interval(difference, "+"),
+                f"{error:.3g}",
+                f"{arrives:.3g}",
+            ]
+        lines.append(tables.line(cells))
+    return lines
+
+
+def draw(networks: dict[str, list[Row]], path: pathlib.Path) -> None:
+    """Draws the correlation of every method, with a panel for each network."""
+    rng = np.random.default_rng(0)
+    names = max(map(methods, networks.values()), key=len)
+    columns = min(len(networks), 5)
+    n_rows = -(-len(networks) // columns)
+    with pictures.picture(path, 2.4 * columns + 2.6, 4.2 * n_rows + 0.4, dpi=110) as figure:
+        panels = figure.subplots(n_rows, columns, sharex=True, sharey=True, squeeze=False).ravel()
+        for axes in panels[len(networks) :]:
+            axes.set_visible(False)
+        for axes, (model, group) in zip(panels, networks.items()):
+            _draw_network(axes, group, names, rng)
+            axes.set_title(model, fontsize="small")
+        panels[0].set_ylim(len(names) - 0.5, -0.5)
+        handles, labels = panels[0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside upper center", ncols=3, fontsize="small")
+        figure.supxlabel("correlation with Shapley values", fontsize="small")
+
+
+def _draw_network(axes: Axes, group: list[Row], names: list[str], rng: np.random.Generator) -> None:
+    """Draws a row for each method, and how far the default may be from the best."""
+    for quantity, marker, colour, shift in zip(QUANTITIES, "os", ("C0", "C1"), (-0.15, 0.15)):
+        intervals = [correlation(group, quantity, name, rng) for name in methods(group)]
+        heights = [names.index(name) + shift for name in methods(group)]
+        means, halves = [part.mean for part in intervals], [part.half for part in intervals]
+        axes.errorbar(means, heights, xerr=halves, fmt=marker, color=colour, ms=4, lw=1, label=quantity)
+        best = correlation(group, quantity, best_of_one_pass(group, quantity), rng).mean
+        axes.axvspan(
+            best - MARGIN, best, color=colour, alpha=0.15, lw=0, label=f"within {MARGIN} of the best, {quantity}"
+        )
+    axes.axhline(names.index(DEFAULT), color="black", lw=0.5, zorder=0)
+    axes.set(xlim=(-0.2, 1.02), yticks=range(len(names)))
+    axes.set_yticklabels(names, fontsize="x-small")
+    axes.tick_params("x", labelsize="x-small", labelbottom=True)
+    axes.grid(axis="x", lw=0.3)
