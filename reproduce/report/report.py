@@ -90,6 +90,7 @@ TABLES = (
     *("faithfulness_cifar10", one_pass.NAME, "imagenet", "training_cost", "lrp_cost"),
 )
 BY_HAND = ("lrp_zoo", "lrp_presets")  # pages with a table that a script prints
+DRAWN = ("imagenet", "imagenet_default")  # pictures for which a network is needed: their script draws them
 FIGURE_PICTURES = {
     "Fig. 1": {
         "figure1": "A gate opens where one signal is unlike the others; what the pooled second moment leaves of it"
@@ -106,7 +107,7 @@ FIGURE_PICTURES = {
 STUDY_PICTURES = {
     "shapley_gradient": "Gradients of ReLU, ShapLU and SA beside the Shapley gradient by random orders",
     "large_bias": "Relevance of a neuron with a large bias",
-    "neuron_accuracy": "Errors of eq. (1), of a quadrature and of random orders for one neuron",
+    "neuron_accuracy": "Errors of eq. (1), of its closed form, of a quadrature and of random orders for one neuron",
     "sampling_errors": "Errors of estimates of Shapley values against their cost, beside shap and captum",
     "faithfulness": "How near explanations come to Shapley values, against their cost",
     "faithfulness_maps": "What they show, for a network with ReLU and one with SA",

@@ -169,7 +169,9 @@ def clock(args: argparse.Namespace) -> None:
     target = network.logits.predict(x, verbose=0).argmax(axis=1)
     calls = {analysis.FORWARD: lambda: network.logits.predict_on_batch(x)}
     for name in args.methods:
-        calls[name] = functools.partial(in_blocks, METHODS[name].prepare(network, "logit"), x, target)
+        for output in analysis.OUTPUTS:
+            explain = METHODS[name].prepare(network, output)
+            calls[analysis.timed(name, output)] = functools.partial(in_blocks, explain, x, target)
     for call in calls.values():
         call()  # compiles
     seconds = measuring.in_turns(calls, TURNS, np.random.default_rng(args.seed))

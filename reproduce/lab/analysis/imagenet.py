@@ -122,20 +122,19 @@ def table(finished: list[Row], seconds: pathlib.Path) -> str:
                 "",
             ]
     if costs is not None:
-        lines.append(f"- Cost: {costs['images']} images, {costs['threads']} threads, {costs['device']}, logit.")
+        lines.append(f"- Cost: {costs['images']} images, {costs['threads']} threads, {costs['device']}.")
     return "\n".join([*lines, *tables.origins(finished)]) + "\n"
 
 
 def _of_output(crops: list[Crop], methods: list[str], output: str, costs: dict[str, Any] | None) -> list[str]:
     """Lines of the table of an output."""
     titles = ["method", "correlation", "against the default", "relative RMSE", "arrives"]
-    titles += ["deletion", "insertion"] if output == "probability" else ["cost"]
+    areas = ["deletion", "insertion"] if output == "probability" else []
+    titles += [*areas, "cost"]
     lines = tables.head(*titles)
     if output == "probability":
-        areas = [
-            tables.with_interval(over_photographs(crops, [crop.truth[name] for crop in crops])) for name in titles[-2:]
-        ]
-        lines.append(tables.line([TRUTH, "", "", "", "", *areas]))
+        cells = [tables.with_interval(over_photographs(crops, [crop.truth[name] for crop in crops])) for name in areas]
+        lines.append(tables.line([TRUTH, "", "", "", "", *cells, ""]))
     for method in methods:
         present = [crop for crop in crops if method in crop.results]
         measured = [measures(crop, method, output) for crop in present]
@@ -157,15 +156,19 @@ def _of_output(crops: list[Crop], methods: list[str], output: str, costs: dict[s
             arrives = [each["arrives"] for each in measured]
             cells.append(f"{min(arrives):.3g} to {max(arrives):.3g}")
         if output == "probability":
-            cells += [f"{np.mean([crop.results[method][name] for crop in present]):.3f}" for name in titles[-2:]]
-        else:
-            cells.append(_cost(costs, method))
+            cells += [f"{np.mean([crop.results[method][name] for crop in present]):.3f}" for name in areas]
+        cells.append(_cost(costs, timed(method, output)))
         lines.append(tables.line([method, *cells]))
     return lines
 
 
-def _cost(costs: dict[str, Any] | None, method: str) -> str:
-    if costs is None or method not in costs["seconds"]:
+def timed(method: str, output: str) -> str:
+    """The name under which the seconds of a method are kept."""
+    return f"{method}: {output}"
+
+
+def _cost(costs: dict[str, Any] | None, name: str) -> str:
+    if costs is None or name not in costs["seconds"]:
         return ""
-    own, base = (np.array(costs["seconds"][name]) for name in (method, FORWARD))
+    own, base = (np.array(costs["seconds"][each]) for each in (name, FORWARD))
     return f"{ratio_of_medians(own, base, np.random.default_rng(0))['ratio']:.1f}"

@@ -243,7 +243,7 @@ def test_quick_run_goes_on_where_it_was(tmp_path, monkeypatch, capsys):
     assert (tmp_path / "imagenet.md").read_text() == text
     assert script.main([*arguments, "--clock", "--methods", "Grad-CAM"]) == 0
     seconds = json.loads((tmp_path / analysis.SECONDS).read_text())["seconds"]
-    assert list(seconds) == [analysis.FORWARD, "Grad-CAM"]
+    assert list(seconds) == [analysis.FORWARD, "Grad-CAM: logit", "Grad-CAM: probability"]
     assert all(len(times) == script.TURNS for times in seconds.values())
 
 
