@@ -42,7 +42,7 @@ the image adds to the output there. The headline names the rules. A warning is p
 _SMALL = 64
 _PATCHES = 14
 # how an option that helps is written here
-_REMEDIES = Remedies(auto="--rules auto", preset="--rules epsilon_plus", baseline="--baseline")
+_REMEDIES = Remedies(auto="--rules auto", baseline="--baseline")
 
 
 class CommandLineError(Exception):

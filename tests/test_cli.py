@@ -249,7 +249,7 @@ def test_relevance_that_is_lost_is_a_warning_with_the_option_that_helps(pictures
     assert main(["explain", path, *pictures, *options]) == 0
     printed = capsys.readouterr().err
     assert printed.count("keras_shapley: warning:") == 1
-    assert re.search("Only .* % of the relevance arrives .* at 'out'.*--rules auto", printed)
+    assert re.search("Of the relevance .* % arrives .* at 'out'.*--rules auto", printed)
     assert len(list((tmp_path / "out").iterdir())) == 2
     assert main(["explain", path, *pictures, *options[:2]]) == 0
     assert "warning" not in capsys.readouterr().err

@@ -52,7 +52,7 @@ class LRPHeatmaps(keras.callbacks.Callback):
 
     The model runs in inference mode and is not changed. The random paths of the explainer are the same in every epoch,
     so that differences between pictures come from the model. Whatever does not fit the model is an error when training
-    begins. An epoch whose relevance is not finite, because training has diverged, is skipped with a warning. Relevance
+    begins. An epoch whose relevance is not finite, as when training has diverged, is skipped with a warning. Relevance
     that grew more than 100 times, or of which less than half arrives at the pixels, is warned of once in a training
     (`Explanation.amplified`, `Explanation.arrived`).
 
@@ -174,7 +174,7 @@ class LRPHeatmaps(keras.callbacks.Callback):
         preset = getattr(self._explainer, "preset", None)
         faults = diagnosis(explanation, getattr(self._explainer, "model", self.model), preset)
         if not np.all(np.isfinite(explanation.input)):
-            skipped = f"LRPHeatmaps drew nothing for epoch {epoch + 1}, as training diverged"
+            skipped = f"LRPHeatmaps drew nothing for epoch {epoch + 1}, whose relevance is not finite"
             warnings.warn(": ".join([skipped, *faults.values()]), stacklevel=2)
             return
         for kind in faults.keys() - self._warned:

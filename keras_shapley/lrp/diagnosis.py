@@ -20,28 +20,29 @@ class Remedies(NamedTuple):
 
     Attributes:
         auto: Shapley propagation.
-        preset: a preset that is bounded.
         baseline: the baseline.
     """
 
     auto: str
-    preset: str
     baseline: str
 
 
-IN_PYTHON = Remedies("rules='auto'", "rules='epsilon_plus'", "`baseline`")
+IN_PYTHON = Remedies("rules='auto'", "`baseline`")
 
 
-def fault(amplified: np.ndarray, arrived: np.ndarray) -> str | None:
+def fault(amplified: np.ndarray, arrived: np.ndarray, preset: str | None) -> str | None:
     """The kind of fault that `diagnosis` puts in words: `"finite"`, `"amplified"` or `"arrived"`; None for no fault.
+
+    Shapley propagation has bounded multipliers. Where its relevance is large, large contributions cancel in the model.
 
     Args:
         amplified: as in an `Explanation`.
         arrived: as in an `Explanation`; NaN counts as arrived.
+        preset: the rules of the explainer, None if they are not known.
     """
     if not np.all(np.isfinite(amplified)):
         return "finite"
-    if np.any(amplified > MAX_AMPLIFIED):
+    if preset != "auto" and np.any(amplified > MAX_AMPLIFIED):
         return "amplified"
     return "arrived" if np.any(arrived < MIN_ARRIVED) else None
 
@@ -67,7 +68,7 @@ def diagnosis(
         cause = f", as are weights of it: {', '.join(bad)}" if bad else ""
         return {"finite": f"The output of model '{model.name}' is NaN or infinite{cause}."}
     remedy = (
-        f"Choose another {remedies.baseline}, or a preset such as {remedies.preset}."
+        f"Choose another {remedies.baseline}."
         if preset == "auto"
         else f"Shapley propagation, {remedies.auto}, conserves relevance and does not divide by sums near zero."
     )
@@ -76,7 +77,7 @@ def diagnosis(
             remedy = f"The model's output at the baseline is not finite: choose another {remedies.baseline}."
         left = f"The relevance left the range of {explanation.head_total.dtype} at {explanation.overflow!r}."
         return {"finite": f"{left} {remedy}"}
-    kind = fault(explanation.amplified, explanation.arrived)
+    kind = fault(explanation.amplified, explanation.arrived, preset)
     if kind == "amplified":
         large = explanation.amplified > MAX_AMPLIFIED
         grew = f"The relevance grew {_times(explanation.amplified.max())} on its way to the input"
@@ -86,8 +87,8 @@ def diagnosis(
         low, high = _percent(explanation.arrived[small].min()), _percent(explanation.arrived[small].max())
         share = low if low == high else f"{low} to {high}"
         gaps = explanation.conservation_gap.absolute
-        lost = f"{share} of the relevance arrives at the input{_of(small)}; most of the rest is lost at"
-        return {"arrived": f"Only {lost} {_largest(gaps, small, with_value=False)}. {remedy}"}
+        lost = f"{share} arrives at the input{_of(small)}; most of the rest is lost at"
+        return {"arrived": f"Of the relevance {lost} {_largest(gaps, small, with_value=False)}. {remedy}"}
     return {}
 
 

@@ -81,8 +81,9 @@ class LRP:
             A softmax over one axis of several, as at each pixel of a segmentation map, is shared position by position.
         head_method: how these Shapley values are computed. `"exact"`: by all coalitions, up to 16 players.
             `"quadrature"`: by taking the logits of a random coalition to be normal, at a fraction of the walk's cost.
-            It is good to a few percent. Without a baseline the conservation gap of the last layer reports the error of
-            its sum; from a baseline the remainder is distributed in proportion. `"sampled"`: by random paths, which
+            It is good to a few percent where logits differ by a few units, and to some tens of percent where they
+            differ by tens. Without a baseline the conservation gap of the last layer reports the error of its sum;
+            from a baseline the remainder is distributed in proportion. `"sampled"`: by random paths, which
             sum to the total, with standard errors. `"auto"`: exact up to 16 players, unless many classes or positions
             make that long, else by quadrature.
         merge_batch_norm: for rules without a baseline, whether a BatchNormalization right behind or before a linear
@@ -223,9 +224,12 @@ class LRP:
         targets = self._targets(target, versus, tensors)
         self._compile()
         by_target, ends = zip(*self._averaged(self._relevance, tensors, targets))
-        faults = {fault(**growth(tree.map_structure(ops.convert_to_numpy, part))) for part in ends}
-        if faults - {None, *self._warned}:
+        sums = [growth(tree.map_structure(ops.convert_to_numpy, part)) for part in ends]
+        faults = {kind for each in sums if (kind := fault(**each, preset=self.preset))}
+        if faults - self._warned:
             self._warn(self._explanation(x, tensors, targets))
+            # those that came with a worse one
+            self._warned |= faults
         relevance = [ops.stack(parts, axis=1) for parts in zip(*by_target)] if targets.has_axis else by_target[0]
         return self._as_structure(x, relevance)
 

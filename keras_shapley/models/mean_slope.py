@@ -20,6 +20,8 @@ from keras_shapley.utils.typing import Operation, Tensor, TensorFunction
 
 # nodes of the Gauss-Hermite quadrature, for activations without a closed form
 _NODES = 7
+# below this deviation of the sum the slope is averaged, above it the function, which may saturate between the nodes
+_NARROW = 0.5
 # a difference below this share of the values is rounding
 _ROUNDING = 1e-6
 _SMALLEST = 1e-15
@@ -45,8 +47,9 @@ def order_moments(u: Tensor, q: Tensor) -> NormalMoments:
 def mean_slope(op: Operation, function: TensorFunction, moments: NormalMoments) -> Tensor:
     """`G`, the mean of `f'` over a normal distribution of the neuron's sum.
 
-    It has a closed form for ReLU6 and for functions that are linear on both sides of zero. For others the mean is
-    by Gauss-Hermite quadrature.
+    It has a closed form for ReLU6 and for functions that are linear on both sides of zero. For others it is a
+    Gauss-Hermite quadrature: of `f'` where the sum hardly varies; elsewhere of `f(z) (z - mean)/variance`, which has
+    the same mean (Stein 1981), and whose nodes need not lie where `f` is steep.
 
     Args:
         op: layer or operation with the activation.
@@ -68,8 +71,13 @@ def mean_slope(op: Operation, function: TensorFunction, moments: NormalMoments) 
         return left + (right - left) * normal_cdf(mean / sigma)
     nodes, weights = np.polynomial.hermite_e.hermegauss(_NODES)
     weights = weights / math.sqrt(2 * math.pi)
-    pairs = zip(nodes.tolist(), weights.tolist())
-    return sum(weight * derivative(function, mean + node * sigma) for node, weight in pairs)
+    by_slopes = by_values = 0.0
+    for node, weight in zip(nodes.tolist(), weights.tolist()):
+        z = mean + node * sigma
+        by_slopes = by_slopes + weight * derivative(function, z)
+        by_values = by_values + weight * node * function(z)
+    is_narrow = sigma < _NARROW
+    return ops.where(is_narrow, by_slopes, by_values / ops.where(is_narrow, 1, sigma))
 
 
 def second_coefficient(g: Tensor, u: Tensor, q: Tensor, dy: Tensor, rounding: Tensor) -> Tensor:

@@ -102,7 +102,8 @@ def by_quadrature(game: ProbabilityGame, seed: int) -> Tensor:
         seed: of the normal draws.
 
     Returns:
-        Shape `(games, players)`. Their sum misses the total by a few percent of it.
+        Shape `(games, players)`. Their sum misses the total by a few percent of it, by more where logits differ
+            by tens.
     """
     a, b = game.a, game.b
     draws = np.random.default_rng(seed).standard_normal((DRAWS, a.shape[1]))

@@ -6,15 +6,7 @@ from keras import layers
 
 import keras_shapley as ks
 
-# eq. (2) has no bound on a network of this depth, and says so
-GROWTH = pytest.mark.filterwarnings("ignore:The relevance grew:RuntimeWarning")
 BIAS = keras.initializers.RandomNormal(stddev=0.2, seed=1)
-
-
-def pytest_collection_modifyitems(items):
-    for item in items:
-        if "convnet" in getattr(item, "fixturenames", ()):
-            item.add_marker(GROWTH)
 
 
 @pytest.fixture

@@ -35,7 +35,7 @@ def test_growth_and_arrival_are_the_sums_of_their_definition():
         explanation = ks.LRP(cancelling(), rules="paper").explain(x)
     np.testing.assert_allclose(explanation.amplified, [201, 3], rtol=1e-3)
     np.testing.assert_allclose(explanation.arrived, [1, 1], rtol=1e-3)
-    with pytest.warns(RuntimeWarning, match="Only 10 % of the relevance arrives.* most of the rest is lost at 'a'"):
+    with pytest.warns(RuntimeWarning, match="Of the relevance 10 % arrives.* most of the rest is lost at 'a'"):
         explanation = ks.LRP(absorbing(), rules="epsilon").explain(np.ones((1, 2)), [[0, 0]])
     np.testing.assert_allclose(explanation.arrived, [[0.1, 0.1]], rtol=1e-3)
     np.testing.assert_allclose(explanation.amplified, [[0.1, 0.1]], rtol=1e-3)
@@ -175,7 +175,7 @@ def test_a_call_explains_a_batch_once_more_only_to_warn():
 
     model = keras.Sequential([keras.Input((2,)), layers.ReLU(), layers.Dense(2, kernel_initializer="ones")])
     explainer = ks.LRP(model, rules=[(layers.ReLU, counting)])
-    with pytest.warns(RuntimeWarning, match="Only 10 %"):
+    with pytest.warns(RuntimeWarning, match="Of the relevance 10 %"):
         explainer(np.ones((1, 2)), 0)
     first = len(walks)
     for _ in range(3):
@@ -223,3 +223,22 @@ def test_a_stopped_gradient_stops_no_relevance(rules, rng):
         for between in (ops.stop_gradient, lambda h: h)
     ]
     np.testing.assert_allclose(explanations[0].input, explanations[1].input, rtol=1e-5, atol=1e-6)
+
+
+def test_large_contributions_that_cancel_are_no_fault_of_the_default():
+    """1000 and -999 are the Shapley values. Eq. (2) has them as well, and warns, as it may have exploded."""
+    model = dense_model(([[1000], [-999]], [0]), ([[1]], [0]))
+    explanation = ks.LRP(model).explain(np.ones((1, 2)))
+    np.testing.assert_allclose(explanation.input, [[1000, -999]], rtol=1e-6)
+    ks.LRP(model)(np.ones((1, 2)))
+    with pytest.warns(RuntimeWarning, match="grew 1,999 times.*rules='auto'"):
+        ks.LRP(model, rules="paper").explain(np.ones((1, 2)))
+
+
+def test_a_call_warns_once_of_targets_with_different_faults(monkeypatch):
+    model = dense_model(([[1, 1], [-0.9999, 1]], [0, 0]), ([[1, 0], [0, 1]], [0, 50]))
+    explainer, x = ks.LRP(model, rules="epsilon"), np.ones((1, 2))
+    with pytest.warns(RuntimeWarning, match="The relevance grew"):
+        explainer(x, [[0, 1]])
+    monkeypatch.setattr(explainer, "_explanation", None)
+    explainer(x, [[0, 1]])

@@ -25,7 +25,6 @@ BEHIND_A_MASK = [
 ]
 
 
-@pytest.mark.filterwarnings("ignore:Only:RuntimeWarning")
 @pytest.mark.filterwarnings("ignore:Layer .* was passed an input with a mask")
 @pytest.mark.parametrize("nested", [False, True])
 @pytest.mark.parametrize("rules", ["paper", "epsilon_plus"])

@@ -213,3 +213,18 @@ def test_dead_inputs_give_finite_values(method):
 def test_bad_input_is_named(arguments, word):
     with pytest.raises(ValueError, match=word):
         ks.neuron_shapley_values(**arguments)
+
+
+@pytest.mark.parametrize("activation", ["sigmoid", "tanh", "hard_tanh", "hard_sigmoid", "softsign", "gelu", "softplus"])
+@pytest.mark.parametrize("scale", [0.1, 1.0, 10.0, 300.0])
+def test_the_closed_form_of_what_saturates_is_near_enumeration(activation, scale, rng, numpy):
+    """Also where the slope is a narrow peak between the nodes of the quadrature."""
+    x, kernel = rng.normal(size=(100, 8)).astype("float32"), np.full((8, 1), scale, "float32")
+    bias = np.array([0.3 * scale], "float32")
+    exact, closed = (
+        numpy(ks.neuron_shapley_values(x, kernel, bias, method=method, activation=activation))
+        for method in ("exact", "efficient")
+    )
+    assert np.linalg.norm(closed - exact) < 0.4 * np.linalg.norm(exact)
+    large = np.abs(exact) > 0.2 * np.abs(exact).max(axis=1, keepdims=True)
+    assert np.mean(np.sign(closed[large]) == np.sign(exact[large])) > 0.9

@@ -283,7 +283,6 @@ def test_an_activation_that_may_mix_elements_is_refused(activation, is_layer):
         ks.LRP(model, rules="auto")
 
 
-@pytest.mark.filterwarnings("ignore:Only:RuntimeWarning")
 def test_a_rule_of_the_users_own_class_is_not_passed_over(model, x):
     class Nothing:
         def __call__(self, call, inputs, relevance):

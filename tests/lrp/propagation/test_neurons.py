@@ -77,7 +77,6 @@ def test_a_conv_net_agrees_with_a_loop_over_its_neurons(rng, is_array):
         close(ours_of_one, theirs[0])
 
 
-@pytest.mark.filterwarnings("ignore:The relevance grew:RuntimeWarning")
 @pytest.mark.parametrize("n, limit", [(4, 0.10), (8, 0.065), (12, 0.05)])
 def test_a_neuron_is_nearer_to_its_exact_values_than_eq_1(rng, n, limit):
     """The relative error of 150 neurons of normal contributions, without a bias: all errors over all values."""

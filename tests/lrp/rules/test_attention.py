@@ -133,7 +133,6 @@ def transformer(x):
     return x
 
 
-@pytest.mark.filterwarnings("ignore:The relevance grew:RuntimeWarning")
 def test_a_small_vision_transformer_is_explained(rng):
     image = keras.Input((8, 8, 3))
     x = layers.Reshape((4, 8))(layers.Conv2D(8, 4, strides=4)(image))
@@ -151,7 +150,6 @@ def test_a_small_vision_transformer_is_explained(rng):
     )
 
 
-@pytest.mark.filterwarnings("ignore:Only:RuntimeWarning")
 def test_a_text_classifier_is_explained_token_by_token(rng):
     """Padding, which every layer masks, has no part; so a longer padding changes nothing."""
     tokens = keras.Input((None,), dtype="int32")

@@ -108,7 +108,6 @@ def test_a_subclass_of_epsilon_may_change_the_inputs(rng):
     np.testing.assert_allclose(explanation.input, expected, rtol=1e-3, atol=1e-5)
 
 
-@pytest.mark.filterwarnings("ignore:The relevance grew:RuntimeWarning")
 def test_a_call_is_shown_by_its_name_and_type(rng):
     """In a residual network too, where each call comes after two others."""
     x = y = keras.Input((4,))
