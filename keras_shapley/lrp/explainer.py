@@ -82,10 +82,10 @@ class LRP:
         head_method: how these Shapley values are computed. `"exact"`: by all coalitions, up to 16 players.
             `"quadrature"`: by taking the logits of a random coalition to be normal, at a fraction of the walk's cost.
             It is good to a few percent where logits differ by a few units, and to some tens of percent where they
-            differ by tens. Without a baseline the conservation gap of the last layer reports the error of its sum;
-            from a baseline the remainder is distributed in proportion. `"sampled"`: by random paths, which
-            sum to the total, with standard errors. `"auto"`: exact up to 16 players, unless many classes or positions
-            make that long, else by quadrature.
+            differ by tens. `Explanation.head_missed` reports the error of its sum. Without a baseline it is a
+            conservation gap of the last layer; from a baseline it is distributed in proportion. `"sampled"`: by
+            random paths, which sum to the total, with standard errors. `"auto"`: exact up to 16 players, unless many
+            classes or positions make that long, else by quadrature.
         merge_batch_norm: for rules without a baseline, whether a BatchNormalization right behind or before a linear
             layer is merged into it, so that a rule sees both as one layer. Otherwise, and where no linear layer is
             beside it, relevance passes it unchanged (n = 1).

@@ -88,6 +88,9 @@ class Explanation:
             there.
         head_baseline: the target's probability with no player present, shape `(batch,)`; 0 for other heads. Measured
             from a baseline it is the value there of what is explained.
+        head_missed: what the Shapley values of a probability missed of `head_total`, shape `(batch,)`: the error of the
+            quadrature; rounding for other methods, 0 for other heads. Measured from a baseline it is then distributed
+            in proportion to the values.
         head_paths: number of random paths behind `head`; 0 without sampling.
         conservation_gap: the relevance that each call lost or created.
         amplification: by call, the sum of the absolute relevance of its inputs over that of its output, shape
@@ -120,6 +123,7 @@ class Explanation:
     head_stderr: np.ndarray | list[np.ndarray]
     head_total: np.ndarray
     head_baseline: np.ndarray
+    head_missed: np.ndarray
     head_paths: int
     conservation_gap: ConservationGap
     amplification: dict[str, np.ndarray]
@@ -214,6 +218,7 @@ def assemble(
         head_stderr=one_or_all(merged["head_stderr"]),
         head_total=merged["head_total"],
         head_baseline=merged["head_baseline"],
+        head_missed=merged["head_missed"],
         head_paths=n_paths,
         conservation_gap=ConservationGap(in_order(merged["signed"]), in_order(merged["relative"])),
         amplification=in_order(merged["amplification"]),

@@ -106,6 +106,7 @@ class _LogitHead(abc.ABC):
             stderr=ops.zeros_like(relevance),
             total=total,
             baseline=ops.zeros_like(total),
+            missed=ops.zeros_like(total),
             n_paths=ops.zeros((), "int32"),
             gap_call=None,
         )

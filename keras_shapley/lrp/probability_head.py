@@ -87,7 +87,7 @@ class ProbabilityHead:
             games = self._games_of_indices(players, target)
             # the other positions have no relevance, also where that of the target's is unknown
             is_explained = ops.equal(ops.arange(layout.positions)[None], layout.position(target)[:, None])
-        values, stderr, total, baseline, n_pairs = self._solve(games, layout.positions)
+        values, stderr, total, baseline, missed, n_pairs = self._solve(games, layout.positions)
         batch = players.x.shape[0]
 
         def relevance(values: Tensor) -> Tensor:
@@ -102,6 +102,7 @@ class ProbabilityHead:
             stderr=relevance(stderr),
             total=ops.sum(ops.reshape(total, (batch, -1)), axis=1),
             baseline=ops.sum(ops.reshape(baseline, (batch, -1)), axis=1),
+            missed=ops.sum(ops.reshape(missed, (batch, -1)), axis=1),
             n_paths=2 * ops.max(n_pairs),
             gap_call=players.gap_call,
         )
@@ -180,7 +181,7 @@ class ProbabilityHead:
         return _Games(x, players.kernel, absent, unit)
 
     def _solve(self, games: "_Games", positions: int) -> tuple[Tensor, ...]:
-        """`(values, stderr, total, baseline, number of pairs of paths)`, each with the games as first axis."""
+        """`(values, stderr, total, baseline, missed, number of pairs of paths)`, each with the games as first axis."""
         n_players, n_classes = games.kernel.shape
         method = self._method(n_players, n_classes, positions)
 
@@ -193,7 +194,11 @@ class ProbabilityHead:
                 game = ProbabilityGame.of_class(a, bias, weights)
             values, stderr, n_pairs = self._shapley_values(game, method, positions)
             baseline, total = game.ends()
-            return values, stderr, total, baseline, ops.broadcast_to(ops.cast(n_pairs, "int32"), total.shape)
+            missed = total - ops.sum(values, axis=1)
+            if method == "quadrature" and self.options.conserves:
+                sizes = ops.abs(values) + 1e-30
+                values = values + sizes * (missed / ops.sum(sizes, axis=1))[:, None]
+            return values, stderr, total, baseline, missed, ops.broadcast_to(ops.cast(n_pairs, "int32"), total.shape)
 
         rows = games.x, games.bias, games.weights
         if positions == 1:
@@ -225,10 +230,6 @@ class ProbabilityHead:
             return values, ops.zeros_like(values), 0
         if method == "quadrature":
             values = by_quadrature(game, self.options.seed)
-            if self.options.conserves:
-                sizes = ops.abs(values) + 1e-30
-                remainder = game.ends()[1] - ops.sum(values, axis=1)
-                values = values + sizes * (remainder / ops.sum(sizes, axis=1))[:, None]
             return values, ops.full_like(values, float("nan")), 0
         _, n_players, n_classes = game.a.shape
         may_stop_early = n_players * n_classes * positions * self.options.n_paths > MAX_SAMPLES

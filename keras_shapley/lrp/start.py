@@ -21,6 +21,7 @@ class Start:
         stderr: standard error of `relevance`, same shape; 0 where it is exact, NaN where it is unknown.
         total: what is explained, shape `(batch,)`; conservation gaps are relative to it.
         baseline: what is explained without any player, shape `(batch,)`; zeros for a linear head without a baseline.
+        missed: what the head's Shapley values missed of the total, shape `(batch,)`; zeros where there are none.
         n_paths: number of random paths, an int scalar; 0 where none were needed.
         gap_call: the call whose gap is the difference between `total` and the sum of `relevance`; None if they are
             equal by definition.
@@ -33,6 +34,7 @@ class Start:
     stderr: Tensor
     total: Tensor
     baseline: Tensor
+    missed: Tensor
     n_paths: Tensor
     gap_call: Call | None
     multiplier: Tensor | None = None
@@ -45,6 +47,7 @@ class Start:
             stderr=self.stderr + other.stderr,
             total=self.total - other.total,
             baseline=self.baseline - other.baseline,
+            missed=self.missed - other.missed,
             n_paths=ops.maximum(self.n_paths, other.n_paths),
             multiplier=None if self.multiplier is None else self.multiplier - other.multiplier,
         )
@@ -59,6 +62,7 @@ class Start:
             stderr=share * self.stderr,
             total=share * self.total,
             baseline=share * self.baseline,
+            missed=share * self.missed,
             multiplier=None if self.multiplier is None else share * self.multiplier,
         )
 

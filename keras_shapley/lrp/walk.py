@@ -110,6 +110,7 @@ class Walk:
             "head_stderr": [start.stderr for start in starts],
             "head_total": sum(start.total for start in starts),
             "head_baseline": sum(start.baseline for start in starts),
+            "head_missed": sum(start.missed for start in starts),
             "head_paths": functools.reduce(ops.maximum, [start.n_paths for start in starts]),
             "signed": balance.signed,
             "relative": balance.relative(),

@@ -10,6 +10,7 @@ from keras import layers, ops
 from reference.calls import total
 
 import keras_shapley as ks
+from keras_shapley.shapley.probability import ProbabilityGame, by_quadrature
 
 BIAS = keras.initializers.RandomNormal(stddev=0.5, seed=1)
 
@@ -338,3 +339,22 @@ def test_a_probability_of_float64_is_shared_in_float64(float64, method, rng):
     explanation = ks.LRP(model, rules="paper", head_method=method, n_paths=8).explain(rng.normal(size=(2, 5)), 1)
     assert explanation.head.dtype == "float64"
     np.testing.assert_allclose(explanation.head.sum(axis=1), explanation.head_total, rtol=1e-12)
+
+
+@pytest.mark.parametrize("options", [{}, {"rules": "paper"}, {"rules": "paper", "head_method": "sampled"}])
+def test_what_the_head_misses_is_reported(options, rng):
+    """By the quadrature's own values; from a baseline they are then scaled up to the total."""
+    model = keras.Sequential([keras.Input((20,)), layers.Dense(6, "softmax", name="out")])
+    model.get_layer("out").set_weights([rng.normal(size=(20, 6)), np.zeros(6)])
+    x = rng.normal(size=(3, 20)).astype("float32")
+    explanation = ks.LRP(model, **options).explain(x, 2)
+    kernel = model.get_layer("out").get_weights()[0].astype("float32")
+    game = ProbabilityGame.of_class(
+        ops.convert_to_tensor(x[:, :, None] * kernel), ops.zeros((3, 6)), ops.convert_to_tensor([2, 2, 2])
+    )
+    sums = ops.convert_to_numpy(ops.sum(by_quadrature(game, seed=0), axis=1))
+    missed = 0 if "head_method" in options else explanation.head_total - sums
+    np.testing.assert_allclose(explanation.head_missed, missed, atol=1e-5)
+    distributed = explanation.head_total - (explanation.head_missed if options == {"rules": "paper"} else 0)
+    np.testing.assert_allclose(explanation.head.sum(axis=1), distributed, atol=1e-5)
+    assert ks.LRP(model, head="linear").explain(x).head_missed.tolist() == [0, 0, 0]
