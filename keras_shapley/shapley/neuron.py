@@ -71,7 +71,7 @@ def neuron_shapley_values(
         ...     values = ks.neuron_shapley_values(x / 2, kernel, bias / 2, method=method, activation="gelu")
         ...     print(method, [round(float(value), 3) for value in values[0, :, 0]])
         exact [-0.141, 0.646, -0.505]
-        efficient [-0.151, 0.602, -0.452]
+        efficient [-0.151, 0.606, -0.454]
     """
     methods = {"gaussian": _gaussian, "efficient": _efficient, "quadrature": _quadrature, "exact": _exact}
     one_of("method", method, tuple(methods))
