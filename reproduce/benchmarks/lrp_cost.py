@@ -34,6 +34,7 @@ from lab.analysis import lrp_cost
 from lab.analysis.lrp_cost import NETWORKS
 from lab.arguments import add_results, add_seed, add_threads, at_least, command_line, errors_in_one_line, parsed
 from lab.environment import BACKEND
+from lab.networks import without_softmax
 from lab.resnet20 import resnet20
 from lab.statistics import ratio_of_medians
 
@@ -118,12 +119,9 @@ def network(name: str, image_size: int, classes: int, rng: np.random.Generator) 
 def below_softmax(model: keras.Model) -> tuple[keras.Model, keras.Model]:
     """The model that ends in the logits, sharing all other layers, and the head, as a model of the features."""
     dense = model.layers[-1]
-    logits = keras.layers.Dense(dense.units, name="logits")
-    linear = keras.Model(model.input, logits(dense.input))
-    logits.set_weights(dense.get_weights())
     head = keras.Sequential([keras.Input(dense.input.shape[1:]), keras.layers.Dense(dense.units, "softmax")])
     head.set_weights(dense.get_weights())
-    return linear, head
+    return without_softmax(model), head
 
 
 def compiled(model: keras.Model) -> tuple[Callable, Callable]:

@@ -16,12 +16,14 @@ from keras import layers, ops
 import keras_shapley as ks
 from keras_shapley import rules
 from lab.environment import BACKEND
-from lab.gradients import input_gradient, input_gradients
+from lab.gradients import along_path, input_gradient, input_gradients
 from lab.peers import shapley_values
 
 # images that are explained at once
 BLOCK = 250
 STEPS = 32
+# the types that hold neurons
+NEURONS = (*ks.presets.LINEAR_TYPES, *ks.presets.ELEMENTWISE)
 
 
 class Method(NamedTuple):
@@ -53,10 +55,8 @@ def gradient_times_input(model: keras.Model, x: np.ndarray, target: np.ndarray) 
 
 
 def integrated_gradients(model: keras.Model, x: np.ndarray, target: np.ndarray) -> np.ndarray:
-    """Integrated gradients from the baseline zero (Sundararajan et al. 2017), by the midpoint rule."""
-    times = (np.arange(STEPS) + 0.5) / STEPS
-    gradient = input_gradients(model)
-    return x * np.mean([gradient((t * x).astype("float32"), target) for t in times], axis=0)
+    """Integrated gradients from the baseline zero."""
+    return along_path(input_gradients(model), x, target, STEPS)
 
 
 def noise(model: keras.Model, x: np.ndarray, target: np.ndarray) -> np.ndarray:

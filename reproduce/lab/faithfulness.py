@@ -9,7 +9,7 @@ on more images.
 import dataclasses
 import functools
 import pathlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import keras
@@ -20,7 +20,7 @@ from lab import data, files, training
 from lab.experiment import Experiment
 from lab.explanations import METHODS, Method, moments_of_patches, peers
 from lab.rows import Run
-from lab.statistics import log_median
+from lab.statistics import log_median, number, relative_noise
 
 STEPS, COALITIONS = 28, 32
 # the attributions of so many test images are kept, of the runs with seed 0
@@ -130,9 +130,8 @@ def explain_run(study: "Study", file: str | None, out: pathlib.Path, run: Run) -
             side = x.shape[1] // study.patch
             maps["Shapley values"] = values[:KEPT_IMAGES].reshape(-1, side, side)
             np.savez_compressed(opened, image=x[:KEPT_IMAGES] + absent, **maps)
-    # the part of the error that is the truth's own
-    noise = np.sqrt(np.square(stderr).sum(axis=1) / np.square(values).sum(axis=1))
-    return {"accuracy": accuracy, "noise": _rounded(noise), "methods": measured}
+    noise = [number(error) for error in relative_noise(stderr, values)]
+    return {"accuracy": accuracy, "noise": noise, "methods": measured}
 
 
 def decayed(run: Run, epoch: int) -> float:
@@ -175,7 +174,7 @@ def nearness(attributions: np.ndarray, values: np.ndarray, present: np.ndarray) 
     measured: dict[str, list[float | None]] = {name: [] for name in NEARNESS}
     for attribution, value, chosen in zip(attributions, values, present):
         for name, measure in NEARNESS.items():
-            measured[name] += _rounded(measure.of_images(attribution[None, chosen], value[None, chosen]))
+            measured[name] += map(number, measure.of_images(attribution[None, chosen], value[None, chosen]))
     return measured
 
 
@@ -198,8 +197,3 @@ def over_channels(values: np.ndarray) -> np.ndarray:
 def kept_file(name: str, run: Run) -> str:
     """Name of the file that keeps attributions of a network of a study."""
     return f"{name}_{run['model']}_{run['activation']}_{run['epochs']}.npz"
-
-
-def _rounded(values: Iterable[float]) -> list[float | None]:
-    """To four digits; None for the correlation with a constant map."""
-    return [float(f"{value:.4g}") if np.isfinite(value) else None for value in values]

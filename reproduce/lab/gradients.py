@@ -25,6 +25,31 @@ def input_gradients(model: keras.Model) -> Callable[[np.ndarray, np.ndarray], np
     return gradient
 
 
+def along_path(
+    gradient: Callable[[np.ndarray, np.ndarray], np.ndarray],
+    x: np.ndarray,
+    target: np.ndarray,
+    steps: int,
+    baseline: np.ndarray | float = 0.0,
+) -> np.ndarray:
+    """Integrated gradients from a baseline (Sundararajan et al. 2017), by the midpoint rule.
+
+    Args:
+        gradient: as `input_gradients` returns it.
+        x: array `(batch, ...)`.
+        target: class of each image, integers `(batch,)`.
+        steps: points on the path.
+        baseline: where the path begins.
+
+    Returns:
+        Array of the shape of `x`.
+    """
+    times, difference = (np.arange(steps) + 0.5) / steps, x - baseline
+    return difference * np.mean(
+        [gradient((baseline + t * difference).astype("float32"), target) for t in times], axis=0
+    )
+
+
 def input_gradient(model: keras.Model, x: np.ndarray, target: np.ndarray) -> np.ndarray:
     """Gradient of the target's probability with respect to the input.
 

@@ -8,7 +8,7 @@ method has a baseline, it is the network's.
 import functools
 import warnings
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import keras
 import numpy as np
@@ -17,32 +17,18 @@ from keras import layers, ops
 import keras_shapley as ks
 from keras_shapley import presets, rules
 from keras_shapley.backend import compiled, vjp
-from lab.gradients import input_gradients
+from lab.explanations import NEURONS
+from lab.gradients import along_path, input_gradients
 from lab.imagenet import Network
 
 Attribution = Callable[[np.ndarray, np.ndarray], np.ndarray]
+Method = Callable[[Network, str], Attribution]
 # images that are explained at once
 BLOCK = 4
 STEPS = 16
 MASKS = 64
 # squares along a side of the image; they are the players
 PATCHES = 7
-# the types that hold neurons
-NEURONS = (*presets.LINEAR_TYPES, *presets.ELEMENTWISE)
-
-
-class Method(NamedTuple):
-    """A way to explain.
-
-    Attributes:
-        prepare: see the module.
-        has_scale: whether its numbers are in units of the output.
-        is_one_pass: whether it walks through the network once.
-    """
-
-    prepare: Callable[[Network, str], Attribution]
-    has_scale: bool = True
-    is_one_pass: bool = True
 
 
 def relevance(network: Network, output: str, *, from_baseline: bool = False, **options: Any) -> Attribution:
@@ -75,14 +61,9 @@ def gradient_times_difference(network: Network, output: str) -> Attribution:
 
 
 def integrated_gradients(network: Network, output: str) -> Attribution:
-    """Integrated gradients from the baseline (Sundararajan et al. 2017), by the midpoint rule."""
-    gradient, times = input_gradients(model(network, output)), (np.arange(STEPS) + 0.5) / STEPS
-
-    def explain(x: np.ndarray, target: np.ndarray) -> np.ndarray:
-        difference = x - network.baseline
-        return difference * sum(gradient(network.baseline + np.float32(t) * difference, target) for t in times) / STEPS
-
-    return explain
+    """Integrated gradients from the baseline."""
+    gradient = input_gradients(model(network, output))
+    return lambda x, target: along_path(gradient, x, target, STEPS, network.baseline)
 
 
 def grad_cam(network: Network, output: str) -> Attribution:
@@ -136,36 +117,36 @@ def patches(side: int) -> np.ndarray:
     return places[:, None] * PATCHES + places
 
 
-def _lrp(**options: Any) -> Callable[[Network, str], Attribution]:
+def _lrp(**options: Any) -> Method:
     return functools.partial(relevance, **options)
 
 
-def _from_baseline(**options: Any) -> Callable[[Network, str], Attribution]:
+def _from_baseline(**options: Any) -> Method:
     return _lrp(from_baseline=True, **options)
 
 
 # in the order of the table; the first is what a user gets without options
-METHODS = {
-    "Shapley propagation": Method(_from_baseline()),
-    "Shapley propagation, gates from 8 passes": Method(_from_baseline(gates=8), is_one_pass=False),
-    "Shapley propagation, gates from 32 passes": Method(_from_baseline(gates=32), is_one_pass=False),
-    "first order": Method(_from_baseline(rules=[(NEURONS, rules.FirstOrder())])),
-    "rescale": Method(_from_baseline(rules=[(NEURONS, rules.Rescale())])),
-    "gamma from the baseline": Method(
-        _from_baseline(rules=[(presets.CONVOLUTION, rules.Gamma(0.25)), (presets.ADDITION, rules.AbsoluteSum())])
+METHODS: dict[str, Method] = {
+    "Shapley propagation": _from_baseline(),
+    "Shapley propagation, gates from 8 passes": _from_baseline(gates=8),
+    "Shapley propagation, gates from 32 passes": _from_baseline(gates=32),
+    "first order": _from_baseline(rules=[(NEURONS, rules.FirstOrder())]),
+    "rescale": _from_baseline(rules=[(NEURONS, rules.Rescale())]),
+    "gamma from the baseline": _from_baseline(
+        rules=[(presets.CONVOLUTION, rules.Gamma(0.25)), (presets.ADDITION, rules.AbsoluteSum())]
     ),
-    "epsilon from the baseline": Method(_from_baseline(rules="epsilon")),
-    "epsilon_plus from the baseline": Method(_from_baseline(rules="epsilon_plus")),
-    "epsilon_alpha2_beta1 from the baseline": Method(_from_baseline(rules="epsilon_alpha2_beta1")),
-    "eq. (2)": Method(_lrp(rules="paper")),
-    "epsilon": Method(_lrp(rules="epsilon")),
-    "epsilon_plus": Method(_lrp(rules="epsilon_plus")),
-    "epsilon_plus_flat": Method(_lrp(rules="epsilon_plus_flat")),
-    "epsilon_alpha2_beta1": Method(_lrp(rules="epsilon_alpha2_beta1")),
-    "epsilon_gamma_box": Method(_lrp(rules=gamma)),
-    "gradient x difference": Method(gradient_times_difference),
-    "Grad-CAM": Method(grad_cam, has_scale=False),
-    f"integrated gradients, {STEPS} steps": Method(integrated_gradients, is_one_pass=False),
-    f"masks of pixels, {MASKS} gradients": Method(functools.partial(fast, method="masks", n=MASKS), is_one_pass=False),
-    "moments of patches": Method(moments_of_patches, is_one_pass=False),
+    "epsilon from the baseline": _from_baseline(rules="epsilon"),
+    "epsilon_plus from the baseline": _from_baseline(rules="epsilon_plus"),
+    "epsilon_alpha2_beta1 from the baseline": _from_baseline(rules="epsilon_alpha2_beta1"),
+    "eq. (2)": _lrp(rules="paper"),
+    "epsilon": _lrp(rules="epsilon"),
+    "epsilon_plus": _lrp(rules="epsilon_plus"),
+    "epsilon_plus_flat": _lrp(rules="epsilon_plus_flat"),
+    "epsilon_alpha2_beta1": _lrp(rules="epsilon_alpha2_beta1"),
+    "epsilon_gamma_box": _lrp(rules=gamma),
+    "gradient x difference": gradient_times_difference,
+    "Grad-CAM": grad_cam,
+    f"integrated gradients, {STEPS} steps": integrated_gradients,
+    f"masks of pixels, {MASKS} gradients": functools.partial(fast, method="masks", n=MASKS),
+    "moments of patches": moments_of_patches,
 }

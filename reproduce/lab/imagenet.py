@@ -17,6 +17,8 @@ from keras import layers
 from PIL import Image
 from sklearn.datasets import load_sample_images
 
+from lab.networks import without_softmax
+
 LITE0 = "EfficientNetLite0"
 # the file of the weights in its package
 WEIGHTS = "models/efficientnet-lite0-57934424.pth"
@@ -75,15 +77,6 @@ def network(name: str, *, trained: bool = True, side: int = 224) -> Network:
         preprocess = sys.modules[build.__module__].preprocess_input
     baseline = np.asarray(preprocess(np.full((1, side, side, 3), GREY, "float32")))[0]
     return Network(name, probabilities, without_softmax(probabilities), preprocess, baseline)
-
-
-def without_softmax(model: keras.Model) -> keras.Model:
-    """The model of the logits, which shares all layers but the last."""
-    last = model.layers[-1]
-    dense = layers.Dense(last.units, name="logits")
-    logits = keras.Model(model.input, dense(last.input))
-    dense.set_weights(last.get_weights())
-    return logits
 
 
 def efficientnet_lite0(side: int) -> keras.Model:

@@ -1,6 +1,7 @@
 """The networks of the experiments, except ResNet-20: functions of the activation of the hidden layers.
 
 Each returns a model from images to the probabilities of 10 classes. An activation is what `hidden_layer` takes.
+`without_softmax` is for all classifiers.
 """
 
 import keras
@@ -100,3 +101,12 @@ def digits_conv_net(activation: Activation) -> keras.Model:
 
 # by the names in the scripts' tables
 DIGITS = {"mlp": digits_mlp, "convnet": digits_conv_net}
+
+
+def without_softmax(model: keras.Model) -> keras.Model:
+    """The model of the logits, which shares all layers but the last, a Dense layer, and has one input."""
+    last = model.layers[-1]
+    dense = layers.Dense(last.units, name="logits")
+    logits = keras.Model(model.inputs[0], dense(last.input))
+    dense.set_weights(last.get_weights())
+    return logits

@@ -94,6 +94,16 @@ def smaller_deviation(a: Sequence[float] | np.ndarray, b: Sequence[float] | np.n
     return None if low <= 1 <= high else high < 1
 
 
+def number(value: float, digits: int = 4) -> float | None:
+    """A number of a row, to some digits; None if it is not finite, as the correlation with a constant map."""
+    return float(f"{value:.{digits}g}") if np.isfinite(value) else None
+
+
+def relative_noise(stderr: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """The part of a relative error that is the truth's own, from values and standard errors `(..., players)`."""
+    return np.linalg.norm(stderr, axis=-1) / np.linalg.norm(values, axis=-1)
+
+
 def log_median(values: np.ndarray, axis: int) -> np.ndarray:
     """Logarithm of the median of positive numbers."""
     return np.log(np.median(values, axis=axis))

@@ -21,6 +21,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))  # where la
 import numpy as np
 
 import keras_shapley as ks
+from keras_shapley.models.outputs import percent
 from lab import coalitions, files, imagenet, measuring, pictures, rows, runs
 from lab.analysis import imagenet as analysis
 from lab.arguments import (
@@ -33,8 +34,10 @@ from lab.arguments import (
     measure_and_write,
     parsed,
 )
+from lab.faithfulness import by_player
 from lab.image_methods import METHODS, PATCHES, Method, in_blocks, patches
 from lab.imagenet import CROPS, Network
+from lab.statistics import number
 
 N_PLAYERS = PATCHES**2
 PHOTOGRAPHS = "photographs of scikit-learn and scikit-image"
@@ -78,23 +81,21 @@ def settings(args: argparse.Namespace) -> dict[str, Any]:
 
 def measure(args: argparse.Namespace) -> None:
     """Adds the rows that are missing to the results."""
-    network = imagenet.network(args.model, trained=not args.random_weights, side=args.side)
     crops = CROPS[: args.crops]
-    x = inputs(network, crops)
-    target = network.logits.predict(x, verbose=0).argmax(axis=1)
+    network, x, probability = subject(args, crops)
+    target = probability.argmax(axis=1)
     path, record = args.out / analysis.RESULTS, runs.record(PHOTOGRAPHS)
 
     def add(name: str, explain: Callable[[np.ndarray, np.ndarray], list[dict[str, Any]]], block: int) -> None:
         """Explains the crops that have no row of this method, and keeps a row of each."""
         finished = rows.read(path)
         done = {row["run"]["crop"] for row in finished if row["run"] == {**run(name), "crop": row["run"]["crop"]}}
-        missing = [number for number, crop in enumerate(crops) if crop.name not in done]
+        missing = [n for n, crop in enumerate(crops) if crop.name not in done]
         for start in range(0, len(missing), block):
             chosen = missing[start : start + block]
             watch = measuring.Stopwatch()
-            for number, result in zip(chosen, explain(x[chosen], target[chosen])):
-                row = {"run": {**run(name), "crop": crops[number].name}, "result": result, **record}
-                finished.append(row)
+            for n, result in zip(chosen, explain(x[chosen], target[chosen])):
+                finished.append({"run": {**run(name), "crop": crops[n].name}, "result": result, **record})
             files.write(path, "".join(json.dumps(row) + "\n" for row in finished))
             print(f"{name}: {len(chosen)} crops, {watch.seconds:.0f} s", file=sys.stderr, flush=True)
 
@@ -104,13 +105,14 @@ def measure(args: argparse.Namespace) -> None:
     drawn = coalitions.paired(N_PLAYERS, args.coalitions // 2, np.random.default_rng(args.seed))
     add(analysis.TRUTH, lambda x, target: [truth(network, x[0], target[0], drawn)], 1)
     for name in args.methods:
-        method = METHODS[name]
-        add(name, lambda x, target, method=method: explained(network, method, x, target), len(crops))
+        add(name, functools.partial(explained, network, METHODS[name]), len(crops))
 
 
-def inputs(network: Network, crops: Sequence[imagenet.Crop]) -> np.ndarray:
-    """The crops as the network takes them."""
-    return np.asarray(network.preprocess(np.stack([crop.pixels(network.side) for crop in crops])))
+def subject(args: argparse.Namespace, crops: Sequence[imagenet.Crop]) -> tuple[Network, np.ndarray, np.ndarray]:
+    """The network, crops as it takes them, and the probabilities that it gives."""
+    network = imagenet.network(args.model, trained=not args.random_weights, side=args.side)
+    x = np.asarray(network.preprocess(np.stack([crop.pixels(network.side) for crop in crops])))
+    return network, x, network.probabilities.predict(x, verbose=0)
 
 
 def truth(network: Network, x: np.ndarray, target: int, drawn: np.ndarray) -> dict[str, Any]:
@@ -124,28 +126,25 @@ def truth(network: Network, x: np.ndarray, target: int, drawn: np.ndarray) -> di
     players = np.broadcast_to(patches(network.side)[..., None], x.shape)
     values, stderr, totals = coalitions.shapley_values(function, x, network.baseline, players, drawn)
     result: dict[str, Any] = {"target": int(target), "stderr": {}, "total": {}}
-    for number, output in enumerate(analysis.OUTPUTS):
-        result[output] = rounded(values[number])
-        result["stderr"][output] = rounded(stderr[number])
-        result["total"][output] = float(totals[number])
+    for output, own, errors, total in zip(analysis.OUTPUTS, values, stderr, totals):
+        result[output], result["stderr"][output], result["total"][output] = rounded(own), rounded(errors), float(total)
     return result | perturbed(network, x[None], values[1:], np.array([target]))[0]
 
 
 def explained(network: Network, method: Method, x: np.ndarray, target: np.ndarray) -> list[dict[str, Any]]:
     """Attributions of the patches, for both outputs, and what they do to the probability."""
-    players = patches(network.side).ravel()
     sums = {}
     for output in analysis.OUTPUTS:
-        maps = in_blocks(method.prepare(network, output), x, target).astype("float64").sum(axis=-1)
-        sums[output] = np.stack([np.bincount(players, image.ravel()) for image in maps])
-    results = [{output: rounded(sums[output][number]) for output in analysis.OUTPUTS} for number in range(len(x))]
+        maps = in_blocks(method(network, output), x, target).astype("float64").sum(axis=-1)
+        sums[output] = by_player(patches(network.side), maps)
+    results = [{output: rounded(sums[output][n]) for output in analysis.OUTPUTS} for n in range(len(x))]
     if np.isfinite(sums["probability"]).all():
         for result, areas in zip(results, perturbed(network, x, sums["probability"], target)):
             result |= areas
     return results
 
 
-def perturbed(network: Network, x: np.ndarray, values: np.ndarray, target: np.ndarray) -> list[dict[str, float]]:
+def perturbed(network: Network, x: np.ndarray, values: np.ndarray, target: np.ndarray) -> list[dict[str, float | None]]:
     """Areas under the probability while patches are removed, and inserted, the most relevant first."""
     maps = values[:, patches(network.side)]
     options = {"baseline": network.baseline, "steps": N_PLAYERS, "batch_size": 16, "progress": False}
@@ -153,24 +152,22 @@ def perturbed(network: Network, x: np.ndarray, values: np.ndarray, target: np.nd
         name: measure(network.probabilities, x, maps, target, **options)
         for name, measure in (("deletion", ks.metrics.deletion), ("insertion", ks.metrics.insertion))
     }
-    return [{name: float(f"{values[n]:.4g}") for name, values in areas.items()} for n in range(len(x))]
+    return [{name: number(values[n]) for name, values in areas.items()} for n in range(len(x))]
 
 
 def rounded(values: np.ndarray) -> list[float | None]:
-    """To five digits; None where a number is not finite."""
-    return [float(f"{value:.5g}") if np.isfinite(value) else None for value in values]
+    return [number(value, 5) for value in values]
 
 
 def clock(args: argparse.Namespace) -> None:
     """Keeps the seconds of each method for some images, and those of as many forward passes, turn by turn."""
     measuring.fix_threads(args.threads)
-    network = imagenet.network(args.model, trained=not args.random_weights, side=args.side)
-    x = inputs(network, CROPS[:TIMED])
-    target = network.logits.predict(x, verbose=0).argmax(axis=1)
+    network, x, probability = subject(args, CROPS[:TIMED])
+    target = probability.argmax(axis=1)
     calls = {analysis.FORWARD: lambda: network.logits.predict_on_batch(x)}
     for name in args.methods:
         for output in analysis.OUTPUTS:
-            explain = METHODS[name].prepare(network, output)
+            explain = METHODS[name](network, output)
             calls[analysis.timed(name, output)] = functools.partial(in_blocks, explain, x, target)
     for call in calls.values():
         call()  # compiles
@@ -190,15 +187,11 @@ def write(args: argparse.Namespace, out: pathlib.Path) -> str:
 
 def draw(args: argparse.Namespace, out: pathlib.Path) -> None:
     """Draws the patches of some methods for a crop of each photograph, and the pixels of the default for four."""
-    network = imagenet.network(args.model, trained=not args.random_weights, side=args.side)
     crops = [crop for crop in CROPS[: args.crops] if crop.share == 1]
-    x = inputs(network, crops)
-    probability = network.probabilities.predict(x, verbose=0)
+    network, x, probability = subject(args, crops)
     target = probability.argmax(axis=1)
-    titles = [
-        f"{imagenet.CLASSES.get(k, f'class {k}')} ({row[k]:.0%})".replace("%", " %")
-        for k, row in zip(target, probability)
-    ]
+    names = [imagenet.CLASSES.get(k, f"class {k}") for k in target]
+    titles = [f"{name} ({percent(part)})" for name, part in zip(names, probability.max(axis=1))]
     photographs = np.stack([crop.pixels(args.side) for crop in crops]).astype("uint8")
 
     results = analysis.networks(rows.read(out / analysis.RESULTS))[analysis.words(settings(args))]

@@ -29,9 +29,10 @@ from lab.analysis import one_pass
 from lab.analysis.one_pass import DEFAULT, NAME
 from lab.arguments import add_results, add_table, at_least, command_line, measure_and_write, parsed
 from lab.checkpoint import CHECKPOINT
-from lab.explanations import STEPS, gradient_times_input, integrated_gradients
+from lab.explanations import NEURONS, STEPS, gradient_times_input, integrated_gradients
 from lab.resnet20 import resnet20
 from lab.rows import Run
+from lab.statistics import number, relative_noise
 
 OPTIMIZER, RATE = "Adam", 1e-3  # the rate falls to zero, in equal steps from epoch to epoch
 GATES = 8  # masked passes
@@ -154,11 +155,10 @@ def methods(model: keras.Model, players: np.ndarray, low: np.ndarray, high: np.n
         low: smallest value of each element, in the shape of an input.
         high: largest value, likewise.
     """
-    neurons = (*ks.presets.LINEAR_TYPES, *ks.presets.ELEMENTWISE)
     options: dict[str, dict[str, Any]] = {
         DEFAULT: {},
-        "first order": {"rules": [(neurons, ks.rules.FirstOrder())]},
-        "rescale": {"rules": [(neurons, ks.rules.Rescale())]},
+        "first order": {"rules": [(NEURONS, ks.rules.FirstOrder())]},
+        "rescale": {"rules": [(NEURONS, ks.rules.Rescale())]},
     }
     tables: dict[str, Any] = {"eq. (2)": "paper", **{name: name for name in GENERAL}}
     convolution = next((layer for layer in model.layers if isinstance(layer, layers.Conv2D)), None)
@@ -190,12 +190,9 @@ def attributions(
 
 def with_logits(model: keras.Model) -> tuple[keras.Model, keras.Model]:
     """Models of the logits, and of the logits and then the probabilities, side by side."""
-    last = model.layers[-1]
-    linear = layers.Dense(last.units, name="logits")
-    logits = linear(last.input)
-    linear.set_weights(last.get_weights())
-    both = layers.Concatenate()([logits, layers.Activation(last.activation)(logits)])
-    return keras.Model(model.inputs, logits), keras.Model(model.inputs, both)
+    logits = networks.without_softmax(model)
+    probabilities = layers.Activation(model.layers[-1].activation)(logits.output)
+    return logits, keras.Model(model.inputs[0], layers.Concatenate()([logits.output, probabilities]))
 
 
 def explained(args: argparse.Namespace, run: Run) -> dict[str, Any]:
@@ -226,8 +223,7 @@ def explained(args: argparse.Namespace, run: Run) -> dict[str, Any]:
     result: dict[str, Any] = {"accuracy": accuracy, "noise": {}, "methods": {}}
     for index, quantity in enumerate(HEADS):
         values, stderr = truth.values[..., index], truth.stderr[..., index]
-        noise = np.sqrt(np.square(stderr).sum(axis=1) / np.square(values).sum(axis=1))
-        result["noise"][quantity] = [one_pass.number(value) for value in noise]
+        result["noise"][quantity] = [number(error) for error in relative_noise(stderr, values)]
         result["methods"][quantity] = {
             name: one_pass.measured(faithfulness.by_player(players, attribution), values, present)
             for name, attribution in attributions(model, logits, quantity, x, target, options).items()

@@ -30,6 +30,7 @@ from lab.explanations import fast
 from lab.networks import DIGITS
 from lab.peers import shapley_values
 from lab.peers.shapley_values import GRADIENT, Estimate
+from lab.statistics import relative_noise
 
 EPOCHS, BATCH = 8, 32
 PATHS = (4, 16, 64, 256)
@@ -123,7 +124,7 @@ def errors(network: str, seed: int, seeds: int, orders: int) -> dict[str, list[d
             estimates = [function(n, model, x, target, number) for number in range(seed, seed + seeds)]
             error = np.mean([relative_error(attribution, values) for attribution, _ in estimates], axis=0)
             points[method].append({"cost": estimates[0][1], "error": error.tolist()})
-    noise = np.linalg.norm(stderr, axis=1) / np.linalg.norm(values, axis=1)
+    noise = relative_noise(stderr, values)
     return points | {TRUTH: [{"cost": truth.n_evaluations / len(x), "error": noise.tolist()}]}
 
 

@@ -8,6 +8,9 @@ from reference.calls import BIAS
 
 import keras_shapley as ks
 
+# also of other rules than the default, whose warnings setup.cfg lets pass: here silence is tested
+pytestmark = pytest.mark.filterwarnings("error::RuntimeWarning")
+
 
 def dense_model(*weights, activation=None):
     """A Dense layer for each kernel and bias, named "a", "b", ..."""
@@ -54,7 +57,7 @@ def test_each_way_of_asking_warns_once_with_the_layer_and_the_remedy(made, rules
         with pytest.warns(RuntimeWarning, match=f"{words}.*rules='auto'") as caught:
             ask(explainer)
         assert [w.filename for w in caught if w.category is RuntimeWarning] == [__file__], way
-        # warnings are errors in this suite, so these are silent
+        # warnings are errors here, so these are silent
         for again in ways.values():
             again(explainer)
 

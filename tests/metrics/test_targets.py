@@ -6,6 +6,7 @@ import keras
 import numpy as np
 import pytest
 from keras import layers, ops
+from reference.marks import MAY_MISS_THE_TOTAL
 
 import keras_shapley as ks
 from keras_shapley import metrics
@@ -58,7 +59,7 @@ HEADS = {
 }
 
 
-@pytest.mark.filterwarnings("ignore:The values of .* miss more than a quarter:RuntimeWarning")
+@MAY_MISS_THE_TOTAL
 @pytest.mark.parametrize("head", HEADS)
 def test_the_target_of_a_result_is_understood_for_every_head(head, x):
     """The metric looks at the output that was explained: curves begin at it, and end without players."""
@@ -180,7 +181,7 @@ def test_relevance_is_taken_from_its_explanation(x):
     )
 
 
-@pytest.mark.filterwarnings("ignore:The values of .* miss more than a quarter:RuntimeWarning")
+@MAY_MISS_THE_TOTAL
 def test_agreement_and_stability_take_results(x):
     model = HEADS["softmax as an activation"]()
     truth = ks.exact_shapley_values(model, x, 0)

@@ -6,6 +6,7 @@ import keras
 import numpy as np
 import pytest
 from keras import layers, ops
+from reference.marks import MAY_MISS_THE_TOTAL
 from reference.networks import exact, network
 from scipy import stats
 
@@ -14,7 +15,7 @@ from keras_shapley.shapley import masks, moments
 from keras_shapley.utils import progress
 
 # totals of networks with random weights may be near zero
-pytestmark = pytest.mark.filterwarnings("ignore:The values of .* miss more than a quarter:RuntimeWarning")
+pytestmark = MAY_MISS_THE_TOTAL
 
 METHODS = ("moments", "masks")
 

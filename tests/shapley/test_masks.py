@@ -4,12 +4,13 @@ import keras
 import numpy as np
 import pytest
 from keras import layers, ops
+from reference.marks import MAY_MISS_THE_TOTAL
 from reference.networks import exact, network
 
 import keras_shapley as ks
 
 # totals of networks with random weights may be near zero
-pytestmark = pytest.mark.filterwarnings("ignore:The values of .* miss more than a quarter:RuntimeWarning")
+pytestmark = MAY_MISS_THE_TOTAL
 
 
 def test_sa_without_its_moment_gradient_is_explained_with_it(rng):

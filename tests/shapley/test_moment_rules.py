@@ -6,6 +6,7 @@ import keras
 import numpy as np
 import pytest
 from keras import layers, ops
+from reference.marks import MAY_MISS_THE_TOTAL
 from scipy import stats
 
 import keras_shapley as ks
@@ -15,7 +16,7 @@ from keras_shapley.shapley.moments import ForwardPass, channel_axes
 from keras_shapley.shapley.normal_moments import Moments
 
 # totals of networks with random weights may be near zero
-pytestmark = pytest.mark.filterwarnings("ignore:The values of .* miss more than a quarter:RuntimeWarning")
+pytestmark = MAY_MISS_THE_TOTAL
 
 GRID = np.linspace(-9, 9, 40001)
 WEIGHTS = stats.norm.pdf(GRID) * (GRID[1] - GRID[0])

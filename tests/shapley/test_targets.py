@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 from keras import layers, ops
 from reference.games import network
+from reference.marks import MAY_MISS_THE_TOTAL
 from reference.permutations import by_permutations
 
 import keras_shapley as ks
 
 # totals of networks with random weights may be near zero
-pytestmark = pytest.mark.filterwarnings("ignore:The values of .* miss more than a quarter:RuntimeWarning")
+pytestmark = MAY_MISS_THE_TOTAL
 
 exact = ks.exact_shapley_values
 sampled = functools.partial(ks.sampled_shapley_values, n_paths=12, seed=2)

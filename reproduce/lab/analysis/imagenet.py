@@ -10,7 +10,7 @@ import numpy as np
 import keras_shapley as ks
 from lab import files, rows, tables
 from lab.rows import Row
-from lab.statistics import Interval, interval, ratio_of_medians
+from lab.statistics import Interval, interval, ratio_of_medians, relative_noise
 
 RESULTS, SECONDS = "imagenet.jsonl", "imagenet_seconds.json"
 # names of rows that are no explanation
@@ -97,7 +97,7 @@ def measures(crop: Crop, method: str, output: str) -> dict[str, float]:
 def noise(crop: Crop, output: str) -> float:
     """The truth's own relative RMSE."""
     stderr, values = np.array(crop.truth["stderr"][output]), np.array(crop.truth[output])
-    return float(np.linalg.norm(stderr) / np.linalg.norm(values))
+    return float(relative_noise(stderr, values))
 
 
 def over_photographs(crops: list[Crop], values: list[float]) -> Interval:

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from lab import files, pictures, tables
 from lab.faithfulness import NEARNESS
 from lab.rows import Row
-from lab.statistics import Interval, over_seeds_and_images
+from lab.statistics import Interval, number, over_seeds_and_images
 
 NAME = "one_pass"
 DEFAULT, GATES, INTEGRATED = "default", "default, gates=8", "integrated gradients, {} steps"
@@ -34,11 +34,6 @@ SUMMARY = f"""\
 The truth is itself an estimate: a perfect map would have the correlation in the column *ceiling*. Whether the default
 is within {MARGIN} of the best is decided by the means.
 """
-
-
-def number(value: float) -> float | None:
-    """A number of a row, to four digits; None if it is not finite."""
-    return float(f"{value:.4g}") if np.isfinite(value) else None
 
 
 def measured(attributions: np.ndarray, values: np.ndarray, present: np.ndarray) -> dict[str, list[float | None]]:

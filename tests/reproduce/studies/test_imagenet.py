@@ -12,6 +12,7 @@ from keras import layers
 from lab import image_methods, imagenet, rows
 from lab.analysis import imagenet as analysis
 from lab.imagenet import Crop, Network
+from lab.networks import without_softmax
 from studies import imagenet as script
 
 torch_only = pytest.mark.skipif(keras.backend.backend() != "torch", reason="once, where nothing is compiled")
@@ -27,7 +28,7 @@ def small(rng):
     pooled = layers.GlobalAveragePooling2D()(features)
     model = keras.Model(inputs, layers.Dense(5, "softmax", bias_initializer="normal")(pooled))
     baseline = rng.normal(size=(14, 14, 3)).astype("float32")
-    return Network("small", model, imagenet.without_softmax(model), lambda pixels: pixels, baseline)
+    return Network("small", model, without_softmax(model), lambda pixels: pixels, baseline)
 
 
 @pytest.fixture
@@ -50,11 +51,11 @@ def test_logits_are_those_of_the_probabilities(small, images):
     )
 
 
-@pytest.mark.parametrize("name", [name for name, method in image_methods.METHODS.items() if method.has_scale])
+@pytest.mark.parametrize("name", [name for name in image_methods.METHODS if name not in analysis.WITHOUT_UNIT])
 def test_the_logit_of_a_linear_network(name, small, images):
     """Methods that measure from the baseline have its one answer; the others share out the logit, or a part of it."""
     x, target = images
-    found = image_methods.in_blocks(image_methods.METHODS[name].prepare(small, "logit"), x, target)
+    found = image_methods.in_blocks(image_methods.METHODS[name](small, "logit"), x, target)
     assert found.shape == x.shape
     exact = (x - small.baseline) * pixel_weights(small, target)[:, None, None, :]
     players = image_methods.patches(14).ravel()
@@ -69,7 +70,7 @@ def test_the_logit_of_a_linear_network(name, small, images):
 
 def test_grad_cam_is_its_definition(small, images):
     x, target = images
-    found = image_methods.METHODS["Grad-CAM"].prepare(small, "logit")(x, target)
+    found = image_methods.METHODS["Grad-CAM"](small, "logit")(x, target)
     kernel, bias, dense, _ = small.probabilities.get_weights()
     features = x @ kernel[0, 0] + bias
     expected = np.maximum(np.einsum("nhwk,kn->nhw", features, dense[:, target]) / 14**2, 0)
