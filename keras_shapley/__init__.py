@@ -25,15 +25,15 @@ from keras_shapley.plotting import plot_heatmaps
 from keras_shapley.shapley.exact import exact_shapley_values
 from keras_shapley.shapley.fast import fast_shapley_values
 from keras_shapley.shapley.neuron import neuron_shapley_values
-from keras_shapley.shapley.result import FastShapleyValues, ShapleyValues
+from keras_shapley.shapley.result import ShapleyValues
 from keras_shapley.shapley.sampled import sampled_shapley_values
+from keras_shapley.shapley.values import shapley_values
 
 __version__ = "0.2.0.dev0"
 
 __all__ = [
     "Conversion",
     "Explanation",
-    "FastShapleyValues",
     "GateMonitor",
     "LRP",
     "LRPHeatmaps",
@@ -59,6 +59,7 @@ __all__ = [
     "presets",
     "rules",
     "sampled_shapley_values",
+    "shapley_values",
     "to_relu",
     "to_shapley",
 ]

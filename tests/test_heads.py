@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from reference.heads import HEADS, IMAGES, outputs, shapley_values
+from reference.marks import MASKS_OF_FEW_PLAYERS
 from reference.paths import ROOT
 
 import keras_shapley as ks
@@ -115,6 +116,7 @@ def test_sampled(head):
     assert (np.abs(weighted.values - case.weighted_truth()) < 5 * weighted.stderr + 1e-5).all()
 
 
+@MASKS_OF_FEW_PLAYERS
 @pytest.mark.parametrize("method", ["moments", "masks"])
 @every_head
 def test_fast(head, method):

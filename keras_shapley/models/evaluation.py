@@ -1,15 +1,59 @@
 """Models and functions evaluated on NumPy batches."""
 
-from collections.abc import Callable
-from typing import Any
+import math
+from collections.abc import Callable, Hashable
+from typing import Any, TypeVar
 
 import keras
 import numpy as np
 from keras import ops, tree
 
 from keras_shapley.backend import compiled
+from keras_shapley.models.keras_internals import input_structure, is_transparent, sublayers
 from keras_shapley.models.outputs import output_index
-from keras_shapley.utils.typing import Function, Tensor
+from keras_shapley.models.tracing import in_order, output_sizes, trace
+from keras_shapley.utils.typing import Function, Structure, Tensor
+
+# values of a model that may be computed at once: half a gigabyte in float32, of which inference keeps a part
+_MAX_VALUES = 2**27
+# as many as an image classifier has for each element of its input
+_VALUES_PER_ELEMENT = 64
+# the most inputs in a batch, of a model and of a function
+_MOST = 1024
+_MOST_OF_A_FUNCTION = 256
+# where a model keeps what was made for it; Keras neither tracks nor saves such a name
+_KEPT = "__keras_shapley__"
+
+Made = TypeVar("Made")
+
+
+class _Kept:
+    """What was made for a model, by key, with the variables and layers that it was made of. It is never copied."""
+
+    def __init__(self) -> None:
+        self.entries: dict[Hashable, tuple[list[Any], Any]] = {}
+
+    def __deepcopy__(self, memo: Any) -> "_Kept":
+        return _Kept()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _Kept, ()
+
+
+def kept(model: keras.Model, key: Hashable, make: Callable[[], Made]) -> Made:
+    """What `make` returns, made once and kept with the model until it dies.
+
+    It is made again once the model has other variables or layers. New values of the variables change nothing, so what
+    is made must read them when it is called, as compiled functions do.
+    """
+    # not an attribute that Keras would track. A WeakKeyDictionary would never let go: what is made refers to the model
+    store = model.__dict__.setdefault(_KEPT, _Kept())
+    parts = [*model.variables, *sublayers(model)]
+    entry = store.entries.get(key)
+    if entry is None or len(entry[0]) != len(parts) or any(a is not b for a, b in zip(entry[0], parts)):
+        entry = parts, make()
+        store.entries[key] = entry
+    return entry[1]
 
 
 def inference(model: keras.Model, output: str | int | None = None) -> Callable[[Any], Tensor]:
@@ -34,8 +78,63 @@ def inference(model: keras.Model, output: str | int | None = None) -> Callable[[
             )
         return outputs[index]
 
-    predict = compiled(call, model.variables, any_batch=True)
-    return lambda x: predict(ops.convert_to_tensor(x))
+    key = ("inference", index, output is None)
+    predict = kept(model, key, lambda: compiled(call, model.variables, any_batch=True))
+    return lambda x: predict(tree.map_structure(ops.convert_to_tensor, as_model_takes(model, x)))
+
+
+def as_model_takes(model: keras.Model, x: Structure) -> Structure:
+    """A batch in the structure of the model's own inputs, by position or by name.
+
+    Raises:
+        ValueError: if the batch has another structure or number of arrays.
+    """
+    if not is_transparent(model):
+        return x
+    structure = input_structure(model)
+    arrays = tree.flatten(x) if len(model.inputs) == 1 else in_order(model, x)
+    if len(arrays) != len(model.inputs):
+        raise ValueError(f"`x` must have {len(model.inputs)} arrays, one for each input. Received: {len(arrays)}")
+    return tree.pack_sequence_as(structure, arrays) if tree.is_nested(structure) else arrays[0]
+
+
+def batch_size_for(fn: Function, x: Structure) -> int:
+    """How many inputs a function may be given at once, so that its values stay below half a gigabyte or so.
+
+    Of a model all values for one input are counted. Those of a function are not known, and taken to be as many times
+    the input as in an image classifier.
+
+    Args:
+        fn: a model, or a function of a batch.
+        x: a batch.
+    """
+    arrays = tree.flatten(x)
+    size = sum(math.prod(array.shape[1:]) for array in arrays)
+    n_values = None
+    if isinstance(fn, keras.Model):
+        shapes = tuple((array.shape[1:], str(array.dtype)) for array in arrays)
+        n_values = kept(fn, ("values", shapes), lambda: _values_of_one(fn, x))
+    if n_values is None:
+        return _power_of_two(min(_MAX_VALUES // (_VALUES_PER_ELEMENT * size), _MOST_OF_A_FUNCTION))
+    return _power_of_two(min(_MAX_VALUES // n_values, _MOST))
+
+
+def _values_of_one(model: keras.Model, x: Structure) -> int | None:
+    """Number of the values that a model computes for one input; None if it does not say."""
+    try:
+        graph = trace(model)
+        arrays = tree.flatten(x) if len(model.inputs) == 1 else in_order(model, x)
+        shapes = [tuple(array.shape[1:]) for array in arrays]
+        sizes = output_sizes(graph, shapes, [tensor.dtype for tensor in model.inputs])
+    # an estimate must stop no one: a layer may refuse symbolic inputs in a way of its own
+    except Exception:
+        return None
+    return sum(sizes.values()) + sum(map(math.prod, shapes))
+
+
+def _power_of_two(n: int) -> int:
+    """The largest power of two up to n; 1 for less."""
+    return 1 << (max(n, 1).bit_length() - 1)
 
 
 def batch_function(fn: Function, output: str | int | None = None) -> Function:
@@ -51,27 +150,29 @@ def batch_function(fn: Function, output: str | int | None = None) -> Function:
     return fn
 
 
-def evaluated(fn: Callable[[Any], Any], inputs: np.ndarray, name: str = "fn") -> np.ndarray:
-    """The outputs of a function for a batch, shape `(batch, *output)`, in float64; `(batch, 1)` for numbers.
+def evaluated(fn: Callable[[Any], Any], inputs: Structure, name: str = "fn") -> np.ndarray:
+    """The outputs of a function for a batch, as `as_outputs` returns them."""
+    return as_outputs(fn(inputs), len(tree.flatten(inputs)[0]), name)
+
+
+def as_outputs(outputs: Any, n: int, name: str = "fn") -> np.ndarray:
+    """What a function returned for n inputs, checked: shape `(n, *output)`, float64; `(n, 1)` for numbers.
 
     Args:
-        fn: function of a batch.
-        inputs: shape `(batch, ...)`.
+        outputs: an array or tensor.
+        n: number of inputs.
         name: of the function, for an error message.
 
     Raises:
         ValueError: if the outputs are not one row for each input, or not finite.
     """
-    outputs = fn(inputs)
     if isinstance(outputs, (list, tuple, dict)):
         raise ValueError(f"`{name}` must have one output. Received: {len(outputs)}")
     outputs = ops.convert_to_numpy(outputs)
-    if outputs.shape == (len(inputs),):
+    if outputs.shape == (n,):
         outputs = outputs[:, None]
-    if outputs.ndim < 2 or len(outputs) != len(inputs):
-        raise ValueError(
-            f"`{name}` must give outputs of shape (batch, ...). Received: {outputs.shape} for {len(inputs)} inputs"
-        )
+    if outputs.ndim < 2 or len(outputs) != n:
+        raise ValueError(f"`{name}` must give outputs of shape (batch, ...). Received: {outputs.shape} for {n} inputs")
     if not np.isfinite(outputs).all():
         raise ValueError(f"`{name}` must give finite outputs. Received: NaN or infinity")
     return outputs.astype("float64")

@@ -5,7 +5,7 @@ defines for itself. They are listed here by what they do to their input, and `la
 public layers that do the same.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import keras
@@ -47,9 +47,9 @@ def copy_mask(source: Tensor, target: Tensor) -> None:
         set_keras_mask(target, mask)
 
 
-def output_specs(fn: Callable[..., Structure], shape: tuple[int, ...], dtype: str) -> Structure:
-    """What `fn` returns for a tensor of this shape, as symbolic tensors; nothing is computed."""
-    return compute_output_spec(fn, keras.KerasTensor(shape, dtype))
+def output_specs(fn: Callable[..., Structure], shapes: Sequence[tuple[int, ...]], dtypes: Sequence[str]) -> Structure:
+    """What `fn` returns for tensors of these shapes, as symbolic tensors; nothing is computed."""
+    return compute_output_spec(fn, *map(keras.KerasTensor, shapes, dtypes))
 
 
 def is_transparent(op: Operation) -> bool:

@@ -70,12 +70,12 @@ def model_ends(output: Value) -> list[ModelEnd]:
 def _model_end(output: Value) -> ModelEnd:
     """How a model with this output ends. An output of another kind is its own logits."""
     without_link = ModelEnd(output)
-    last = _before_reshapes(output)
+    last = before_reshapes(output)
     call = last.producer
     if call is None:
         return without_link
     if call.is_a(_LINK_TYPES):
-        logits = _before_reshapes(call.inputs[0])
+        logits = before_reshapes(call.inputs[0])
         link, link_call = _link(call.op), call
     elif call.is_a(LINEAR_TYPES):
         logits = last
@@ -128,7 +128,7 @@ def _constant_factor(call: Call) -> float | None:
     return 1 / constant if call.arguments[0][0] is call.inputs[0] else None
 
 
-def _before_reshapes(value: Value) -> Value:
+def before_reshapes(value: Value) -> Value:
     """The value before all layers that keep its numbers and their order."""
     while value.producer is not None and _keeps_order(value.producer):
         value = value.producer.inputs[0]

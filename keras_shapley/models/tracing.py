@@ -40,23 +40,22 @@ def trace(model: keras.Model) -> Graph:
     return Graph(inputs, tracer.calls, outputs, input_structure(model))
 
 
-def output_sizes(graph: Graph, shape: tuple[int, ...], dtype: str) -> dict[Call, int]:
+def output_sizes(graph: Graph, shapes: list[tuple[int, ...]], dtypes: list[str]) -> dict[Call, int]:
     """The number of elements of each call's largest output for one input, without computing anything.
 
     Args:
-        graph: a graph with one input.
-        shape: of one input, without the batch.
-        dtype: of the input.
+        graph: of a model.
+        shapes: of its inputs, without the batch.
+        dtypes: of its inputs.
     """
-    (model_input,) = graph.inputs
 
-    def outputs_by_call(x: Tensor) -> list[list[Tensor]]:
-        tensors = {model_input: x}
+    def outputs_by_call(*x: Tensor) -> list[list[Tensor]]:
+        tensors = dict(zip(graph.inputs, x))
         for call in graph.calls:
             tensors.update(zip(call.outputs, tree.flatten(call(*(tensors[value] for value in call.inputs)))))
         return [[tensors[value] for value in call.outputs] for call in graph.calls]
 
-    specs = output_specs(outputs_by_call, (1, *shape), dtype)
+    specs = output_specs(outputs_by_call, [(1, *shape) for shape in shapes], dtypes)
     return {call: max(math.prod(spec.shape) for spec in parts) for call, parts in zip(graph.calls, specs)}
 
 

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -9,20 +10,20 @@ from numpy.typing import ArrayLike
 from keras_shapley.shapley.game import Game
 from keras_shapley.shapley.result import ShapleyValues
 from keras_shapley.utils.progress import Progress
-from keras_shapley.utils.typing import Function
+from keras_shapley.utils.typing import Function, Structure
 
 MAX_PLAYERS = 16
 
 
 def exact_shapley_values(
     fn: Function,
-    x: ArrayLike,
+    x: Structure,
     target: ArrayLike | None = "all",
     *,
-    baseline: ArrayLike = 0.0,
-    players: ArrayLike | None = None,
+    baseline: Structure = 0.0,
+    players: Any = None,
     output: str | int | None = None,
-    batch_size: int = 256,
+    batch_size: int | None = None,
     progress: bool = True,
 ) -> ShapleyValues:
     """Shapley values of a function, by enumeration of all coalitions of up to 16 players.
@@ -30,20 +31,25 @@ def exact_shapley_values(
     The value of a coalition is the output where absent elements are those of the baseline (Shapley 1953).
 
     Args:
-        fn: a Keras model with one input, or a function of a NumPy batch. Outputs have the shape `(batch, ...)`.
-        x: inputs, shape `(batch, ...)`.
-        target: `"all"` explains every output. None explains the largest output of each image, which takes another
-            evaluation of each. An int, or ints of shape `(batch,)` or `(batch, 1)`, are output indices; `(batch, k)` or
-            `(1, k)` are k targets. Bools or floats of the shape of one output, or of all, are weights: the weighted
-            sum of the outputs is explained, and no more than a batch of outputs is in memory. Outputs of several axes
-            are numbered in the order of `ravel`.
+        fn: a Keras model, or a function of a NumPy batch. Outputs have the shape `(batch, ...)`.
+        x: inputs, shape `(batch, ...)`; several as a list or dict of arrays, in which a function is given them too.
+            Integers, such as tokens, need a baseline of integers, such as the id of padding.
+        target: `"all"` explains every output. None explains the largest output of each image. An int, or ints of shape
+            `(batch,)` or `(batch, 1)`, are output indices; `(batch, k)` or `(1, k)` are k targets. Bools or floats of
+            the shape of one output, or of all, are weights: the weighted sum of the outputs is explained, and no more
+            than a batch of outputs is in memory. Outputs of several axes are numbered in the order of `ravel`.
         baseline: values of absent elements: a number, an array of the shape of one input, or a background of several
-            inputs, `(n, ...)`, over which outputs are averaged.
-        players: None if each element of an input is a player. For groups, integers from 0 in the shape of an input, or
-            of it without the channels, that number the player of each element; or one mask for each player, bool
-            `(players, ...)`, in these shapes.
+            inputs, `(n, ...)`, over which outputs are averaged. Of several inputs a number, or a list or dict of these.
+        players: None if each element of an input is a player. `"patches"`, a grid of 7 x 7 over an image, or an int for
+            a grid of as many rows and columns; `"tokens"`, the steps of a sequence, which is the first axis of an
+            input; `"inputs"`, each whole input of several. For other groups, integers from 0 in the shape of an input,
+            or of it without the channels, that number the player of each element; or one mask for each player, bool
+            `(players, ...)`, in these shapes. Of several inputs one of these words, which is then meant for each of
+            them, or a list or dict of any of these. Integers are numbered across the inputs, so that a player may have
+            elements in several; the players of words follow them.
         output: name or index of the model's output; None for a function, or a model with one output.
-        batch_size: largest number of inputs that `fn` is given at once.
+        batch_size: largest number of inputs that `fn` is given at once. By default as many as keep a model's values
+            below half a gigabyte, and 256 or fewer for a function.
         progress: whether to show a progress bar if it takes more than two seconds.
 
     Returns:
@@ -65,7 +71,7 @@ def exact_shapley_values(
         >>> patches = np.arange(4).reshape(2, 2).repeat(2, axis=0).repeat(2, axis=1)
         >>> result = ks.exact_shapley_values(model, x, players=patches)
         >>> result.values.shape, result.n_evaluations
-        ((2, 4, 3), 33)
+        ((2, 4, 3), 31)
         >>> np.allclose(result.values.sum(axis=1) + result.baseline_value, model.predict(x, verbose=0), atol=1e-5)
         True
 
@@ -86,20 +92,22 @@ def exact_shapley_values(
         )
     explained = game.explained(target)
     present, coefficients = all_coalitions(n)
-    bar = Progress(len(game.x), "image", progress)
+    bar = Progress(len(game), "image", progress)
     images = []
-    for image_game in game.of_images(explained):
-        images.append(coefficients @ image_game.coalition_values(present))
+    for image in game.of_images(explained):
+        between = image.coalition_values(present[1:-1])
+        images.append(coefficients @ np.concatenate([image.baseline_value[None], between, image.whole_value[None]]))
         bar.add()
     values = np.stack(images)
-    return game.result(explained, values, np.zeros_like(values))
+    return game.result(explained, values, np.zeros_like(values), "exact")
 
 
 def all_coalitions(n: int) -> tuple[np.ndarray, np.ndarray]:
     """All coalitions of n players, and the coefficients of their values in each player's Shapley value.
 
     Returns:
-        `(present, coefficients)`, NumPy arrays: bool `(2**n, n)`, and `(n, 2**n)` in float64.
+        `(present, coefficients)`, NumPy arrays: bool `(2**n, n)`, and `(n, 2**n)` in float64. The empty coalition is
+        the first, and that of all players the last.
     """
     present = np.array(list(itertools.product((False, True), repeat=n)))
     size = present.sum(axis=1, keepdims=True)

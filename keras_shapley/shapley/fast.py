@@ -2,22 +2,23 @@
 
 import math
 import warnings
-from collections.abc import Iterable
+from typing import Any
 
 import keras
 import numpy as np
-from keras import ops
+from keras import tree
 from numpy.typing import ArrayLike
 
-from keras_shapley.models.evaluation import evaluated, inference
+from keras_shapley.models.evaluation import as_model_takes
 from keras_shapley.models.outputs import output_index
-from keras_shapley.shapley.masks import Masks
+from keras_shapley.shapley.game import Game
+from keras_shapley.shapley.masks import Masks, bias_of_masks
 from keras_shapley.shapley.moments import MomentPropagation
-from keras_shapley.shapley.players import Players
-from keras_shapley.shapley.result import FastShapleyValues
+from keras_shapley.shapley.result import ShapleyValues
 from keras_shapley.utils.progress import Progress
-from keras_shapley.utils.targets import as_weights, parse_targets
-from keras_shapley.utils.validation import finite, integer, one_of
+from keras_shapley.utils.structures import as_leaves
+from keras_shapley.utils.typing import Structure
+from keras_shapley.utils.validation import integer, one_of
 
 # number of gradients by default
 _DEFAULT_N = {"moments": 4, "masks": 64}
@@ -29,19 +30,20 @@ _ROUNDING = 1e-4
 
 def fast_shapley_values(
     model: keras.Model,
-    x: ArrayLike,
+    x: Structure,
     target: ArrayLike | None = None,
     *,
     method: str = "moments",
     n: int | None = None,
     n_samples: int = 16,
-    baseline: ArrayLike = 0.0,
-    players: ArrayLike | None = None,
+    baseline: Structure = 0.0,
+    players: Any = None,
     output: str | int | None = None,
     seed: int = 0,
     normalize: bool = False,
+    batch_size: int | None = None,
     progress: bool = True,
-) -> FastShapleyValues:
+) -> ShapleyValues:
     """Approximate Shapley values of a network's inputs, for the cost of a few gradients per image.
 
     The values are an integral of gradients of the network's multilinear extension (Owen 1972).
@@ -52,42 +54,47 @@ def fast_shapley_values(
 
     `method="masks"` is a weighted mean of `(x - baseline) * gradient` over `n` random masks, for any differentiable
     model. A quarter of the masks have t spread evenly over [0, 1]; the rest go where the gradients of these are large.
-    Gradients at masks tell nothing of a step between absent and present: a LayerNormalization is nearly constant on the
-    way from a baseline of zeros. There the values are wrong with any number of masks, and their residual is large.
+    Gradients at masks are biased where the network is far from smooth between absent and present, with any number of
+    masks. A LayerNormalization is nearly constant on the way from a baseline of zeros; few players, as the columns of a
+    table or large groups, take large steps. Both warn, and so does a large residual.
 
     Args:
-        model: a built Keras model with one input, of floats; Sequential or Functional for `"moments"`.
-        x: a batch as the model takes it. Give all images in one call, because each call compiles.
+        model: a built Keras model whose inputs are floats; Sequential or Functional for `"moments"`.
+        x: a batch as the model takes it: an array, or a list or dict of arrays.
         target: what is explained of each image: None for the largest output; an int, or ints of shape `(batch,)` or
             `(batch, 1)`, for output indices; `(batch, k)` or `(1, k)` for k targets, which cost k times as much; or
-            bools or floats of the shape of one output, or of all, for a weighted sum of the outputs. Outputs of several
-            axes are numbered in the order of `ravel`.
+            bools or floats of the shape of one output, or of all, for a weighted sum of the outputs; or `"all"`
+            outputs, each of which costs as much as a target. Outputs of several axes are numbered in the order of
+            `ravel`.
         method: `"moments"` or `"masks"`.
         n: number of nodes or of masks; by default 4 for `"moments"` and 64 for `"masks"`.
         n_samples: for `"moments"`, the number of random coalitions at each node. Their variance in the network corrects
             that of independent neighbours, by a factor for each channel. 2 or more, or 0 for none. No gradient passes
             through them.
-        baseline: values of absent elements: a number, or an array of the shape of one input.
-        players: for `"moments"`, groups of elements as in `exact_shapley_values`. Each group passes once through the
-            affine layers in front.
+        baseline: values of absent elements, as in `exact_shapley_values`. Each input of a background costs as much as
+            one.
+        players: elements, or groups of them, as in `exact_shapley_values`. For `"moments"`, each group passes once
+            through the affine layers in front.
         output: name or index of the model's output; None for a model with one output.
         seed: of the masks and coalitions, which are the same for all images.
         normalize: whether to distribute the residual over the players, in proportion to their absolute values.
+        batch_size: largest number of images at once; by default as many as fit into about half a gigabyte.
         progress: whether to show a progress bar if it takes more than two seconds.
 
     Returns:
-        `FastShapleyValues`, with values in the shape of `x`, or `(batch, players)` if `players` are given. With k
-        targets, they have an axis for them after the batch, as the results of `LRP` do.
+        `ShapleyValues`, with values of shape `(batch, players)`, and `(batch, players, k)` for k targets. Their
+        `residual` is what they missed of the total before `normalize`, and shows the error of the method.
 
     Raises:
         ValueError: on an unknown `method`, an `n` or `n_samples` that does not fit it, inputs or a baseline that are of
-            another shape or not finite, outputs that are not finite, players that do not partition the input or are
-            given for `"masks"`, a target that does not fit the outputs, an `output` that the model does not have, or a
-            layer without moments, which the message names.
+            another shape or not finite, outputs that are not finite, players that do not partition the input, a target
+            that does not fit the outputs, an `output` that the model does not have, or a layer without moments, which
+            the message names.
 
     Warns:
         RuntimeWarning: if the residual of some images is above a quarter of their total, or not a number. Their values
             are then often wrong, normalized or not; least so where a total is near zero.
+        UserWarning: if `"masks"` are biased for the model or its players.
 
     Example:
         >>> model = keras.Sequential(
@@ -96,15 +103,14 @@ def fast_shapley_values(
         ... )
         >>> x = np.random.default_rng(0).random((5, 8, 8, 1))
         >>> result = ks.fast_shapley_values(model, x)
-        >>> result.values.shape
-        (5, 8, 8, 1)
-        >>> np.allclose(result.values.sum(axis=(1, 2, 3)) + result.residual, result.total)
+        >>> result.values.shape, result.heatmap.shape
+        ((5, 64), (5, 8, 8, 1))
+        >>> np.allclose(result.values.sum(axis=1) + result.residual, result.total)
         True
 
-        Sixteen patches as players.
+        The sixteen patches of a grid as players.
 
-        >>> patches = np.arange(16).reshape(4, 4).repeat(2, axis=0).repeat(2, axis=1)
-        >>> ks.fast_shapley_values(model, x, players=patches).values.shape
+        >>> ks.fast_shapley_values(model, x, players=4).values.shape
         (5, 16)
     """
     one_of("method", method, tuple(_DEFAULT_N))
@@ -112,68 +118,61 @@ def fast_shapley_values(
     n = integer("n", _DEFAULT_N[method] if n is None else n, 1)
     if integer("n_samples", n_samples, 0) == 1:
         raise ValueError("`n_samples` must be 0, or 2 or more, to have a variance. Received: n_samples=1")
-    if players is not None and method == "masks":
-        # between absent and present a group changes far more than the gradients at these ends tell
-        raise ValueError("`players` must be None for method='masks'. Use method='moments', or sampled_shapley_values.")
-    x, baseline = _checked_inputs(model, x, baseline)
+    dtype = _float_inputs(model, x)
     index = output_index(model, output)
-    player_table = Players(players, x.shape[1:])
+    game = Game(model, x, baseline, players, batch_size, output, dtype)
+    explained = game.explained(target)
     if method == "moments":
-        estimate = MomentPropagation(model, player_table, n, n_samples, seed, index)
+        estimate = MomentPropagation(model, game.players, n, n_samples, seed, index)
     else:
-        estimate = Masks(model, x.shape[1:], n, seed, index)
-    forward = inference(model, index)
-    baseline_output = evaluated(forward, baseline[None], "model")
-    targets = parse_targets(target, len(x), baseline_output.shape[1:])
-    k = len(targets.columns)
-    # the rows of a batch are pairs of an image and one of its targets
-    batches = _batches(len(x) * k, max(estimate.images_at_once, 1))
-    bar = Progress(len(batches), "batch", progress)
-    parts: list[tuple[np.ndarray, ...]] = []
-    stderr_parts: list[np.ndarray] = []
+        estimate = Masks(model, game.players, n, seed, index, game.batch_size)
+        bias = bias_of_masks(model, game.players)
+        if bias:
+            warnings.warn(
+                f"method='masks' is biased {bias}. Use shapley_values(model, x), or check some images by it.",
+                stacklevel=2,
+            )
+    k = explained.whole.shape[1]
+    # the rows of a batch are pairs of an image and one of its values
+    batches = _batches(len(game) * k, max(min(estimate.images_at_once, batch_size or len(game) * k), 1))
+    others = range(len(game.inputs.background[0]))
+    bar = Progress(len(batches) * len(others), "batch", progress)
+    parts = []
     for rows in batches:
         images, columns = np.divmod(rows, k)
-        outputs = evaluated(forward, x[images], "model")
-        row_targets = np.stack(targets.resolved(outputs, images))[columns, np.arange(len(rows))]
-        weights = as_weights(row_targets, outputs.shape[1:]).reshape(outputs.shape)
-        values, stderr = estimate(x[images], baseline, weights.astype(x.dtype))
-        without_players = _row_sums(weights * baseline_output)
-        total = _row_sums(weights * (outputs - baseline_output))
-        residual = total - _row_sums(values)
-        if normalize:
-            values = values + _shares(values) * residual.reshape(-1, *(1 for _ in values.shape[1:]))
-        parts.append((values, row_targets, total, residual, without_players))
-        if stderr is not None:
-            stderr_parts.append(stderr)
-        bar.add()
+        x_rows = [array[images] for array in game.inputs.arrays]
+        weights = explained.weights(images, columns, game.baseline_output.shape)
+        estimates = []
+        for other in others:
+            estimates.append(estimate(x_rows, [array[other] for array in game.inputs.background], weights))
+            bar.add()
+        # masks are the same for all inputs of the background, so their errors do not average out
+        parts.append([None if of[0] is None else np.mean(of, axis=0) for of in zip(*estimates)])
 
-    def joined(arrays: Iterable[np.ndarray]) -> np.ndarray:
-        """An array of all images, with an axis of targets if there are several, from those of the batches."""
-        array = np.concatenate(list(arrays))[: len(x) * k]
-        return array.reshape(len(x), k, *array.shape[1:]) if targets.has_axis else array
+    def joined(arrays: tuple[np.ndarray, ...]) -> np.ndarray:
+        """An array `(batch, players, values)` of all images from those of the batches, whose rows are pairs."""
+        rows = np.concatenate(arrays)[: len(game) * k]
+        return np.moveaxis(rows.reshape(len(game), k, -1), 1, 2)
 
-    values, row_targets, total, residual, without_players = map(joined, zip(*parts))
-    result = FastShapleyValues(
-        values=values,
-        stderr=joined(stderr_parts) if stderr_parts else None,
-        target=row_targets,
-        total=total,
-        residual=residual,
-        baseline_value=without_players,
-        players=player_table.numbers if player_table.are_groups else None,
-    )
+    values_parts, stderr_parts = zip(*parts)
+    values = joined(values_parts)
+    stderr = None if stderr_parts[0] is None else joined(stderr_parts)
+    game.n_evaluations += len(game) * k * len(others) * estimate.n_passes
+    result = game.result(explained, values, stderr, method)
     _warn_of_residual(result)
+    if normalize:
+        shares = _shares(result.values)
+        result.values = result.values + shares * result.residual[:, None]
     return result
 
 
-def _warn_of_residual(result: FastShapleyValues) -> None:
+def _warn_of_residual(result: ShapleyValues) -> None:
     """Warns once if the values of some images miss more than a quarter of their total."""
     n = len(result.total)
     # a row for each image, with its targets
-    total, residual, without_players = (
-        part.reshape(n, -1) for part in (result.total, result.residual, result.baseline_value)
-    )
-    size = np.abs(result.values).reshape(*total.shape, -1).sum(axis=2) + np.abs(without_players)
+    total, residual = result.total.reshape(n, -1), result.residual.reshape(n, -1)
+    without_players = np.broadcast_to(result.baseline_value, result.total.shape).reshape(n, -1)
+    size = np.abs(result.values).sum(axis=1).reshape(n, -1) + np.abs(without_players)
     # a residual that is not a number is large
     is_large = ~(np.abs(residual) <= np.maximum(_LARGE * np.abs(total), _ROUNDING * size))
     if not is_large.any():
@@ -182,8 +181,8 @@ def _warn_of_residual(result: FastShapleyValues) -> None:
     warnings.warn(
         f"The values of {is_large.any(axis=1).sum()} of {n} images miss more than a quarter of the total. Those of "
         f"image {worst[0]} have a residual of {residual[worst]:.2g}, for a total of {total[worst]:.2g}. Use "
-        "sampled_shapley_values(model, x), which takes any model and gives standard errors, or LRP(model), whose "
-        "relevance sums to the total in one pass.",
+        "shapley_values(model, x) or sampled_shapley_values(model, x), which take any model and give standard errors, "
+        "or LRP(model), whose relevance sums to the total in one pass.",
         RuntimeWarning,
         stacklevel=3,
     )
@@ -198,38 +197,31 @@ def _batches(n: int, largest: int) -> np.ndarray:
     return np.minimum(np.arange(count * math.ceil(n / count)), n - 1).reshape(count, -1)
 
 
-def _row_sums(values: np.ndarray) -> np.ndarray:
-    return values.sum(axis=tuple(range(1, values.ndim)))
-
-
 def _shares(values: np.ndarray) -> np.ndarray:
-    """Shares that sum to 1 in each row, in proportion to absolute values; equal where all values are zero."""
-    sizes = np.abs(values).reshape(len(values), -1)
+    """Shares of the players that sum to 1, in proportion to absolute values; equal where all values are zero."""
+    sizes = np.abs(values)
     total = sizes.sum(axis=1, keepdims=True)
     equal = np.full_like(sizes, 1 / sizes.shape[1])
-    return np.divide(sizes, total, out=equal, where=total > 0).reshape(values.shape)
+    return np.divide(sizes, total, out=equal, where=total > 0)
 
 
-def _checked_inputs(model: keras.Model, x: ArrayLike, baseline: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
-    """Inputs and baseline as finite arrays of the model's dtype and shape."""
+def _float_inputs(model: keras.Model, x: Structure) -> str:
+    """The dtype of a model's inputs, which must be floats; raises a `ValueError` where `x` has another shape."""
     if not isinstance(model, keras.Model) or not model.built:
         raise ValueError(f"`model` must be a built keras.Model. Received: {model!r}")
     # a model whose call is code of its own does not say what it takes
     inputs = getattr(model, "inputs", None)
-    if inputs and (len(inputs) != 1 or not keras.backend.is_float_dtype(inputs[0].dtype)):
+    if not inputs:
+        return keras.config.floatx()
+    if not all(keras.backend.is_float_dtype(tensor.dtype) for tensor in inputs):
         received = ", ".join(f"{tensor.name} of {tensor.dtype}" for tensor in inputs)
         raise ValueError(
-            f"`model` must have one input, of floats. Received: {received}. Use LRP(model), which takes several inputs "
-            "and tokens."
+            f"`model` must have inputs of floats. Received: {received}. Use shapley_values(model, x) or LRP(model), "
+            "which take tokens."
         )
-    dtype, expected = (inputs[0].dtype, tuple(inputs[0].shape)) if inputs else (keras.config.floatx(), np.shape(x))
-    x, baseline = (np.asarray(ops.convert_to_numpy(value), dtype) for value in (x, baseline))
-    fits = x.ndim == len(expected) and all(a in (None, b) for a, b in zip(expected[1:], x.shape[1:]))
-    if not fits or x.ndim < 2 or not x.size:
-        expected = expected if inputs else "(batch, ...)"
-        raise ValueError(f"`x` must be a batch of shape {expected}, of one image or more. Received: shape {x.shape}")
-    if baseline.shape not in ((), x.shape[1:]):
-        raise ValueError(f"`baseline` must be a number or of shape {x.shape[1:]}. Received: shape {baseline.shape}")
-    finite("x", x)
-    finite("baseline", baseline)
-    return x, np.broadcast_to(baseline, x.shape[1:])
+    for array, tensor in zip(tree.flatten(as_model_takes(model, as_leaves(x))), inputs):
+        shape, expected = np.shape(array), tuple(tensor.shape)
+        fits = len(shape) == len(expected) and all(a in (None, b) for a, b in zip(expected[1:], shape[1:]))
+        if not fits or len(shape) < 2 or 0 in shape:
+            raise ValueError(f"`x` must be a batch of shape {expected}, of one image or more. Received: shape {shape}")
+    return inputs[0].dtype

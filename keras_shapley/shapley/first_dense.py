@@ -13,6 +13,7 @@ from keras_shapley.backend import compiled
 from keras_shapley.layers.activations import shapley_activation
 from keras_shapley.layers.base import ShapleyLayer
 from keras_shapley.layers.sa import ShapleyActivation
+from keras_shapley.models.evaluation import kept
 from keras_shapley.models.graph import Call, Value, ancestors
 from keras_shapley.models.layer_types import ORDER_KEEPING, SCALING
 from keras_shapley.models.tracing import trace
@@ -109,6 +110,10 @@ class FirstDense:
 
 def first_dense(model: keras.Model, output: int = 0) -> FirstDense | None:
     """The `FirstDense` of a model in float32 that begins with a Dense layer, for one of its outputs; else None."""
+    return kept(model, ("first dense", output), lambda: _found(model, output))
+
+
+def _found(model: keras.Model, output: int) -> FirstDense | None:
     try:
         graph = trace(model)
     except ValueError:

@@ -4,24 +4,29 @@ import dataclasses
 import functools
 import math
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import keras
 import numpy as np
-from keras import ops
+from keras import tree
 from numpy.typing import ArrayLike
 
 from keras_shapley.backend import COMPILES_EACH_SIZE
-from keras_shapley.models.evaluation import batch_function, evaluated
+from keras_shapley.models.evaluation import as_outputs, batch_function, batch_size_for
+from keras_shapley.models.last_layers import LastLayers
 from keras_shapley.models.outputs import output_index
 from keras_shapley.shapley.first_dense import FirstDense, first_dense
+from keras_shapley.shapley.inputs import Inputs
 from keras_shapley.shapley.players import Players
 from keras_shapley.shapley.result import ShapleyValues
-from keras_shapley.utils.targets import parse_targets, target_values
+from keras_shapley.utils.targets import as_weights, is_weights, parse_targets, target_values
 from keras_shapley.utils.typing import Function, Structure
-from keras_shapley.utils.validation import background, finite, integer, one_of
+from keras_shapley.utils.validation import integer, one_of
 
 # numbers that may be kept for an image while its players enter one by one
 _MAX_INCREMENTS = 50_000_000
+# rows of sums that a model's last layers are given at once
+_MOST_SUMS = 4096
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,16 +36,26 @@ class Explained:
     Attributes:
         targets: the targets of each image, indices or weights, one column after the other; None for all outputs.
         shape: of what is explained of one image: that of the outputs, `()` for a target, `(k,)` for k targets.
+        whole: what is explained of each whole image, `(batch, values)`.
     """
 
     targets: list[np.ndarray] | None
     shape: tuple[int, ...]
+    whole: np.ndarray
 
     def values(self, number: int, outputs: np.ndarray) -> np.ndarray:
         """What is explained of an image, given by its number, in outputs `(n, *output)`: shape `(n, values)`."""
         if self.targets is None:
             return outputs.reshape(len(outputs), -1)
         return np.stack([target_values(column[number], outputs) for column in self.targets], axis=1)
+
+    def weights(self, images: np.ndarray, values: np.ndarray, output_shape: tuple[int, ...]) -> np.ndarray:
+        """Weights of the outputs for rows, each an image and one of its values by number: `(rows, *output)`."""
+        if self.targets is None:
+            rows = np.eye(math.prod(output_shape))[values]
+        else:
+            rows = as_weights(np.stack(self.targets)[values, images], output_shape)
+        return rows.reshape(len(images), *output_shape)
 
     @property
     def target(self) -> np.ndarray | None:
@@ -58,53 +73,76 @@ class Game:
         x: inputs.
         baseline: values of absent players.
         players: players of an input.
-        batch_size: of evaluations.
+        batch_size: of evaluations; None for one that fits the memory.
         output: of a model.
+        dtype: of the inputs; None for their own.
 
     Attributes:
-        x: NumPy array `(batch, ...)`.
+        inputs: `Inputs`, the batch and the background as flat lists of arrays.
         players: `Players` of an input.
-        background: baseline inputs, `(n, ...)`.
         batch_size: largest number of inputs in an evaluation.
         baseline_output: output without players, a mean over the background, in the shape of one output.
         n_evaluations: number of inputs on which the function was evaluated until now.
-        fn: the function of a batch.
-        first_dense: the model in two parts, if it begins with a Dense layer whose increments can be kept; else None.
+        fn: the function of a batch in the structure of `x`.
     """
 
     def __init__(
         self,
         fn: Function,
-        x: ArrayLike,
-        baseline: ArrayLike,
-        players: ArrayLike | None,
-        batch_size: int,
-        output: str | int | None,
+        x: Structure,
+        baseline: Structure,
+        players: Any,
+        batch_size: int | None = None,
+        output: str | int | None = None,
+        dtype: str | None = None,
     ) -> None:
-        self.batch_size = integer("batch_size", batch_size, 1)
-        self.x = ops.convert_to_numpy(x)
-        if self.x.ndim < 2 or not self.x.size:
-            raise ValueError(f"`x` must be a batch of inputs, shape (batch, ...). Received: shape {self.x.shape}")
-        finite("x", self.x)
-        shape = self.x.shape[1:]
-        self.background = background(baseline, shape, self.x.dtype)
-        self.players = Players(players, shape)
-        self.n_evaluations = 0
+        if batch_size is not None:
+            integer("batch_size", batch_size, 1)
+        self.inputs = Inputs(x, baseline, dtype)
+        self.players = Players(players, self.inputs.shapes, self.inputs.skeleton)
+        self._feature_names = None if self.players.are_groups else self.inputs.feature_names
+        self._model = fn if isinstance(fn, keras.Model) else None
+        self._output = output
         self.fn = batch_function(fn, output)
-        self.first_dense = None
-        if isinstance(fn, keras.Model):
-            self.fn = self.in_few_sizes(self.fn)
-            self.first_dense = self._affordable(first_dense(fn, output_index(fn, output)))
-        parts = (self.outputs(self.fn, batch).sum(axis=0) for batch in self._batches(self.background))
-        self.baseline_output = np.asarray(sum(parts)) / len(self.background)
+        self.batch_size = batch_size or batch_size_for(fn, self.x)
+        if self._model is not None:
+            self.fn = in_few_sizes(self.fn, self.batch_size)
+        self.n_evaluations = 0
+        parts = (self.outputs(self.fn, batch).sum(axis=0) for batch, _ in self._batches(self.inputs.background))
+        self.baseline_output = np.asarray(sum(parts)) / len(self.inputs.background[0])
 
-    def outputs(self, fn: Function, inputs: np.ndarray) -> np.ndarray:
+    def __len__(self) -> int:
+        return len(self.inputs)
+
+    @property
+    def x(self) -> Structure:
+        """The inputs, NumPy arrays `(batch, ...)` in the structure that was given."""
+        return self.inputs.packed(self.inputs.arrays)
+
+    @functools.cached_property
+    def first_dense(self) -> FirstDense | None:
+        """The model in two parts, if it begins with a Dense layer whose increments can be kept; else None."""
+        if self._model is None:
+            return None
+        candidate = first_dense(self._model, output_index(self._model, self._output))
+        if candidate is None:
+            return None
+        rows = len(self.inputs.background[0]) * self.players.n + math.prod(self.inputs.shapes[0])
+        return candidate if rows * candidate.width <= _MAX_INCREMENTS else None
+
+    def outputs(self, fn: Function, inputs: Structure) -> np.ndarray:
         """Outputs of `self.fn`, or of the model's second part, for one batch; shape `(batch, *output)`, float64."""
-        self.n_evaluations += len(inputs)
-        return evaluated(fn, inputs)
+        return self.checked(fn(inputs), len(tree.flatten(inputs)[0]))
+
+    def checked(self, outputs: Any, n: int) -> np.ndarray:
+        """Outputs for a batch of n inputs, checked and counted; shape `(n, *output)`, float64."""
+        self.n_evaluations += n
+        return as_outputs(outputs, n)
 
     def explained(self, target: ArrayLike | None) -> Explained:
-        """What a user's `target` explains: `"all"`, or targets. To find the largest outputs it evaluates all images.
+        """What a user's `target` explains, `"all"` or targets, and its values for the whole images.
+
+        Every image is evaluated once; `ImageGame.whole_value` has its value.
 
         Raises:
             ValueError: on a target that does not fit.
@@ -112,56 +150,47 @@ class Game:
         output_shape = self.baseline_output.shape
         if isinstance(target, str):
             one_of("target", target, ("all",))
-            return Explained(None, output_shape)
-        targets = parse_targets(target, len(self.x), output_shape)
-        columns = [column for column in targets.columns if column is not None]
-        if not columns:
-            largest = [targets.resolved(self.outputs(self.fn, batch))[0] for batch in self._batches(self.x)]
-            columns = [np.concatenate(largest)]
-        return Explained(columns, (len(columns),) if targets.has_axis else ())
+            batches = self._batches(self.inputs.arrays)
+            whole = [self.outputs(self.fn, batch).reshape(-1, math.prod(output_shape)) for batch, _ in batches]
+            return Explained(None, output_shape, np.concatenate(whole))
+        targets = parse_targets(target, len(self), output_shape)
+        columns, whole = [], []
+        for batch, rows in self._batches(self.inputs.arrays):
+            outputs = self.outputs(self.fn, batch)
+            columns.append(targets.resolved(outputs, rows))
+            whole.append(np.stack([_of_targets(column, outputs) for column in columns[-1]], axis=1))
+        shape = (len(targets.columns),) if targets.has_axis else ()
+        return Explained([np.concatenate(parts) for parts in zip(*columns)], shape, np.concatenate(whole))
 
     def of_images(self, explained: Explained) -> "Iterator[ImageGame]":
         """Yields the game of each image."""
-        for number in range(len(self.x)):
-            yield ImageGame(self, self.x[number], functools.partial(explained.values, number))
+        for number in range(len(self)):
+            yield ImageGame(self, number, explained)
 
-    def result(self, explained: Explained, values: np.ndarray, stderr: np.ndarray) -> ShapleyValues:
+    def result(self, explained: Explained, values: np.ndarray, stderr: np.ndarray | None, method: str) -> ShapleyValues:
         """The result, for values and their standard errors of shape `(batch, players, values)`."""
         shape = (*values.shape[:2], *explained.shape)
-        without_players = self.baseline_output
-        if explained.targets is not None:
-            each = [explained.values(number, self.baseline_output[None]) for number in range(len(self.x))]
-            without_players = np.stack(each).reshape(len(self.x), *explained.shape)
+        each = [explained.values(number, self.baseline_output[None])[0] for number in range(len(self))]
+        total = explained.whole - np.stack(each)
+        is_all = explained.targets is None
         return ShapleyValues(
             values=values.reshape(shape),
-            stderr=stderr.reshape(shape),
-            baseline_value=without_players,
-            n_evaluations=self.n_evaluations,
+            stderr=None if stderr is None else stderr.reshape(shape),
+            baseline_value=self.baseline_output if is_all else np.stack(each).reshape(len(self), *explained.shape),
+            total=total.reshape(len(self), *explained.shape),
+            residual=(total - values.sum(axis=1)).reshape(len(self), *explained.shape),
             target=explained.target,
             players=self.players.numbers,
+            x=self.x,
+            n_evaluations=int(self.n_evaluations),
+            method=method,
+            feature_names=self._feature_names,
         )
 
-    def in_few_sizes(self, fn: Function) -> Function:
-        """`fn` given batches of 1, 2, 4, ... inputs only, because each further size would compile anew."""
-        if not COMPILES_EACH_SIZE:
-            return fn
-
-        def padded(inputs: np.ndarray) -> Structure:
-            size = min(self.batch_size, 1 << (len(inputs) - 1).bit_length())
-            filled = np.concatenate([inputs, np.repeat(inputs[-1:], size - len(inputs), axis=0)])
-            return fn(filled)[: len(inputs)]
-
-        return padded
-
-    def _batches(self, inputs: np.ndarray) -> Iterator[np.ndarray]:
-        return (inputs[start : start + self.batch_size] for start in range(0, len(inputs), self.batch_size))
-
-    def _affordable(self, candidate: FirstDense | None) -> FirstDense | None:
-        """The model's first layer, unless its increments are too many to be kept."""
-        if candidate is None:
-            return None
-        rows = len(self.background) * self.players.n + math.prod(self.x.shape[1:])
-        return candidate if rows * candidate.width <= _MAX_INCREMENTS else None
+    def _batches(self, arrays: list[np.ndarray]) -> Iterator[tuple[Structure, slice]]:
+        """Yields the batches of arrays, in the structure of `x`, and their places."""
+        for rows in _slices(len(arrays[0]), self.batch_size):
+            yield self.inputs.packed([array[rows] for array in arrays]), rows
 
 
 class ImageGame:
@@ -173,20 +202,42 @@ class ImageGame:
 
     Args:
         game: the function, its background and players.
-        image: of the shape of an input.
-        explained: function of outputs `(n, *output)` that gives what is explained of them, `(n, values)`.
+        number: of the image.
+        explained: what is explained of each image.
 
     Attributes:
         active: numbers of the players with an element that differs from the baseline. The others are null players.
         baseline_value: value of the empty coalition, shape `(values,)`.
+        whole_value: value of the coalition of all players, shape `(values,)`. Both ends are known, and take no
+            evaluation.
     """
 
-    def __init__(self, game: Game, image: np.ndarray, explained: Callable[[np.ndarray], np.ndarray]) -> None:
+    def __init__(self, game: Game, number: int, explained: Explained) -> None:
         self._game = game
-        self._image = image
-        self._explained = explained
-        self.active = np.unique(game.players.numbers[(image != game.background).any(axis=0)])
-        (self.baseline_value,) = explained(game.baseline_output[None])
+        self._image = [array[number] for array in game.inputs.arrays]
+        self._explained = functools.partial(explained.values, number)
+        differs = [(image != others).any(axis=0) for image, others in zip(self._image, game.inputs.background)]
+        self.active = np.unique(np.concatenate([part[own] for part, own in zip(game.players.parts, differs)]))
+        (self.baseline_value,) = self._explained(game.baseline_output[None])
+        self.whole_value = explained.whole[number]
+
+    def inputs(self, present: np.ndarray, other: int = 0) -> Structure:
+        """The image where players are present, and an input of the background elsewhere, in the structure of `x`.
+
+        Args:
+            present: which players are in each coalition, bool `(coalitions, players)`.
+            other: number of the input of the background.
+        """
+        parts = zip(self._game.players.parts, self._image, self._game.inputs.background)
+        return self._game.inputs.packed(
+            [np.where(present[:, numbers], image, others[other]) for numbers, image, others in parts]
+        )
+
+    def of_active(self, present: np.ndarray) -> np.ndarray:
+        """Coalitions of all players, `(coalitions, players)`, from those of the active ones; the others are absent."""
+        of_all = np.zeros((len(present), self._game.players.n), bool)
+        of_all[:, self.active] = present
+        return of_all
 
     def coalition_values(self, present: np.ndarray) -> np.ndarray:
         """Values of coalitions, shape `(coalitions, values)`.
@@ -195,6 +246,46 @@ class ImageGame:
             present: which players are in each coalition, bool `(coalitions, players)`.
         """
         return self._mean_values(present, lambda rows: rows)
+
+    def parts_and_values(
+        self, layers: LastLayers, present: np.ndarray, *, by_place: bool
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """The parts of the sums near the model's end, and the values, of coalitions.
+
+        Args:
+            layers: the model in two parts.
+            present: which players are in each coalition, bool `(coalitions, players)`.
+            by_place: whether the parts are kept apart; else they are added, as if there were one place.
+
+        Returns:
+            Parts `(places, coalitions, sums)`, in which the sums of one input of the background follow those of
+            another, and values `(coalitions, values)`. Sums that are the outputs become the parts of the values.
+        """
+        fn = in_few_sizes(layers, self._game.batch_size)
+        n_background = len(self._game.inputs.background[0])
+        parts, values = [], []
+        for batch in _slices(len(present), self._game.batch_size):
+            of_batch, means = [], []
+            for other in range(n_background):
+                of_other, outputs = fn(self.inputs(present[batch], other))
+                if layers.are_outputs:
+                    of_values = self._explained(of_other.reshape(-1, layers.n_sums)) / n_background
+                    of_other = of_values.reshape(*of_other.shape[:2], -1)
+                of_batch.append(of_other if by_place else of_other.sum(axis=1, keepdims=True))
+                means.append(self._explained(self._game.checked(outputs, len(of_other))))
+            joined = np.sum(of_batch, axis=0) if layers.are_outputs else np.concatenate(of_batch, axis=2)
+            parts.append(np.swapaxes(joined, 0, 1))
+            values.append(np.mean(means, axis=0))
+        return np.concatenate(parts, axis=1), np.concatenate(values)
+
+    def values_of_sums(self, layers: LastLayers, sums: np.ndarray) -> np.ndarray:
+        """Values `(coalitions, values)` for sums as `parts_and_values` returns them, added over the places."""
+        if layers.are_outputs:
+            return sums.astype("float64")
+        fn = in_few_sizes(layers.outputs, _MOST_SUMS)
+        rows = sums.reshape(-1, layers.n_sums)
+        values = [self._explained(np.asarray(fn(rows[batch]), "float64")) for batch in _slices(len(rows), _MOST_SUMS)]
+        return np.concatenate(values).reshape(len(sums), -1, len(self.baseline_value)).mean(axis=1)
 
     def values_along_orders(self, orders: np.ndarray) -> np.ndarray:
         """Values of the coalitions of the first players of each order.
@@ -213,11 +304,11 @@ class ImageGame:
         first_dense = self._game.first_dense
         if first_dense is None:
             return self._values_by_masks
+        (image,), (numbers,), (background,) = self._image, self._game.players.parts, self._game.inputs.background
         starts = [
-            (first_dense.sums(other[None]), first_dense.increments(self._image, other, self._game.players.numbers))
-            for other in self._game.background
+            (first_dense.sums(other[None]), first_dense.increments(image, other, numbers)) for other in background
         ]
-        rest = self._game.in_few_sizes(first_dense.outputs_from_sums)
+        rest = in_few_sizes(first_dense.outputs_from_sums, self._game.batch_size)
         return functools.partial(self._values_by_increments, rest, starts)
 
     def _values_by_increments(
@@ -263,26 +354,47 @@ class ImageGame:
             present: function of rows that returns their players, bool `(rows, players)`. It is called batch by batch,
                 so that no more than a batch of coalitions is in memory.
         """
-        values = (self._values_for_baseline(other, rows, present) for other in self._game.background)
-        return sum(values, start=np.zeros(())) / len(self._game.background)
-
-    def _values_for_baseline(
-        self, other: np.ndarray, rows: np.ndarray, present: Callable[[np.ndarray], np.ndarray]
-    ) -> np.ndarray:
-        def inputs(batch: np.ndarray) -> np.ndarray:
-            return np.where(present(batch)[:, self._game.players.numbers], self._image, other)
-
-        return self._in_batches(self._game.fn, rows, inputs)
+        n = len(self._game.inputs.background[0])
+        values = np.zeros((len(rows), len(self.baseline_value)))
+        for other in range(n):
+            values += self._in_batches(
+                self._game.fn, rows, lambda batch, other=other: self.inputs(present(batch), other)
+            )
+        return values / n
 
     def _in_batches(
-        self,
-        fn: Function,
-        rows: np.ndarray,
-        inputs: Callable[[np.ndarray], np.ndarray] = lambda batch: batch,
+        self, fn: Function, rows: np.ndarray, inputs: Callable[[np.ndarray], Structure] = lambda batch: batch
     ) -> np.ndarray:
         """What is explained of the outputs of `fn` for the `inputs` of each batch of rows, `(rows, values)`."""
         values = np.empty((len(rows), len(self.baseline_value)))
-        for start in range(0, len(rows), self._game.batch_size):
-            batch = slice(start, start + self._game.batch_size)
+        for batch in _slices(len(rows), self._game.batch_size):
             values[batch] = self._explained(self._game.outputs(fn, inputs(rows[batch])))
         return values
+
+
+def in_few_sizes(fn: Callable[[Any], Any], largest: int) -> Callable[[Any], Any]:
+    """`fn` given batches of 1, 2, 4, ... and `largest` rows only, because each further size would compile anew."""
+    if not COMPILES_EACH_SIZE:
+        return fn
+
+    def padded(inputs: Structure) -> Structure:
+        n = len(tree.flatten(inputs)[0])
+        size = min(largest, 1 << (n - 1).bit_length())
+        outputs = fn(tree.map_structure(lambda a: np.concatenate([a, np.repeat(a[-1:], size - n, 0)]), inputs))
+        return tree.map_structure(lambda a: a[:n], outputs)
+
+    return padded
+
+
+def _of_targets(column: np.ndarray, outputs: np.ndarray) -> np.ndarray:
+    """The value of each image's target, an index or weights, in its outputs `(batch, *output)`: shape `(batch,)`."""
+    outputs = outputs.reshape(len(outputs), -1)
+    if is_weights(column):
+        return np.sum(outputs * column.reshape(outputs.shape), axis=1)
+    return outputs[np.arange(len(outputs)), column]
+
+
+def _slices(n: int, size: int) -> Iterator[slice]:
+    """Yields slices of `size` rows or fewer that cover n rows."""
+    for start in range(0, n, size):
+        yield slice(start, min(start + size, n))

@@ -1,17 +1,23 @@
 """Shapley values by gradients at random masks, more of them where the network's gradients are large."""
 
+from collections.abc import Callable
+
 import keras
 import numpy as np
 from keras import ops, tree
 
 from keras_shapley.backend import compiled, vjp
 from keras_shapley.layers.base import exact_derivatives
-from keras_shapley.utils.typing import Tensor
+from keras_shapley.models.evaluation import as_model_takes, kept
+from keras_shapley.models.keras_internals import sublayers
+from keras_shapley.models.layer_types import NORMALIZATION
+from keras_shapley.shapley.players import Players
+from keras_shapley.utils.structures import filled
+from keras_shapley.utils.typing import Structure, Tensor
 
 # Largest number of masks of an image that the network sees at once
 _BLOCK = 64
-# Largest number of masked inputs that the network sees at once, and of their elements. A model may be of any kind, so
-# its own size is not known.
+# Largest number of masked inputs that the network sees at once, and of their elements in the arrays of the masks.
 _MAX_INPUTS = 512
 _MAX_ELEMENTS = 2**21
 # The weight of a mask in which hardly anything, or nearly everything, is present is cut at this many times the root of
@@ -30,6 +36,9 @@ _PARTS = 200
 _WIDTH = 0.08
 _FLOOR = 0.2
 
+# With fewer players than this, the step of one of them is too large for the gradients at its two ends.
+_FEW_PLAYERS = 50
+
 
 class Masks:
     """Estimates Shapley values as weighted means of `(x - baseline) * gradient` over random masks.
@@ -47,41 +56,50 @@ class Masks:
     images.
 
     Args:
-        model: any Keras model with one input.
-        shape: of one input.
+        model: any Keras model whose inputs are floats.
+        players: of an input.
         n: number of masks.
         seed: of the masks.
         output: index of the model's output.
+        most: the largest number of inputs that the model may be evaluated on at once.
     """
 
-    def __init__(self, model: keras.Model, shape: tuple[int, ...], n: int, seed: int, output: int) -> None:
+    def __init__(self, model: keras.Model, players: Players, n: int, seed: int, output: int, most: int) -> None:
         self.n = n
-        self.shape = shape
+        self.players = players
         self.seed = seed
-        self.model = model
-        self.output = output
         # two at least, for a standard error
         self.block = min(max(n // 4, 2), n, _BLOCK)
         self.heaviest = max(_HEAVIEST_OF_FEW, _HEAVIEST * np.sqrt(n))
         self.mixed = max(_MIXED / n**0.25, _LEAST_MIXED)
-        self.gradient = compiled(self._gradient, model.variables)
+        # a gradient keeps what inference forgets
+        self.most = max(1, min(_MAX_INPUTS, most // 2))
+        self.gradient = _gradient(model, output, players.skeleton)
 
     @property
     def images_at_once(self) -> int:
         """Number of images in a batch; 0 if a single one takes more than the limits."""
-        return min(_MAX_INPUTS, _MAX_ELEMENTS // int(np.prod(self.shape))) // self.block
+        elements = sum(part.size for part in self.players.parts)
+        return min(self.most, _MAX_ELEMENTS // elements) // self.block
 
-    def __call__(self, x: np.ndarray, baseline: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The values of a batch and their standard errors, both `(batch, *shape)`.
+    @property
+    def n_passes(self) -> int:
+        """How many forward passes an image takes as long as; a gradient takes three."""
+        return 3 * self.n
+
+    def __call__(
+        self, x: list[np.ndarray], baseline: list[np.ndarray], weights: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """The values of a batch and their standard errors, both `(batch, players)`.
 
         Args:
-            x: inputs, `(batch, *shape)`.
-            baseline: values of absent elements, in the shape of one input.
+            x: inputs, an array `(batch, *shape)` for each of the model's.
+            baseline: values of absent elements, arrays in the shapes of one input.
             weights: of the outputs of each image, `(batch, *output)`.
         """
         rng = np.random.default_rng(self.seed)
         rest = self.n - self.block
-        t = np.tile(_strata(rng, self.block), (len(x), 1))
+        t = np.tile(_strata(rng, self.block), (len(weights), 1))
         present, contributions = self._contributions(rng, x, baseline, weights, t)
         density = _allocation(t, contributions, self.block, rest)
         mean = _WeightedMean()
@@ -95,52 +113,95 @@ class Masks:
         return mean.result()
 
     def _contributions(
-        self, rng: np.random.Generator, x: np.ndarray, baseline: np.ndarray, weights: np.ndarray, t: np.ndarray
+        self,
+        rng: np.random.Generator,
+        x: list[np.ndarray],
+        baseline: list[np.ndarray],
+        weights: np.ndarray,
+        t: np.ndarray,
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Who is present, and `(x - baseline) * gradient`, both `(batch, masks, *shape)`, at times `(batch, masks)`."""
+        """Who is present, and `(x - baseline) * gradient`, both `(batch, masks, players)`.
+
+        Args:
+            rng: of the ranks.
+            x: as in a call, like `baseline` and `weights`.
+            baseline: see above.
+            weights: see above.
+            t: the times of the masks, `(batch, masks)`.
+        """
         n_masks = t.shape[1]
-        masks = np.broadcast_to(_like_inputs(np.arange(n_masks), self.shape), (n_masks, *self.shape))
+        masks = np.broadcast_to(np.arange(n_masks)[:, None], (n_masks, self.players.n))
         ranks = rng.permuted(masks, axis=0)
-        present = (ranks + rng.uniform(size=ranks.shape)) / n_masks < _like_inputs(t, self.shape)
-        difference = (x - baseline)[:, None]
-        absent = (self.mixed * _like_inputs(t, self.shape)).astype(x.dtype)
-        amount = np.where(present, absent + (1 - self.mixed), absent)
-        inputs = (baseline + amount * difference).reshape(-1, *self.shape)
-        cotangent = np.repeat(weights, n_masks, axis=0)
-        gradient = self.gradient(ops.convert_to_tensor(inputs, x.dtype), ops.convert_to_tensor(cotangent, x.dtype))
-        return present, difference * ops.convert_to_numpy(gradient).reshape(present.shape)
+        present = (ranks + rng.uniform(size=ranks.shape)) / n_masks < t[:, :, None]
+        absent = self.mixed * t[:, :, None]
+        amount = np.where(present, absent + (1 - self.mixed), absent).astype(x[0].dtype)
+        differences = [(part - other)[:, None] for part, other in zip(x, baseline)]
+        parts = zip(baseline, self.players.spread(amount), differences)
+        inputs = [(other + own * difference).reshape(-1, *other.shape) for other, own, difference in parts]
+        cotangent = np.repeat(weights, n_masks, axis=0).astype(x[0].dtype)
+        gradients = self._gradients(inputs, cotangent)
+        contributions = [
+            difference * gradient.reshape(*t.shape, *difference.shape[2:])
+            for difference, gradient in zip(differences, gradients)
+        ]
+        return present, self.players.sums(contributions, 2)
 
-    def _gradient(self, inputs: Tensor, cotangent: Tensor) -> Tensor:
-        def outputs(x: Tensor) -> Tensor:
-            output = tree.flatten(self.model(x, training=False))[self.output]
-            # a model may give numbers, without an axis of outputs
-            return ops.reshape(ops.cast(output, cotangent.dtype), cotangent.shape)
-
-        # the gradient that ShapLU trains with is no derivative
-        with exact_derivatives():
-            _, pullback = vjp(outputs, inputs)
-            return pullback(cotangent)[0]
+    def _gradients(self, inputs: list[np.ndarray], cotangent: np.ndarray) -> list[np.ndarray]:
+        """Gradients of the outputs, times the cotangent, by each input, batch by batch."""
+        parts = []
+        for start in range(0, len(cotangent), self.most):
+            rows = slice(start, start + self.most)
+            tensors = [ops.convert_to_tensor(part[rows]) for part in inputs]
+            gradients = self.gradient(tensors, ops.convert_to_tensor(cotangent[rows]))
+            parts.append([ops.convert_to_numpy(gradient) for gradient in gradients])
+        return [np.concatenate(of_input) for of_input in zip(*parts)]
 
     def _weights(self, present: np.ndarray, t: np.ndarray, density: np.ndarray) -> np.ndarray:
-        """Weights of each player at each mask, over the density of all masks, `(batch, masks, *shape)`."""
+        """Weights of each player at each mask, over the density of all masks, `(batch, masks, players)`."""
         rest_density = np.take_along_axis(density, _part(t), axis=1)
         all_density = (self.block + (self.n - self.block) * rest_density) / self.n
         if_present = np.minimum(0.5 / t, self.heaviest)
         if_absent = np.minimum(0.5 / (1 - t), self.heaviest)
         scale = all_density * (t * if_present + (1 - t) * if_absent)
-        return np.where(
-            present, _like_inputs(if_present / scale, self.shape), _like_inputs(if_absent / scale, self.shape)
+        return np.where(present, (if_present / scale)[:, :, None], (if_absent / scale)[:, :, None])
+
+
+def _gradient(model: keras.Model, output: int, skeleton: Structure) -> Callable[..., list[Tensor]]:
+    """Compiled function of inputs and a cotangent: the gradient of an output, times the cotangent, by each input."""
+
+    def gradient(inputs: list[Tensor], cotangent: Tensor) -> list[Tensor]:
+        def outputs(*x: Tensor) -> Tensor:
+            y = tree.flatten(model(as_model_takes(model, filled(skeleton, x)), training=False))[output]
+            # a model may give numbers, without an axis of outputs
+            return ops.reshape(ops.cast(y, cotangent.dtype), cotangent.shape)
+
+        # the gradient that ShapLU trains with is no derivative
+        with exact_derivatives():
+            _, pullback = vjp(outputs, *inputs)
+            return list(pullback(cotangent))
+
+    return kept(model, ("masks", output, repr(skeleton)), lambda: compiled(gradient, model.variables))
+
+
+def bias_of_masks(model: keras.Model, players: Players) -> str | None:
+    """Why gradients at masks are biased for a model and its players, in words; None if nothing is known."""
+    layer = next((layer for layer in sublayers(model) if isinstance(layer, NORMALIZATION)), None)
+    if layer is not None:
+        return (
+            f"behind the {type(layer).__name__} '{layer.name}', which is nearly constant between baseline and input, "
+            "so that gradients there tell little of what a player adds"
         )
+    if players.n < _FEW_PLAYERS:
+        return (
+            f"for {players.n} players: with so few, as in tables or with groups, the step of one between absent and "
+            "present is large, and gradients are taken at its two ends alone"
+        )
+    return None
 
 
 def _strata(rng: np.random.Generator, n: int) -> np.ndarray:
     """A random number in each of n equal parts of [0, 1], ascending."""
     return (np.arange(n) + rng.uniform(size=n)) / n
-
-
-def _like_inputs(values: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """The values with an axis of size 1 for each axis of an input."""
-    return values.reshape(*values.shape, *(1 for _ in shape))
 
 
 def _part(t: np.ndarray) -> np.ndarray:

@@ -9,12 +9,13 @@ import math
 
 import keras
 import numpy as np
-from keras import layers, ops
+from keras import layers, ops, tree
 
 from keras_shapley.backend import compiled, matmul, vjp
 from keras_shapley.layers.linear_maps import LINEAR_TYPES, linear_map
+from keras_shapley.models.evaluation import kept
 from keras_shapley.models.graph import Call, Value, ancestors
-from keras_shapley.models.tracing import output_sizes, trace
+from keras_shapley.models.tracing import in_order, output_sizes, trace
 from keras_shapley.shapley.moment_rules import MomentRule, moment_rule
 from keras_shapley.shapley.normal_moments import Moments
 from keras_shapley.shapley.players import Players
@@ -89,12 +90,98 @@ class ForwardPass:
         return ops.reshape(variance, (-1, *alone.shape[1:]))
 
 
+class MomentNetwork:
+    """A model as the moments pass through it; it holds nothing of the players.
+
+    Args:
+        model: Sequential or Functional.
+        output: index of the model's output.
+
+    Raises:
+        ValueError: if the model cannot be traced, or if moments cannot pass through one of its layers.
+    """
+
+    def __init__(self, model: keras.Model, output: int) -> None:
+        self.graph = trace(model)
+        self.output = self.graph.outputs[output]
+        self.dtypes = [tensor.dtype for tensor in model.inputs]
+        needed = ancestors([self.output])
+        self.calls = [call for call in self.graph.calls if call in needed]
+        self.rules = {call: moment_rule(call) for call in self.calls}
+        # behind a linear layer, addends may depend on each other
+        self.channel_axes = {
+            call: axis
+            for call, axis in channel_axes(self.calls).items()
+            if any(before.is_a(LINEAR_TYPES) for before in call.ancestors())
+        }
+        self.gradient = compiled(self._gradient, model.variables)
+
+    def _gradient(
+        self,
+        p: Tensor,
+        numbers: list[Tensor] | None,
+        differences: list[Tensor],
+        samples: list[Tensor],
+        alone: list[Tensor],
+        baselines: list[Tensor],
+        cotangent: Tensor,
+    ) -> Tensor:
+        """Gradient of the expected outputs, times the cotangent, by the players' probabilities.
+
+        Args:
+            p: the probabilities, `(batch, nodes, players)`.
+            numbers: number of each element's player, flat, for each input; None if all elements, in order, are players.
+            differences: input less baseline for each input, `(batch * nodes, *shape)`.
+            samples: inputs in sampled coalitions, `(samples * batch * nodes, *shape)`; empty without samples.
+            alone: inputs without players and with each group alone, `(batch * (1 + groups), *shape)`; empty if players
+                are elements.
+            baselines: values of absent elements, `shape`.
+            cotangent: of the outputs, `(batch * nodes, *output)`.
+        """
+
+        def expected(p: Tensor) -> Tensor:
+            state = self._start(p, numbers, differences, samples, alone, baselines)
+            for call in self.calls:
+                state.carry(call, self.rules[call], self.channel_axes.get(call))
+            # a model may give numbers, without an axis of outputs
+            return ops.reshape(state.moments[self.output].mean, cotangent.shape)
+
+        _, pullback = vjp(expected, p)
+        return pullback(cotangent)[0]
+
+    def _start(
+        self,
+        p: Tensor,
+        numbers: list[Tensor] | None,
+        differences: list[Tensor],
+        samples: list[Tensor],
+        alone: list[Tensor],
+        baselines: list[Tensor],
+    ) -> ForwardPass:
+        """The pass before its first call."""
+        flat = ops.reshape(p, (-1, p.shape[2]))
+        state = ForwardPass({}, presence_variance=None if numbers is None else p * (1 - p))
+        first = 0
+        for i, (value, difference) in enumerate(zip(self.graph.inputs, differences)):
+            size = math.prod(difference.shape[1:])
+            own = flat[:, first : first + size] if numbers is None else ops.take(flat, numbers[i], axis=1)
+            first += size
+            chance = ops.reshape(own, difference.shape)
+            variance = chance * (1 - chance) * ops.square(difference)
+            state.moments[value] = Moments(baselines[i] + chance * difference, variance)
+            if samples[i].shape[0]:
+                state.sampled[value] = samples[i]
+            if alone[i].shape[0]:
+                state.alone[value] = alone[i]
+        return state
+
+
 class MomentPropagation:
     """Estimates Shapley values as gradients of the expected output, by mean and variance of every value.
 
     Args:
-        model: Sequential or Functional, with one input.
-        players: of the input.
+        model: Sequential or Functional, whose inputs are floats.
+        players: of an input.
         n: number of Gauss-Legendre nodes in t.
         n_samples: number of random coalitions at each node; 0 for none.
         seed: of the coalitions.
@@ -105,29 +192,18 @@ class MomentPropagation:
     """
 
     def __init__(self, model: keras.Model, players: Players, n: int, n_samples: int, seed: int, output: int) -> None:
-        self.graph = trace(model)
-        self.output = self.graph.outputs[output]
-        self.dtype = model.inputs[0].dtype
-        needed = ancestors([self.output])
-        self.calls = [call for call in self.graph.calls if call in needed]
-        self.rules = {call: moment_rule(call) for call in self.calls}
-        # behind a linear layer, addends may depend on each other
-        self.channel_axes = {
-            call: axis
-            for call, axis in channel_axes(self.calls).items()
-            if any(before.is_a(LINEAR_TYPES) for before in call.ancestors())
-        }
+        self.network = kept(model, ("moments", output), lambda: MomentNetwork(model, output))
         nodes, node_weights = np.polynomial.legendre.leggauss(n)
         self.t = (nodes + 1) / 2
         self.node_weights = node_weights / 2
         self.players = players
-        draws = np.random.default_rng(seed).uniform(size=(n_samples, 1, n, *players.shape))
-        self.present = players.spread(draws < self._at_nodes(players.shape))
+        # the model's inputs, by their places in the user's structure
+        self.order = in_order(model, players.skeleton) if len(players.parts) > 1 else [0]
+        self.parts = [players.parts[place] for place in self.order]
+        draws = np.random.default_rng(seed).uniform(size=(n_samples, 1, n, players.n))
+        self.present = draws < self.t[:, None]
         # nobody, then each group alone
-        self.alone = np.empty((0, *players.shape), bool)
-        if players.are_groups:
-            self.alone = players.spread(np.eye(players.n + 1, dtype=bool)[:, 1:])
-        self.gradient = compiled(self._gradient, model.variables)
+        self.alone = np.eye(players.n + 1, dtype=bool)[:, 1:] if players.are_groups else np.empty((0, players.n), bool)
 
     @property
     def images_at_once(self) -> int:
@@ -136,72 +212,48 @@ class MomentPropagation:
         It counts the values that have a gradient, and the largest layer's values for the samples and the groups. Groups
         pass only as far as the first activation; counting them behind it makes batches smaller than necessary.
         """
-        sizes = output_sizes(self.graph, self.players.numbers.shape, self.dtype)
-        input_size = self.players.numbers.size
+        network = self.network
+        sizes = output_sizes(network.graph, [part.shape for part in self.parts], network.dtypes)
+        input_size = sum(part.size for part in self.parts)
         n = len(self.t)
-        differentiated = n * (input_size + sum(sizes[call] * self.rules[call].n_values(call) for call in self.calls))
-        largest = max([input_size, *(sizes[call] for call in self.calls)])
-        return _MAX_VALUES // (differentiated + largest * max(len(self.present) * n, len(self.alone)))
+        values = sum(sizes[call] * network.rules[call].n_values(call) for call in network.calls)
+        largest = max([input_size, *(sizes[call] for call in network.calls)])
+        return _MAX_VALUES // (n * (input_size + values) + largest * max(len(self.present) * n, len(self.alone)))
 
-    def __call__(self, x: np.ndarray, baseline: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, None]:
-        """The values of a batch, `(batch, *players.shape)`, and None for their standard errors.
+    @property
+    def n_passes(self) -> int:
+        """How many forward passes an image takes as long as: mean and variance forward and back, and the samples."""
+        return len(self.t) * (6 + len(self.present))
+
+    def __call__(self, x: list[np.ndarray], baseline: list[np.ndarray], weights: np.ndarray) -> tuple[np.ndarray, None]:
+        """The values of a batch, `(batch, players)`, and None for their standard errors.
 
         Args:
-            x: inputs, `(batch, *shape)`.
-            baseline: values of absent elements, in the shape of one input.
+            x: inputs, an array `(batch, *shape)` for each of the user's.
+            baseline: values of absent elements, arrays in the shapes of one input.
             weights: of the outputs of each image, `(batch, *output)`.
         """
         # the rows of a batch are every image at every node; each sample is another such batch
-        shape = x.shape[1:]
-        rows = (len(x), len(self.t))
-        difference = np.broadcast_to((x - baseline)[:, None], (*rows, *shape))
-        p = np.broadcast_to(self._at_nodes(self.players.shape), (*rows, *self.players.shape))
-        samples = baseline + self.present * difference
-        alone = np.where(self.alone, x[:, None], baseline)
+        rows = (len(weights), len(self.t))
+        dtype = x[0].dtype
+        p = np.broadcast_to(self.t[:, None], (*rows, self.players.n)).astype(dtype)
+        differences, samples, alone, baselines = [], [], [], []
+        for place, part in zip(self.order, self.parts):
+            image, absent, shape = x[place], baseline[place], part.shape
+            difference = np.broadcast_to((image - absent)[:, None], (*rows, *shape))
+            differences.append(difference.reshape(-1, *shape))
+            samples.append((absent + self.present[..., part] * difference).reshape(-1, *shape).astype(dtype))
+            alone.append(np.where(self.alone[:, part], image[:, None], absent).reshape(-1, *shape))
+            baselines.append(np.array(absent))
+        are_in_order = not self.players.are_groups and self.order == sorted(self.order)
+        numbers = None if are_in_order else [part.ravel().astype("int32") for part in self.parts]
         output_shape = weights.shape[1:]
         node_weights = self.node_weights.reshape(-1, *(1 for _ in output_shape))
-        arrays = (
-            p.reshape(-1, *self.players.shape),
-            *(array.reshape(-1, *shape) for array in (difference, samples, alone)),
-            baseline,
-            (weights[:, None] * node_weights).reshape(-1, *output_shape),
-        )
-        gradient = self.gradient(*(ops.convert_to_tensor(array, x.dtype) for array in arrays))
-        return ops.convert_to_numpy(gradient).astype("float64").reshape(p.shape).sum(axis=1), None
-
-    def _at_nodes(self, shape: tuple[int, ...]) -> np.ndarray:
-        """The time of each node, `(nodes, 1, ...)`, with an axis of size 1 for each axis of the shape."""
-        return self.t.reshape(-1, *(1 for _ in shape))
-
-    def _gradient(
-        self, p: Tensor, difference: Tensor, samples: Tensor, alone: Tensor, baseline: Tensor, cotangent: Tensor
-    ) -> Tensor:
-        """Gradient of the expected outputs, times the cotangent, by the players' probabilities `p`."""
-
-        def expected(p: Tensor) -> Tensor:
-            state = self._start(p, difference, samples, alone, baseline)
-            for call in self.calls:
-                state.carry(call, self.rules[call], self.channel_axes.get(call))
-            # a model may give numbers, without an axis of outputs
-            return ops.reshape(state.moments[self.output].mean, cotangent.shape)
-
-        _, pullback = vjp(expected, p)
-        return pullback(cotangent)[0]
-
-    def _start(self, p: Tensor, difference: Tensor, samples: Tensor, alone: Tensor, baseline: Tensor) -> ForwardPass:
-        """The pass before its first call."""
-        (image,) = self.graph.inputs
-        chance = p
-        presence_variance = None
-        if self.players.are_groups:
-            chance = ops.reshape(ops.take(p, self.players.numbers.ravel(), axis=1), difference.shape)
-            presence_variance = ops.reshape(p * (1 - p), (-1, len(self.t), self.players.n))
-        return ForwardPass(
-            {image: Moments(baseline + chance * difference, chance * (1 - chance) * ops.square(difference))},
-            {image: samples} if samples.shape[0] else {},
-            {image: alone} if alone.shape[0] else {},
-            presence_variance,
-        )
+        cotangent = (weights[:, None] * node_weights).reshape(-1, *output_shape).astype(dtype)
+        arrays = (p, numbers, differences, samples, alone, baselines, cotangent)
+        tensors = tree.map_structure(lambda a: None if a is None else ops.convert_to_tensor(a), arrays)
+        gradient = self.network.gradient(*tensors)
+        return ops.convert_to_numpy(gradient).astype("float64").sum(axis=1), None
 
 
 def corrected(variance: Tensor, samples: Tensor, channel_axis: int) -> Tensor:

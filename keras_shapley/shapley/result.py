@@ -1,11 +1,17 @@
-"""Results: Shapley values with their standard errors and residuals."""
+"""`ShapleyValues`: the result of every function of Shapley values."""
 
 import dataclasses
+import math
+import os
+from typing import Any
 
 import numpy as np
 
+from keras_shapley.shapley import result_files
 from keras_shapley.shapley.players import spread_equally
+from keras_shapley.shapley.to_shap import explanation
 from keras_shapley.utils.targets import is_weights
+from keras_shapley.utils.typing import Structure
 
 # number of targets in a summary
 _SHOWN = 5
@@ -13,22 +19,27 @@ _SHOWN = 5
 
 @dataclasses.dataclass(repr=False)
 class ShapleyValues:
-    """Shapley values of a function (Shapley 1953), NumPy arrays in float64.
-
-    `exact_shapley_values` and `sampled_shapley_values` return it. The values of an image and an output, or a target,
-    sum to the output for the image less `baseline_value`, exactly.
+    """Shapley values of a function (Shapley 1953), NumPy arrays in float64. Every method returns it.
 
     Attributes:
-        values: shape `(batch, players, *output)` for all outputs, `(batch, players)` for a target of each image, and
-            `(batch, players, k)` for k targets.
+        values: shape `(batch, players)` for a target of each image, `(batch, players, k)` for k targets, and
+            `(batch, players, *output)` for all outputs.
         stderr: standard errors of the values, same shape. They are zero where all coalitions were enumerated, and NaN
-            for a single sample.
+            for a single sample. None where the method has none, as `"moments"`. For `"masks"` they do not include the
+            error of the method itself.
         baseline_value: the outputs without any player, in the shape of one output; the targets, of shape `(batch,)` or
             `(batch, k)`.
-        n_evaluations: number of inputs on which the function was evaluated.
+        total: what is explained of each image less `baseline_value`, shape `(batch,)`, `(batch, k)` or
+            `(batch, *output)`.
+        residual: `total` less the sum of the values, same shape. It is rounding where the method is efficient.
         target: None for all outputs. Else the targets of each image, as every function takes them: output indices of
             shape `(batch,)` or `(batch, k)`, or weights `(batch, *output)`.
-        players: number of the player of each element, ints in the shape of an input.
+        players: number of the player of each element, ints in the structure and shape of an input.
+        x: the inputs, NumPy arrays in the structure that was given.
+        n_evaluations: number of inputs on which the function was evaluated. For `"moments"` and `"masks"`, the number
+            of forward passes that take as long; a gradient counts as three.
+        method: `"exact"`, `"orders"`, `"moments"`, `"masks"`, `"regression"` or `"surrogate"`.
+        feature_names: a name for each player, or None.
 
     Example:
         >>> def product(x):
@@ -36,98 +47,98 @@ class ShapleyValues:
         >>> result = ks.exact_shapley_values(product, np.array([[2.0, 3.0]]))
         >>> result.values[0, :, 0].tolist()
         [3.0, 3.0]
-        >>> result.baseline_value.tolist(), result.n_evaluations
-        ([0.0], 5)
+        >>> result.baseline_value.tolist(), result.total.tolist(), result.n_evaluations
+        ([0.0], [[6.0]], 4)
         >>> result
-        ShapleyValues(1 input, 2 players, all outputs of shape (1,), largest standard error 0, 5 evaluations)
-    """
-
-    values: np.ndarray
-    stderr: np.ndarray
-    baseline_value: np.ndarray
-    n_evaluations: int
-    target: np.ndarray | None
-    players: np.ndarray
-
-    @property
-    def heatmap(self) -> np.ndarray:
-        """The attribution of each element, in the shape of `x`; a group's value is spread equally over its elements.
-
-        Raises:
-            ValueError: if several outputs or targets of an image are explained.
-        """
-        n_inputs, n_players, *outputs = self.values.shape
-        if self.values.size > n_inputs * n_players:
-            raise ValueError(
-                f"A heatmap shows one output of each input. These are values of several, of shape {tuple(outputs)}: "
-                "explain one with `target=`, or take `.values`."
-            )
-        return spread_equally(self.values.reshape(n_inputs, n_players), self.players)
-
-    def __repr__(self) -> str:
-        shape = self.values.shape
-        explained = f"all outputs of shape {shape[2:]}" if self.target is None else _target_summary(self.target)
-        return (
-            f"ShapleyValues({_count(shape[0], 'input')}, {_count(shape[1], 'player')}, {explained}, "
-            f"largest standard error {self.stderr.max():.3g}, {self.n_evaluations} evaluations)"
-        )
-
-
-@dataclasses.dataclass(repr=False)
-class FastShapleyValues:
-    """Approximate Shapley values of a network, NumPy arrays. `fast_shapley_values` returns it.
-
-    With k targets an image, all arrays but `players` have an axis for them after the batch.
-
-    Attributes:
-        values: in the shape of the input, `(batch, ...)`, or `(batch, players)` where players are given.
-        stderr: for `method="masks"`, standard errors of the mean over masks, in the shape of the values; NaN for a
-            single mask. They do not include the error of the method itself, and are too small where fewer than about
-            ten masks have a gradient. None for `method="moments"`, whose random coalitions only correct variances.
-        target: the targets of each image, as every function takes them: output indices of shape `(batch,)`, or
-            `(batch, k)`, or weights `(batch, *output)`.
-        total: the target's output less that of the baseline, which exact Shapley values sum to, shape `(batch,)`.
-        residual: `total` less the sum of the values before `normalize`, shape `(batch,)`.
-        baseline_value: the target's output for the baseline, shape `(batch,)`.
-        players: number of the player of each element, ints in the shape of an input; None where each element is one.
-
-    Example:
-        >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3, "softmax")])
-        >>> result = ks.fast_shapley_values(model, np.ones((2, 4)), target=0)
-        >>> result.values.shape, result.target.tolist()
-        ((2, 4), [0, 0])
-        >>> np.allclose(result.values.sum(axis=1) + result.residual, result.total)
-        True
+        ShapleyValues(exact, 1 input, 2 players, all outputs of shape (1,), largest standard error 0, 4 evaluations)
     """
 
     values: np.ndarray
     stderr: np.ndarray | None
-    target: np.ndarray
+    baseline_value: np.ndarray
     total: np.ndarray
     residual: np.ndarray
-    baseline_value: np.ndarray
-    players: np.ndarray | None
+    target: np.ndarray | None
+    players: Structure
+    x: Structure
+    n_evaluations: int
+    method: str
+    feature_names: list[str] | None = None
 
     @property
-    def heatmap(self) -> np.ndarray:
-        """The attribution of each element, in the shape of `x`; a group's value is spread equally over its elements.
+    def heatmap(self) -> Structure:
+        """The attribution of each element, in the structure and shape of `x`; `(batch, k, ...)` for k targets.
+
+        A group's value is spread equally over its elements.
 
         Raises:
-            ValueError: if several targets of an image are explained.
+            ValueError: if all of several outputs are explained.
         """
-        if self.total.ndim > 1:
+        n_inputs, n_players, *outputs = self.values.shape
+        if self.target is None and math.prod(outputs) > 1:
             raise ValueError(
-                f"A heatmap shows one target of each input. These are values of {self.total.shape[1]}: explain one "
-                "with `target=`, or take `.values`."
+                "A heatmap shows one output of each input, or several targets. These are values of all outputs, of "
+                f"shape {tuple(outputs)}: explain one with `target=`, or take `.values`."
             )
-        return self.values if self.players is None else spread_equally(self.values, self.players)
+        has_targets = self.target is not None and bool(outputs)
+        values = np.moveaxis(self.values, 1, 2) if has_targets else self.values.reshape(n_inputs, n_players)
+        return spread_equally(values, self.players)
+
+    def to_shap(self, by: str = "auto") -> Any:
+        """A `shap.Explanation`, which the plots of the package shap take; several outputs are its last axis.
+
+        Args:
+            by: `"players"` gives values `(batch, players)`, for waterfall, beeswarm, bar and force plots. The data of
+                a player is its element, or the mean of its elements. `"elements"` gives the heatmap and the pixels,
+                channels last, for `shap.image_plot`. `"auto"` is `"elements"` for images, else `"players"`.
+
+        Raises:
+            ImportError: if the package shap is not installed.
+            ValueError: on an unknown `by`, or `"elements"` of several inputs.
+
+        Example:
+            >>> x = np.array([[2.0, 3.0], [1.0, 0.0]])
+            >>> explanation = ks.exact_shapley_values(lambda x: x[:, 0] * x[:, 1], x, 0).to_shap()
+            >>> explanation.values.shape, explanation.feature_names
+            ((2, 2), ['feature 0', 'feature 1'])
+        """
+        return explanation(self, by)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Saves all of it as one `.npz` file, without pickle, in one step.
+
+        Example:
+            >>> import tempfile
+            >>> result = ks.exact_shapley_values(lambda x: x[:, 0] * x[:, 1], np.array([[2.0, 3.0]]), 0)
+            >>> with tempfile.TemporaryDirectory() as folder:
+            ...     result.save(folder + "/values.npz")
+            ...     again = ks.ShapleyValues.load(folder + "/values.npz")
+            >>> np.array_equal(again.values, result.values)
+            True
+        """
+        fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        result_files.save(path, fields)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> "ShapleyValues":
+        """The result that `save` wrote.
+
+        Raises:
+            ValueError: if the file holds no result.
+        """
+        return cls(**result_files.load(path))
 
     def __repr__(self) -> str:
-        n_inputs = len(self.values)
+        shape = self.values.shape
+        explained = f"all outputs of shape {shape[2:]}" if self.target is None else _target_summary(self.target)
+        error = (
+            f"largest residual {np.abs(self.residual).max():.2g} of total {np.abs(self.total).max():.2g}"
+            if self.stderr is None or self.method == "masks"
+            else f"largest standard error {self.stderr.max():.3g}"
+        )
         return (
-            f"FastShapleyValues({_count(n_inputs, 'input')}, values of shape {self.values.shape}, "
-            f"{_target_summary(self.target)}, largest residual {np.abs(self.residual).max():.2g} of total "
-            f"{np.abs(self.total).max():.2g})"
+            f"ShapleyValues({self.method}, {_count(shape[0], 'input')}, {_count(shape[1], 'player')}, {explained}, "
+            f"{error}, {self.n_evaluations} evaluations)"
         )
 
 

@@ -6,15 +6,14 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
-from keras import ops
 from numpy.typing import ArrayLike
 
 from keras_shapley.shapley import orders as random_orders
-from keras_shapley.shapley.game import Explained, Game, ImageGame
+from keras_shapley.shapley.game import Game, ImageGame
+from keras_shapley.shapley.given import values_by_player
 from keras_shapley.shapley.result import ShapleyValues
-from keras_shapley.utils.attributions import as_array
 from keras_shapley.utils.progress import Progress
-from keras_shapley.utils.typing import Function
+from keras_shapley.utils.typing import Function, Structure
 from keras_shapley.utils.validation import integer, one_of
 
 # groups of orders between two looks at the standard errors
@@ -25,11 +24,11 @@ _NOISE = 1e-24
 
 def sampled_shapley_values(
     fn: Function,
-    x: ArrayLike,
+    x: Structure,
     target: ArrayLike | None = "all",
     *,
-    baseline: ArrayLike = 0.0,
-    players: ArrayLike | None = None,
+    baseline: Structure = 0.0,
+    players: Any = None,
     n_paths: int = 1000,
     antithetic: bool = True,
     orders: str = "random",
@@ -37,7 +36,7 @@ def sampled_shapley_values(
     tolerance: float = 0.0,
     seed: int = 0,
     output: str | int | None = None,
-    batch_size: int = 256,
+    batch_size: int | None = None,
     progress: bool = True,
 ) -> ShapleyValues:
     """Shapley values of a function, by random orders in which players enter (Castro et al. 2009).
@@ -47,12 +46,12 @@ def sampled_shapley_values(
     whose elements all equal the baseline contributes nothing and is left out.
 
     Args:
-        fn: a Keras model with one input, or a function of a NumPy batch. Outputs have the shape `(batch, ...)`.
-        x: inputs, shape `(batch, ...)`.
+        fn: a Keras model, or a function of a NumPy batch. Outputs have the shape `(batch, ...)`.
+        x: inputs, shape `(batch, ...)`; several as a list or dict of arrays, as in `exact_shapley_values`.
         target: what is explained, as in `exact_shapley_values`: `"all"` outputs, None for the largest of each image,
             indices, or weights of the outputs.
         baseline: values of absent elements, as in `exact_shapley_values`.
-        players: groups of elements, as in `exact_shapley_values`; any number of them.
+        players: elements, or groups of them, as in `exact_shapley_values`; any number of them.
         n_paths: number of orders; even if they are antithetic.
         antithetic: whether each random order is followed by its reverse, whose error tends to be opposite.
         orders: `"random"` orders are independent. `"stratified"` orders are four rotations of one, so that each player
@@ -66,7 +65,7 @@ def sampled_shapley_values(
             all orders are walked.
         seed: of the orders.
         output: name or index of the model's output; None for a function, or a model with one output.
-        batch_size: largest number of inputs that `fn` is given at once.
+        batch_size: largest number of inputs that `fn` is given at once, as in `exact_shapley_values`.
         progress: whether to show a progress bar if it takes more than two seconds.
 
     Returns:
@@ -103,10 +102,10 @@ def sampled_shapley_values(
         raise ValueError(f"`tolerance` must be a number, 0 or more. Received: tolerance={tolerance!r}")
     game = Game(fn, x, baseline, players, batch_size, output)
     explained = game.explained(target)
-    controls = [None] * len(game.x) if control is None else _control_by_player(control, game, explained)
+    controls = [None] * len(game) if control is None else values_by_player("control", control, game, explained)
     n_samples = n_paths // 2 if antithetic else n_paths
-    bar = Progress(len(game.x) * n_samples, "order", progress)
-    values = np.zeros((len(game.x), game.players.n, math.prod(explained.shape)))
+    bar = Progress(len(game) * n_samples, "order", progress)
+    values = np.zeros((len(game), game.players.n, math.prod(explained.shape)))
     stderr = np.zeros_like(values)
     for number, (image_game, image_control) in enumerate(zip(game.of_images(explained), controls)):
         active = image_game.active
@@ -124,7 +123,7 @@ def sampled_shapley_values(
             bar.add(n_samples - n_walked)
         values[number, active] = mean.values
         stderr[number, active] = mean.stderr
-    return game.result(explained, values, stderr)
+    return game.result(explained, values, stderr, "orders")
 
 
 class _ControlledMean:
@@ -203,7 +202,7 @@ def _samples(
         An iterator of the number of orders, and of two means over them and their reverses, `(n, outputs)`: the
         marginal contributions to the game and, less their known means, to the control variate; zeros without one.
     """
-    (whole,) = image_game.coalition_values(np.ones((1, game.players.n), bool))
+    whole = image_game.whole_value
     active = image_game.active
     n, n_outputs = len(active), len(whole)
     # as many orders at once as make a batch, but none beyond the next look, after which there may be no more
@@ -254,22 +253,3 @@ def _cube_shapley_values(a: np.ndarray) -> np.ndarray:
     u = a.sum(axis=0) - a
     q = squares.sum(axis=0) - squares
     return 3 * a * (np.square(u) / 3 + q / 6) + 1.5 * squares * u + a**3
-
-
-def _control_by_player(control: Any, game: Game, explained: Explained) -> np.ndarray:
-    """Approximate values of each player, `(batch, players, 1 or outputs)`, scaled so that absolute values sum to 1."""
-    values = np.asarray(ops.convert_to_numpy(as_array(control)), "float64")
-    by_player = (len(game.x), game.players.n)
-    allowed = (game.x.shape, by_player, (*by_player, *explained.shape))
-    if values.shape not in allowed or not np.isfinite(values).all():
-        shapes = ", ".join(map(str, dict.fromkeys(allowed)))
-        received = f"shape {values.shape}" if values.shape not in allowed else "NaN or infinity"
-        raise ValueError(f"`control` must be finite, of one of the shapes {shapes}. Received: {received}")
-    if values.shape == game.x.shape:
-        grouped = np.zeros(by_player)
-        for sums, image in zip(grouped, values):
-            np.add.at(sums, game.players.numbers, image)
-        values = grouped
-    values = values.reshape(*by_player, -1)
-    size = np.abs(values).sum(axis=1, keepdims=True)
-    return values / np.where(size > 0, size, 1)

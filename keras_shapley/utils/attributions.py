@@ -6,7 +6,7 @@ from typing import Any
 def as_array(attributions: Any) -> Any:
     """The attribution of each element of the input, from an explanation object; anything else as it is.
 
-    Explanation objects (`Explanation`, `ShapleyValues`, `FastShapleyValues`) have it as their attribute `heatmap`.
+    Explanation objects (`Explanation`, `ShapleyValues`) have it as their attribute `heatmap`.
     """
     return getattr(attributions, "heatmap", attributions)
 

@@ -20,6 +20,8 @@ COPIES = {"a012783a2ef42bf2": "a JPEG copy, PSNR 30.5 dB"}
 REMEDY = "pass --data FILE.npz (arrays x_train, y_train, x_test, y_test as in keras.datasets)"
 # of scikit-learn's digits
 TEST_DIGITS = 500
+# of its table of tumours
+TEST_ROWS = 100
 
 Split = tuple[np.ndarray, np.ndarray]
 
@@ -111,6 +113,30 @@ def digits(seed: int) -> tuple[Split, Split, list[int]]:
     x, y = (data.images[order] / 16).astype("float32"), data.target[order]
     train, test = (x[TEST_DIGITS:], y[TEST_DIGITS:]), (x[:TEST_DIGITS], y[:TEST_DIGITS])
     return train, test, [int(np.argmax(test[1] == digit)) for digit in range(10)]
+
+
+def digits_source(x_train: np.ndarray) -> str:
+    """A line for the record of a run on scikit-learn's digits."""
+    return _scikit_learn("digits", x_train)
+
+
+def breast_cancer() -> Data:
+    """scikit-learn's table of 569 tumours, each feature with mean 0 and standard deviation 1 in training."""
+    from sklearn.datasets import load_breast_cancer
+
+    x, y = load_breast_cancer(return_X_y=True)
+    order = np.random.default_rng(0).permutation(len(x))
+    x, y = x[order], y[order].astype("int32")
+    x = ((x - x[TEST_ROWS:].mean(axis=0)) / x[TEST_ROWS:].std(axis=0)).astype("float32")
+    train, test = (x[TEST_ROWS:], y[TEST_ROWS:]), (x[:TEST_ROWS], y[:TEST_ROWS])
+    return Data(train, test, _scikit_learn("breast_cancer", train[0]))
+
+
+def _scikit_learn(name: str, x_train: np.ndarray) -> str:
+    from sklearn import __version__
+
+    digest = hashlib.sha256(np.ascontiguousarray(x_train)).hexdigest()[:16]
+    return f"scikit-learn {__version__} {name}, sha256 of x_train {digest}"
 
 
 def _from_npz(name: str, path: pathlib.Path) -> tuple[np.ndarray, ...]:

@@ -71,8 +71,8 @@ def noise(model: keras.Model, x: np.ndarray, target: np.ndarray) -> np.ndarray:
 def fast(model: keras.Model, x: np.ndarray, target: np.ndarray, **options: Any) -> np.ndarray:
     """`ks.fast_shapley_values`, whose errors are measured here, so that it need not warn of them."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)
-        return ks.fast_shapley_values(model, x, target, **options).values
+        warnings.simplefilter("ignore")
+        return ks.fast_shapley_values(model, x, target, **options).heatmap
 
 
 METHODS = {
@@ -101,7 +101,7 @@ def moments_of_patches(model: keras.Model, x: np.ndarray, target: np.ndarray, *,
     Args:
         players: the group of each element, integers in the shape of an image.
     """
-    return (fast(model, x, target, players=players) / np.bincount(players.ravel()))[:, players]
+    return fast(model, x, target, players=players)
 
 
 def peers(model: keras.Model, x: np.ndarray, target: np.ndarray) -> dict[str, tuple[np.ndarray, float]]:

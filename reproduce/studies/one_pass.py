@@ -9,7 +9,6 @@ data, which is subtracted from all inputs, so that it is zero; networks whose na
 
 import argparse
 import functools
-import hashlib
 import json
 import pathlib
 import sys
@@ -36,7 +35,6 @@ from lab.statistics import number, relative_noise
 
 OPTIMIZER, RATE = "Adam", 1e-3  # the rate falls to zero, in equal steps from epoch to epoch
 GATES = 8  # masked passes
-TEST_ROWS = 100  # of the table of numbers
 HEADS = {"logit": "linear", "probability": "auto"}
 # presets for every network, and those that are `epsilon` without convolutions
 GENERAL = ("epsilon", "epsilon_plus_flat")
@@ -130,21 +128,8 @@ tensorflow is the fastest on a CPU; tfds.load looks for the images, and puts the
 """
 
 
-def breast_cancer() -> data.Data:
-    """scikit-learn's table of 569 tumours, each feature with mean 0 and standard deviation 1 in training."""
-    from sklearn import __version__, datasets
-
-    x, y = datasets.load_breast_cancer(return_X_y=True)
-    order = np.random.default_rng(0).permutation(len(x))
-    x, y = x[order], y[order].astype("int32")
-    x = ((x - x[TEST_ROWS:].mean(axis=0)) / x[TEST_ROWS:].std(axis=0)).astype("float32")
-    digest = hashlib.sha256(np.ascontiguousarray(x[TEST_ROWS:])).hexdigest()[:16]
-    source = f"scikit-learn {__version__} breast_cancer, sha256 of x_train {digest}"
-    return data.Data((x[TEST_ROWS:], y[TEST_ROWS:]), (x[:TEST_ROWS], y[:TEST_ROWS]), source)
-
-
 def load(dataset: str, args: argparse.Namespace) -> data.Data:
-    return breast_cancer() if dataset == "breast_cancer" else data.load_scaled(dataset, getattr(args, dataset))
+    return data.breast_cancer() if dataset == "breast_cancer" else data.load_scaled(dataset, getattr(args, dataset))
 
 
 def methods(model: keras.Model, players: np.ndarray, low: np.ndarray, high: np.ndarray) -> dict[str, dict[str, Any]]:

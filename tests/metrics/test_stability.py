@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import pytest
 from keras import layers
-from reference.marks import MAY_MISS_THE_TOTAL
+from reference.marks import MASKS_OF_FEW_PLAYERS, MAY_MISS_THE_TOTAL
 
 import keras_shapley as ks
 from keras_shapley import metrics
@@ -23,6 +23,7 @@ def test_sensitivity_of_a_map_whose_change_is_known(rng):
     assert np.isnan(metrics.sensitivity_max(np.zeros_like, x)).all()
 
 
+@MASKS_OF_FEW_PLAYERS
 @MAY_MISS_THE_TOTAL
 def test_randomization_shuffles_from_the_output_down_and_restores_the_weights(rng):
     model = keras.Sequential(

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import pytest
 from keras import layers, ops
-from reference.marks import MAY_MISS_THE_TOTAL
+from reference.marks import MASKS_OF_FEW_PLAYERS, MAY_MISS_THE_TOTAL
 
 import keras_shapley as ks
 from keras_shapley import metrics
@@ -181,6 +181,7 @@ def test_relevance_is_taken_from_its_explanation(x):
     )
 
 
+@MASKS_OF_FEW_PLAYERS
 @MAY_MISS_THE_TOTAL
 def test_agreement_and_stability_take_results(x):
     model = HEADS["softmax as an activation"]()
@@ -202,6 +203,29 @@ def test_agreement_and_stability_take_results(x):
     of_results = metrics.randomization(model, explain, x)
     of_arrays = metrics.randomization(model, lambda inputs: explain(inputs).values, x)
     np.testing.assert_array_equal(list(of_results.values()), list(of_arrays.values()))
+
+
+def two_inputs(x):
+    first, second = x.values() if isinstance(x, dict) else x
+    return first.sum(axis=1) + second.prod(axis=1) * first[:, 0]
+
+
+@pytest.mark.parametrize("names", [None, ("a", "b")])
+@pytest.mark.parametrize("sizes", [(3, 3), (3, 4)])
+def test_results_of_several_inputs(names, sizes, rng):
+    """They are compared element by element, input after input. Metrics that change the input take one."""
+    x = [rng.normal(size=(2, size)) for size in sizes]
+    x = dict(zip(names, x)) if names else x
+    truth = ks.exact_shapley_values(two_inputs, x, 0)
+    estimate = ks.sampled_shapley_values(two_inputs, x, 0, n_paths=2)
+    for metric in (metrics.correlation, metrics.rank_correlation, metrics.relative_rmse):
+        expected = metric(estimate.values, truth.values)
+        assert expected.shape == (2,)
+        np.testing.assert_array_equal(metric(estimate, truth), expected)
+    np.testing.assert_allclose(metrics.conservation(truth, truth.total), 0, atol=1e-12)
+    for metric in PERTURBATION:
+        with pytest.raises(ValueError, match="`attributions` must be one array.*(list|dict) of 2"):
+            metric(two_inputs, x, truth)
 
 
 def test_progress_is_shown_by_default_for_work_that_takes_long(x, capsys, monkeypatch):

@@ -23,8 +23,9 @@ def test_enumeration_is_the_mean_over_all_orders(rng):
         for output in range(2):
             expected = by_permutations(functools.partial(coalition_value, image, output), 5)
             np.testing.assert_allclose(values[:, output], expected, atol=1e-12)
-    # the empty coalition once, then all coalitions of each image
-    assert result.n_evaluations == 1 + 3 * 2**5
+    # the empty coalition once, then all others of each image
+    assert result.n_evaluations == 1 + 3 * (2**5 - 1)
+    assert result.method == "exact" and np.abs(result.residual).max() < 1e-12
 
 
 def test_table_1_is_a_game_of_three():

@@ -4,13 +4,13 @@ import keras
 import numpy as np
 import pytest
 from keras import layers
-from reference.marks import MAY_MISS_THE_TOTAL
+from reference.marks import MASKS_OF_FEW_PLAYERS, MAY_MISS_THE_TOTAL
 
 import keras_shapley as ks
 from keras_shapley.shapley.players import spread_equally
 
 # totals of networks with random weights may be near zero
-pytestmark = MAY_MISS_THE_TOTAL
+pytestmark = [MAY_MISS_THE_TOTAL, MASKS_OF_FEW_PLAYERS]
 
 # four groups of 5, 1, 4 and 2 pixels
 UNEQUAL = np.array([[0, 0, 0, 1], [0, 0, 2, 2], [3, 3, 2, 2]])
@@ -55,7 +55,7 @@ def test_values_of_elements_are_placed_where_they_are(model, x):
     sampled = ks.sampled_shapley_values(model, x, 2, n_paths=4)
     np.testing.assert_array_equal(sampled.heatmap, sampled.values.reshape(x.shape))
     fast = ks.fast_shapley_values(model, x, 2)
-    np.testing.assert_array_equal(fast.heatmap, fast.values)
+    np.testing.assert_array_equal(fast.heatmap, fast.values.reshape(x.shape))
     np.testing.assert_array_equal(spread_equally(np.array([[3.0, 4.0]]), np.array([1, 0, 1])), [[2, 3, 2]])
 
 
@@ -65,15 +65,20 @@ def test_all_outputs_of_a_single_unit_have_a_heatmap(rng):
     np.testing.assert_array_equal(result.heatmap, result.values[..., 0])
 
 
-def test_several_outputs_or_targets_have_no_heatmap(model, x):
+def test_several_targets_have_a_heatmap_each_and_all_outputs_have_none(model, x):
+    """The axis of targets comes after the batch, as in the results of LRP."""
+    with_channels = np.broadcast_to(UNEQUAL[..., None], (3, 4, 2))
     for result in (
-        ks.exact_shapley_values(model, x, players=UNEQUAL),
         ks.sampled_shapley_values(model, x, [[0, 1]], players=UNEQUAL, n_paths=2),
         ks.fast_shapley_values(model, x, [[0, 1]], players=UNEQUAL),
-        ks.fast_shapley_values(model, x, [[0, 1]]),
     ):
-        with pytest.raises(ValueError, match="`target=`"):
-            _ = result.heatmap
+        assert result.heatmap.shape == (2, 2, 3, 4, 2) == ks.LRP(model).explain(x, [[0, 1]]).input.shape
+        for k in range(2):
+            np.testing.assert_allclose(
+                result.heatmap[:, k], spread_by_hand(result.values[:, :, k], with_channels), atol=1e-12
+            )
+    with pytest.raises(ValueError, match="`target=`"):
+        _ = ks.exact_shapley_values(model, x, players=UNEQUAL).heatmap
 
 
 @pytest.mark.parametrize("target", [0, None, [[0, 1]], [0.5, 0, -1]])
@@ -94,7 +99,8 @@ def test_a_summary_says_what_is_explained(x, model):
     options = {"players": UNEQUAL}
     assert (
         repr(ks.exact_shapley_values(model, x, **options))
-        == "ShapleyValues(2 inputs, 4 players, all outputs of shape (3,), largest standard error 0, 33 evaluations)"
+        == "ShapleyValues(exact, 2 inputs, 4 players, all outputs of shape (3,), largest standard error 0, "
+        "31 evaluations)"
     )
     assert "target 1," in repr(ks.exact_shapley_values(model, x, 1, **options))
     assert "targets 0, 2," in repr(ks.exact_shapley_values(model, x, [2, 0], **options))

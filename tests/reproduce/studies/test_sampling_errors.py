@@ -37,7 +37,8 @@ def test_table_and_picture(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(script, "EPOCHS", 1)
     assert script.main(["--quick", "--out", str(tmp_path)]) == 0
     text = capsys.readouterr().out
-    assert text == (tmp_path / "sampling_errors.md").read_text() + "\n" and "antithetic, orthogonal" in text
+    # behind the progress bars of a slow machine
+    assert text.endswith((tmp_path / "sampling_errors.md").read_text() + "\n") and "antithetic, orthogonal" in text
     assert matplotlib.image.imread(tmp_path / "sampling_errors.png")[..., :3].std() > 0.05
     record = json.loads((tmp_path / "sampling_errors.json").read_text())
     for row in record["errors"]["mlp"].values():

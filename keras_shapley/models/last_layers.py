@@ -1,0 +1,210 @@
+"""A model in two parts: sums of weighted inputs near its end, and the outputs as a function of them.
+
+The sums are those of the last hidden Dense layer or, where there is none, the logits.
+"""
+
+import math
+from typing import Any
+
+import keras
+import numpy as np
+from keras import layers, ops, tree
+
+from keras_shapley.backend import compiled
+from keras_shapley.layers.base import ShapleyLayer
+from keras_shapley.layers.sa import ShapleyActivation
+from keras_shapley.models.evaluation import as_model_takes, kept
+from keras_shapley.models.graph import Call, Graph, Value, ancestors
+from keras_shapley.models.keras_internals import output_specs
+from keras_shapley.models.layer_types import ELEMENTWISE
+from keras_shapley.models.model_end import before_reshapes, model_ends
+from keras_shapley.models.tracing import trace
+from keras_shapley.utils.typing import Operation, Structure, Tensor
+
+_GLOBAL_AVERAGE = (
+    layers.GlobalAveragePooling1D,
+    layers.GlobalAveragePooling2D,
+    layers.GlobalAveragePooling3D,
+)
+_VECTOR_TO_VECTOR = (*ELEMENTWISE, layers.LayerNormalization)
+# with more sums than this, a surrogate takes longer than most networks
+_MOST_SUMS = 8192
+
+
+class LastLayers:
+    """A model's sums, in parts, and its outputs as a function of the sums.
+
+    A Dense layer behind an average over places, or behind a flattened map, sums up what each place contributes.
+
+    Args:
+        model: a model.
+        graph: of the model.
+        output: of the graph.
+        cut: the call of the Dense layer whose sums are taken, or the place of the logits.
+
+    Attributes:
+        places: the shape of the map whose places contribute; `()` if the parts of a sum are not known.
+        n_sums: number of sums.
+
+    Raises:
+        ValueError: if the model cannot be divided there.
+    """
+
+    def __init__(self, model: keras.Model, graph: Graph, output: Value, cut: Call | Value) -> None:
+        self._model = model
+        self._graph = graph
+        self._output = output
+        self._dense = cut if isinstance(cut, Call) else None
+        self._start = cut.outputs[0] if isinstance(cut, Call) else cut
+        self._pool, self._read = (None, cut) if isinstance(cut, Value) else _what_is_read(cut)
+        self._behind = _calls_behind(graph, self._start, output)
+        needed = ancestors([self._read, output])
+        self._calls = [call for call in graph.calls if call in needed]
+        shapes = [(1, *tensor.shape[1:]) for tensor in model.inputs]
+        read, _ = output_specs(self._read_and_output, shapes, [tensor.dtype for tensor in model.inputs])
+        self._shape = tuple(read.shape[1:])
+        self.places: tuple[int, ...] = ()
+        self.n_sums = math.prod(self._shape)
+        if self._dense is not None:
+            mover = self._pool or self._dense.inputs[0].producer
+            self._is_channels_first = mover is not None and getattr(mover.op, "data_format", "") == "channels_first"
+            self.places = self._places(self._dense.op.kernel.shape[0])
+            self.n_sums = self._dense.op.units
+        if self.n_sums > _MOST_SUMS:
+            raise ValueError(f"{self.n_sums} sums are too many")
+        self._in_two = compiled(self._read_and_output, model.variables, any_batch=True)
+        self._rest = compiled(self._outputs_from_sums, model.variables, any_batch=True)
+
+    def __call__(self, inputs: Structure) -> tuple[np.ndarray, np.ndarray]:
+        """For a batch the parts of the sums, `(batch, places, sums)`, and the outputs, `(batch, *output)`.
+
+        It is one place where the parts are not known.
+        """
+        arrays = tree.flatten(as_model_takes(self._model, inputs))
+        read, outputs = map(ops.convert_to_numpy, self._in_two(*map(ops.convert_to_tensor, arrays)))
+        n = len(read)
+        if self._dense is None:
+            return read.reshape(n, 1, self.n_sums), outputs
+        kernel, bias = _weights(self._dense.op)
+        if self._is_channels_first and self.places:
+            read = np.moveaxis(read, 1, -1)
+        n_places = math.prod(self.places)
+        read = read.reshape(n, n_places, -1)
+        if self._pool is not None or n_places == 1:
+            return (read @ kernel + bias) / n_places, outputs
+        by_place = np.swapaxes(read, 0, 1) @ kernel.reshape(n_places, read.shape[-1], -1)
+        return np.swapaxes(by_place, 0, 1) + bias / n_places, outputs
+
+    def outputs(self, sums: np.ndarray) -> np.ndarray:
+        """The model's outputs `(batch, *output)` for sums `(batch, sums)`."""
+        return ops.convert_to_numpy(self._rest(ops.convert_to_tensor(sums.astype("float32"))))
+
+    @property
+    def are_outputs(self) -> bool:
+        """Whether the sums are the outputs, with nothing behind them."""
+        return not self._behind and (self._dense is None or _is_linear(self._dense.op))
+
+    def _places(self, n_inputs: int) -> tuple[int, ...]:
+        """The shape of the map that the Dense layer reads."""
+        if self._pool is None and math.prod(self._shape) != n_inputs:
+            raise ValueError("the layer is applied at several positions")
+        if len(self._shape) == 1:
+            return ()
+        return self._shape[1:] if self._is_channels_first else self._shape[:-1]
+
+    def _read_and_output(self, *inputs: Tensor) -> list[Tensor]:
+        tensors = _run(self._calls, dict(zip(self._graph.inputs, inputs)))
+        return [tensors[self._read], tensors[self._output]]
+
+    def _outputs_from_sums(self, sums: Tensor) -> Tensor:
+        if self._dense is None:
+            first = ops.reshape(sums, (-1, *self._shape))
+        else:
+            first = _activated(self._dense.op, sums)
+        return _run(self._behind, {self._start: first})[self._output]
+
+
+def last_layers(model: keras.Model, output: int = 0) -> LastLayers | None:
+    """The `LastLayers` of a model in float32 for one of its outputs; None for a model that has none."""
+    return kept(model, ("last layers", output), lambda: _found(model, output))
+
+
+def _found(model: keras.Model, output: int) -> LastLayers | None:
+    try:
+        graph = trace(model)
+    except ValueError:
+        # a model whose call is code of its own is evaluated as a whole
+        return None
+    ends = model_ends(graph.outputs[output])
+    if len(ends) > 1:
+        return None
+    (end,) = ends
+    cuts: list[Call | Value] = [end.logits]
+    if end.linear_call is not None and _is_plain_dense(end.linear_call):
+        hidden = _hidden(end.linear_call)
+        cuts = [*([hidden] if hidden else []), end.linear_call, end.logits]
+    for cut in cuts:
+        try:
+            found = LastLayers(model, graph, graph.outputs[output], cut)
+        except ValueError:
+            continue
+        # without parts, a guess of the outputs is a regression
+        return None if found.are_outputs and not found.places else found
+    return None
+
+
+def _hidden(call: Call) -> Call | None:
+    """The Dense layer whose activations a Dense layer reads, if there is one."""
+    hidden = call.inputs[0].producer
+    while hidden is not None and hidden.is_a(_VECTOR_TO_VECTOR) and len(hidden.inputs) == 1:
+        hidden = hidden.inputs[0].producer
+    return hidden if hidden is not None and _is_plain_dense(hidden) else None
+
+
+def _what_is_read(dense: Call) -> tuple[Call | None, Value]:
+    """The global average that a Dense layer reads, or None, and the map or vector that is averaged or flattened."""
+    read = before_reshapes(dense.inputs[0])
+    pool = read.producer
+    if pool is not None and pool.is_a(_GLOBAL_AVERAGE) and len(pool.inputs) == 1:
+        return pool, pool.inputs[0]
+    return None, read
+
+
+def _calls_behind(graph: Graph, start: Value, output: Value) -> list[Call]:
+    """The calls that lead from a value to the output; nothing else of the inputs may reach it."""
+    needed = ancestors([output])
+    before = ancestors([start])
+    behind = [call for call in graph.calls if call in needed and call not in before]
+    known = {start, *(value for call in behind for value in call.outputs)}
+    if output not in known or any(value not in known for call in behind for value in call.inputs):
+        raise ValueError("the output depends on other values too")
+    return behind
+
+
+def _run(calls: list[Call], tensors: dict[Value, Tensor]) -> dict[Value, Tensor]:
+    """The tensors that calls add to those that are known."""
+    for call in calls:
+        outputs = tree.flatten(call(*(tensors[value] for value in call.inputs)))
+        tensors.update(zip(call.outputs, outputs))
+    return tensors
+
+
+def _is_plain_dense(call: Call) -> bool:
+    is_plain = call.is_a((layers.Dense,)) and not isinstance(call.op, ShapleyActivation)
+    return is_plain and not call.op.quantization_mode and call.op.compute_dtype == "float32"
+
+
+def _weights(dense: Operation) -> tuple[np.ndarray, Any]:
+    """Kernel and bias of a Dense layer; a bias of zero if it has none."""
+    return ops.convert_to_numpy(dense.kernel), 0.0 if dense.bias is None else ops.convert_to_numpy(dense.bias)
+
+
+def _is_linear(dense: Operation) -> bool:
+    return not isinstance(dense, ShapleyLayer) and dense.activation in (None, keras.activations.linear)
+
+
+def _activated(dense: Operation, sums: Tensor) -> Tensor:
+    """The output of a Dense layer, or of ShapLU's, for its sums."""
+    if isinstance(dense, ShapleyLayer):
+        return ops.relu(sums)
+    return sums if dense.activation is None else dense.activation(sums)

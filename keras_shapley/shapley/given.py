@@ -1,0 +1,43 @@
+"""Approximate values that a user gives, such as a control variate or a prior, by player."""
+
+from typing import Any
+
+import numpy as np
+from keras import ops, tree
+
+from keras_shapley.shapley.game import Explained, Game
+from keras_shapley.shapley.result import ShapleyValues
+from keras_shapley.utils.attributions import as_array
+from keras_shapley.utils.structures import is_nested
+
+
+def values_by_player(name: str, given: Any, game: Game, explained: Explained) -> np.ndarray:
+    """Approximate values of each player, `(batch, players, 1 or values)`, scaled so that absolute values sum to 1.
+
+    Args:
+        name: of the argument, for an error message.
+        given: an explanation object, or an array in the shape of `x`, of `(batch, players)` or of the values returned.
+        game: the game.
+        explained: what is explained of it.
+
+    Raises:
+        ValueError: if the values are of another shape, or not finite.
+    """
+    by_player = (len(game), game.players.n)
+    # values of the same players need not be spread and summed up again
+    is_of_players = isinstance(given, ShapleyValues) and given.values.shape[:2] == by_player
+    structure = given.values if is_of_players else as_array(given)
+    leaves = tree.flatten(structure) if is_nested(structure) else [structure]
+    arrays = [np.asarray(ops.convert_to_numpy(leaf), "float64") for leaf in leaves]
+    shapes = [array.shape for array in arrays]
+    is_of_elements = shapes == [array.shape for array in game.inputs.arrays]
+    allowed = (by_player, (*by_player, *explained.shape))
+    is_known = is_of_elements or (len(arrays) == 1 and shapes[0] in allowed)
+    if not is_known or not all(np.isfinite(array).all() for array in arrays):
+        names = ", ".join(map(str, dict.fromkeys([*(array.shape for array in game.inputs.arrays), *allowed])))
+        received = "NaN or infinity" if is_known else f"shape {', '.join(map(str, shapes))}"
+        raise ValueError(f"`{name}` must be finite, of one of the shapes {names}. Received: {received}")
+    values = game.players.sums(arrays, 1) if is_of_elements else arrays[0]
+    values = values.reshape(*by_player, -1)
+    size = np.abs(values).sum(axis=1, keepdims=True)
+    return values / np.where(size > 0, size, 1)

@@ -1,0 +1,64 @@
+"""Inputs and baselines as users give them: one array, or several in a list or a dict."""
+
+from typing import Any
+
+import numpy as np
+from keras import ops, tree
+from numpy.typing import ArrayLike
+
+from keras_shapley.utils.structures import filled, is_nested, matched, skeleton_of
+from keras_shapley.utils.typing import Structure
+from keras_shapley.utils.validation import background, finite
+
+
+class Inputs:
+    """A batch of inputs and the values of what is absent, checked.
+
+    Args:
+        x: an array `(batch, ...)`, or a structure of arrays.
+        baseline: as in `keras_shapley.exact_shapley_values`.
+        dtype: of the arrays; None for their own.
+
+    Attributes:
+        arrays: NumPy arrays `(batch, ...)`, in the order of `keras.tree.flatten`.
+        skeleton: how they are nested, see `utils.structures`.
+        background: baseline inputs `(n, ...)`, one array for each of `arrays`.
+        feature_names: the names of the columns of a data frame, else None.
+    """
+
+    def __init__(self, x: Structure, baseline: Structure, dtype: str | None = None) -> None:
+        self.feature_names = [str(name) for name in getattr(x, "columns", ())] or None
+        self.skeleton = skeleton_of(x)
+        leaves = tree.flatten(x) if is_nested(x) else [x]
+        self.arrays = [_checked(leaf, dtype) for leaf in leaves]
+        lengths = {len(array) for array in self.arrays}
+        is_single = self.skeleton == 0
+        if len(lengths) > 1 or (is_single and self.arrays[0].ndim < 2) or not all(a.size for a in self.arrays):
+            shapes = ", ".join(str(array.shape) for array in self.arrays)
+            raise ValueError(f"`x` must be a batch of inputs, shape (batch, ...). Received: shape {shapes}")
+        is_number = np.isscalar(baseline) or baseline is None
+        parts: list[Any] = [baseline] * len(self.arrays) if is_number else matched("baseline", baseline, self.skeleton)
+        arrays = [background(part, array.shape[1:], array.dtype) for part, array in zip(parts, self.arrays)]
+        n = max(map(len, arrays))
+        if any(len(array) not in (1, n) for array in arrays):
+            raise ValueError(f"`baseline` must be as many of each input. Received: {[len(array) for array in arrays]}")
+        self.background = [np.broadcast_to(array, (n, *array.shape[1:])) for array in arrays]
+
+    def __len__(self) -> int:
+        return len(self.arrays[0])
+
+    @property
+    def shapes(self) -> list[tuple[int, ...]]:
+        """Of the arrays, without the batch."""
+        return [array.shape[1:] for array in self.arrays]
+
+    def packed(self, arrays: list[np.ndarray]) -> Structure:
+        """Arrays in the structure of `x`."""
+        return filled(self.skeleton, arrays)
+
+
+def _checked(x: ArrayLike, dtype: str | None) -> np.ndarray:
+    array: Any = ops.convert_to_numpy(x) if ops.is_tensor(x) else np.asarray(x)
+    if array.dtype.kind in "OSUMm":
+        raise ValueError(f"`x` must be numbers. Received: {array.dtype} of shape {array.shape}")
+    return finite("x", array if dtype is None else array.astype(dtype))

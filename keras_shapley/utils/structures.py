@@ -1,0 +1,84 @@
+"""Nested lists, tuples and dicts of arrays, as models with several inputs take them.
+
+The *skeleton* of a structure has the number of each array in its place; it is 0 for a single array.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from keras import tree
+
+from keras_shapley.utils.typing import Structure
+
+
+def skeleton_of(structure: Structure) -> Structure:
+    """The skeleton of a structure of arrays, numbered in the order of `keras.tree.flatten`.
+
+    Lists and tuples that hold an array of two axes or more are structures; lists of numbers are arrays.
+    """
+    if not is_nested(structure):
+        return 0
+    return tree.pack_sequence_as(structure, list(range(len(tree.flatten(structure)))))
+
+
+def is_nested(value: Any) -> bool:
+    """Whether a value is a structure of arrays, and not an array or what becomes one."""
+    if isinstance(value, dict):
+        return True
+    parts = tree.flatten(value) if isinstance(value, (list, tuple)) else []
+    return any(len(getattr(part, "shape", ())) > 1 for part in parts)
+
+
+def as_leaves(structure: Structure) -> Structure:
+    """A structure of arrays as it is; lists of numbers, and whatever becomes an array, as a NumPy array."""
+    return structure if is_nested(structure) or hasattr(structure, "shape") else np.asarray(structure)
+
+
+def filled(skeleton: Structure, leaves: Sequence[Any]) -> Structure:
+    """The structure that has a leaf in the place of each number of the skeleton."""
+    return _mapped(skeleton, lambda number: leaves[number])
+
+
+def matched(name: str, value: Any, skeleton: Structure) -> list[Any]:
+    """One part of `value` for each number of the skeleton.
+
+    Args:
+        name: of the argument, for an error message.
+        value: nested as the skeleton is; whatever stands in the place of a number is a part.
+        skeleton: of the inputs.
+
+    Raises:
+        ValueError: if `value` is nested in another way.
+    """
+    if skeleton == 0 or (len(tree.flatten(skeleton)) == 1 and not isinstance(value, (dict, list, tuple))):
+        return [value]
+    parts: dict[int, Any] = {}
+    _match(name, value, skeleton, parts)
+    return [parts[number] for number in range(len(parts))]
+
+
+def _match(name: str, value: Any, skeleton: Structure, parts: dict[int, Any]) -> None:
+    if isinstance(skeleton, int):
+        parts[skeleton] = value
+        return
+    if isinstance(skeleton, dict):
+        if not isinstance(value, dict) or set(value) != set(skeleton):
+            received = f"keys {list(value)}" if isinstance(value, dict) else type(value).__name__
+            raise ValueError(f"`{name}` must be a dict with the inputs' keys {list(skeleton)}. Received: {received}")
+        keys = list(skeleton)
+    else:
+        if not isinstance(value, (list, tuple)) or len(value) != len(skeleton):
+            received = f"{len(value)}" if isinstance(value, (list, tuple)) else type(value).__name__
+            raise ValueError(f"`{name}` must be a list of {len(skeleton)}, one for each input. Received: {received}")
+        keys = range(len(skeleton))
+    for key in keys:
+        _match(name, value[key], skeleton[key], parts)
+
+
+def _mapped(skeleton: Structure, leaf: Callable[[int], Any]) -> Structure:
+    if isinstance(skeleton, int):
+        return leaf(skeleton)
+    if isinstance(skeleton, dict):
+        return {key: _mapped(part, leaf) for key, part in skeleton.items()}
+    return type(skeleton)(_mapped(part, leaf) for part in skeleton)

@@ -1,0 +1,108 @@
+"""Guesses of sums for every coalition: right where they are of the form that is assumed, local where the sums are."""
+
+import numpy as np
+import pytest
+
+from keras_shapley.shapley.coalitions import Pairs, joined, random_pairs
+from keras_shapley.shapley.last_sums import Guess, Parts, Settings, likely_settings
+
+N = 10
+
+
+def parts_of(sums, n_pairs, distances=None, seed=0):
+    """What is seen of sums, a function of coalitions that returns `(coalitions, places, sums)`."""
+    pairs = random_pairs(N, n_pairs, np.random.default_rng(seed))
+    pairs = joined([pairs, Pairs(np.ones((1, N), bool), np.ones(1))])
+    one, other = sums(pairs.present).swapaxes(0, 1), sums(~pairs.present).swapaxes(0, 1)
+    return Parts(2.0 * pairs.present - 1, np.sqrt(pairs.weights), (one - other) / 2, (one + other) / 2, distances)
+
+
+def polynomial(rng, places=1, n_sums=3, *, pairs=0.0):
+    """Sums that are additive, with pairs of players."""
+    constant, single = rng.normal(size=(places, n_sums)), rng.normal(size=(N, places, n_sums))
+    double = pairs * rng.normal(size=(N, N, places, n_sums))
+
+    def sums(present):
+        z = present.astype("float64")
+        return constant + np.einsum("ci,ips->cps", z, single) + np.einsum("ci,cj,ijps->cps", z, z, double)
+
+    return sums
+
+
+@pytest.mark.parametrize("places", [1, 4])
+@pytest.mark.parametrize("n_pairs", [60, 300])
+def test_additive_sums_are_found(rng, places, n_pairs):
+    sums = polynomial(rng, places)
+    parts = parts_of(sums, n_pairs)
+    guess = Guess(parts, likely_settings(parts))
+    present = rng.random((50, N)) < 0.5
+    for found, expected in zip(guess(present), (sums(present), sums(~present))):
+        np.testing.assert_allclose(found, expected.sum(axis=1), atol=0.01 * np.abs(expected).max())
+
+
+def test_pairs_of_players_are_found(rng):
+    sums = polynomial(rng, pairs=1.0)
+    parts = parts_of(sums, 400)
+    settings = likely_settings(parts)
+    assert settings.pairs > 0
+    present = rng.random((200, N)) < 0.5
+    expected = sums(present).sum(axis=1)
+    found, _ = Guess(parts, settings)(present)
+    without, _ = Guess(parts, Settings(**{**vars(settings), "pairs": 0.0}))(present)
+    assert np.std(found - expected) < 0.05 * np.std(expected)
+    assert np.std(without - expected) > 0.3 * np.std(expected)
+
+
+def test_sums_of_local_parts_need_fewer_coalitions(rng):
+    """Players in a row; the part of a place depends on its two nearest players."""
+    distances = np.abs(np.arange(N)[:, None] - np.arange(N)) / N
+    weights = rng.normal(size=(N, N, 1)) * (distances < 0.11)[:, :, None]
+
+    def sums(present):
+        return np.einsum("ci,pis->cps", present.astype("float64"), weights)
+
+    present = rng.random((100, N)) < 0.5
+    expected = sums(present).sum(axis=1)
+    errors = {}
+    for name, given in (("near", distances), ("anywhere", None)):
+        parts = parts_of(sums, 5, given)
+        settings = likely_settings(parts)
+        assert np.isinf(settings.reach) == (given is None)
+        errors[name] = np.std(Guess(parts, settings)(present)[0] - expected)
+    assert errors["near"] < 0.3 * errors["anywhere"]
+
+
+def test_the_ridge_is_that_of_dense_formulas(rng):
+    """Against the normal equations of the stacked design: players with variances, and a term of the size."""
+    sums = polynomial(rng, 2, pairs=0.3)
+    distances = rng.random((2, N))
+    parts = parts_of(sums, 8, distances)
+    settings = Settings(reach=0.3, floor=0.03, noise=0.2, pairs=0.0, noise_of_even=0.4)
+    guess = Guess(parts, settings)
+    variances = np.exp(-0.5 * np.square(distances / 0.3)) + 0.03
+    variances /= variances.sum(axis=1).mean()
+    rows = parts.signs * parts.roots[:, None]
+    odd = 0.0
+    for place, variance in enumerate(variances):
+        y = parts.odd[place] * parts.roots[:, None]
+        odd = odd + np.linalg.solve(rows.T @ rows + 0.2 * np.diag(1 / variance), rows.T @ y)
+    size = np.square(parts.signs.mean(axis=1))
+    centred = size - size.mean()
+    even = parts.even.sum(axis=0)
+    slope = centred @ even / (centred @ centred + 0.4 / 0.1)
+    present = rng.random((20, N)) < 0.5
+    signs = 2.0 * present - 1
+    base = even.mean(axis=0) + (np.square(signs.mean(axis=1)) - size.mean())[:, None] * slope
+    one, other = guess(present)
+    np.testing.assert_allclose(one, base + signs @ odd, atol=1e-4)
+    np.testing.assert_allclose(other, base - signs @ odd, atol=1e-4)
+
+
+def test_a_sum_that_never_changes(rng):
+    def sums(present):
+        return np.full((len(present), 2, 3), 4.0)
+
+    parts = parts_of(sums, 12)
+    one, other = Guess(parts, likely_settings(parts))(rng.random((5, N)) < 0.5)
+    np.testing.assert_allclose(one, 8.0, atol=1e-5)
+    np.testing.assert_allclose(other, 8.0, atol=1e-5)
