@@ -24,6 +24,7 @@ from keras_shapley.models.convert import Conversion, to_relu, to_shapley
 from keras_shapley.plotting import plot_heatmaps
 from keras_shapley.shapley.exact import exact_shapley_values
 from keras_shapley.shapley.fast import fast_shapley_values
+from keras_shapley.shapley.interactions import ShapleyInteractions, shapley_interactions
 from keras_shapley.shapley.neuron import neuron_shapley_values
 from keras_shapley.shapley.result import ShapleyValues
 from keras_shapley.shapley.sampled import sampled_shapley_values
@@ -50,6 +51,7 @@ __all__ = [
     "ShapLUDense",
     "ShapLUDepthwiseConv2D",
     "ShapLUEinsumDense",
+    "ShapleyInteractions",
     "ShapleyValues",
     "exact_shapley_values",
     "fast_shapley_values",
@@ -59,6 +61,7 @@ __all__ = [
     "presets",
     "rules",
     "sampled_shapley_values",
+    "shapley_interactions",
     "shapley_values",
     "to_relu",
     "to_shapley",

@@ -27,6 +27,8 @@ _GLOBAL_AVERAGE = (
     layers.GlobalAveragePooling3D,
 )
 _VECTOR_TO_VECTOR = (*ELEMENTWISE, layers.LayerNormalization)
+# of more places, neighbours are taken together
+_MOST_PLACES = 64
 # with more sums than this, a surrogate takes longer than most networks
 _MOST_SUMS = 8192
 
@@ -34,7 +36,8 @@ _MOST_SUMS = 8192
 class LastLayers:
     """A model's sums, in parts, and its outputs as a function of the sums.
 
-    A Dense layer behind an average over places, or behind a flattened map, sums up what each place contributes.
+    A Dense layer behind an average over places, or behind a flattened map, sums up what each place contributes. Large
+    maps are divided into a grid.
 
     Args:
         model: a model.
@@ -43,7 +46,7 @@ class LastLayers:
         cut: the call of the Dense layer whose sums are taken, or the place of the logits.
 
     Attributes:
-        places: the shape of the map whose places contribute; `()` if the parts of a sum are not known.
+        places: the shape of the grid of places that contribute, 64 or fewer; `()` if the parts of a sum are not known.
         n_sums: number of sums.
 
     Raises:
@@ -68,7 +71,9 @@ class LastLayers:
         if self._dense is not None:
             mover = self._pool or self._dense.inputs[0].producer
             self._is_channels_first = mover is not None and getattr(mover.op, "data_format", "") == "channels_first"
-            self.places = self._places(self._dense.op.kernel.shape[0])
+            shape = self._shape_of_map(self._dense.op.kernel.shape[0])
+            self._groups = _groups(shape)
+            self.places = tuple(min(size, _side(len(shape))) for size in shape)
             self.n_sums = self._dense.op.units
         if self.n_sums > _MOST_SUMS:
             raise ValueError(f"{self.n_sums} sums are too many")
@@ -88,12 +93,16 @@ class LastLayers:
         kernel, bias = _weights(self._dense.op)
         if self._is_channels_first and self.places:
             read = np.moveaxis(read, 1, -1)
-        n_places = math.prod(self.places)
+        n_places = math.prod(read.shape[1:-1])
         read = read.reshape(n, n_places, -1)
-        if self._pool is not None or n_places == 1:
-            return (read @ kernel + bias) / n_places, outputs
-        by_place = np.swapaxes(read, 0, 1) @ kernel.reshape(n_places, read.shape[-1], -1)
-        return np.swapaxes(by_place, 0, 1) + bias / n_places, outputs
+        parts = np.empty((n, len(self._groups), self.n_sums), "float32")
+        for part, group in enumerate(self._groups):
+            if self._pool is None:
+                rows = kernel.reshape(n_places, -1, self.n_sums)[group]
+                parts[:, part] = read[:, group].reshape(n, -1) @ rows.reshape(-1, self.n_sums)
+            else:
+                parts[:, part] = read[:, group].sum(axis=1) @ kernel / n_places
+        return parts + bias / len(self._groups), outputs
 
     def outputs(self, sums: np.ndarray) -> np.ndarray:
         """The model's outputs `(batch, *output)` for sums `(batch, sums)`."""
@@ -104,8 +113,8 @@ class LastLayers:
         """Whether the sums are the outputs, with nothing behind them."""
         return not self._behind and (self._dense is None or _is_linear(self._dense.op))
 
-    def _places(self, n_inputs: int) -> tuple[int, ...]:
-        """The shape of the map that the Dense layer reads."""
+    def _shape_of_map(self, n_inputs: int) -> tuple[int, ...]:
+        """The places of the map that the Dense layer reads; `()` for a vector."""
         if self._pool is None and math.prod(self._shape) != n_inputs:
             raise ValueError("the layer is applied at several positions")
         if len(self._shape) == 1:
@@ -168,6 +177,22 @@ def _what_is_read(dense: Call) -> tuple[Call | None, Value]:
     if pool is not None and pool.is_a(_GLOBAL_AVERAGE) and len(pool.inputs) == 1:
         return pool, pool.inputs[0]
     return None, read
+
+
+def _side(n_axes: int) -> int:
+    """The most places along each axis of a grid."""
+    return int(_MOST_PLACES ** (1 / max(n_axes, 1)) + 1e-9)
+
+
+def _groups(shape: tuple[int, ...]) -> list[np.ndarray]:
+    """The numbers of the places of a map that each place of the grid stands for."""
+    sides = [min(size, _side(len(shape))) for size in shape]
+    number = np.zeros(shape, int)
+    for axis, (size, side) in enumerate(zip(shape, sides)):
+        cell = np.arange(size) * side // size
+        number = number * side + cell.reshape([-1 if other == axis else 1 for other in range(len(shape))])
+    flat = number.ravel()
+    return [np.flatnonzero(flat == k) for k in range(math.prod(sides))]
 
 
 def _calls_behind(graph: Graph, start: Value, output: Value) -> list[Call]:

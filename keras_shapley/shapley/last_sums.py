@@ -14,6 +14,8 @@ _PAIRS = (0.0, 0.1, 0.5, 2.0)
 _NOISES = np.geomspace(1e-4, 10, 16)
 # variance of the term of the size
 _SIZE = 0.1
+# how many pairs of coalitions pairs of players are guessed from, which takes the cube of their number for each place
+_ROWS_OF_PAIRS = 384
 # how many pairs of coalitions, places and sums the settings are found on
 _ROWS, _PLACES, _SUMS = 256, 12, 64
 # with more players, or more sums, pairs of players are left out
@@ -81,6 +83,8 @@ class Guess:
     def __init__(self, parts: Parts, settings: Settings) -> None:
         variances = parts.variances(settings.reach, settings.floor)
         self._single = _single(parts, variances, settings.noise).astype("float32")
+        if settings.pairs:
+            parts = parts.take(_first(parts, _ROWS_OF_PAIRS))
         dual, kernels = _even_dual(parts, variances, settings)
         size = np.square(parts.signs.mean(axis=1))
         self._size = (_SIZE * size @ dual.sum(axis=0)).astype("float32")
@@ -120,7 +124,7 @@ def likely_settings(parts: Parts) -> Settings:
 
 
 def _some(parts: Parts) -> Parts:
-    rows = np.unique(np.append(np.arange(min(len(parts.signs), _ROWS)), len(parts.signs) - 1))
+    rows = _first(parts, _ROWS)
     places = np.unique(np.linspace(0, len(parts.odd) - 1, min(len(parts.odd), _PLACES)).astype(int))
     spread = parts.odd.std(axis=1).sum(axis=0)
     columns = np.argsort(-spread)[:_SUMS]
@@ -131,6 +135,11 @@ def _some(parts: Parts) -> Parts:
         even=rest.even[places][:, :, columns],
         distances=None if parts.distances is None else parts.distances[places],
     )
+
+
+def _first(parts: Parts, n: int) -> np.ndarray:
+    """Numbers of the first n pairs of coalitions, and of the last, which is that of all players and none."""
+    return np.unique(np.append(np.arange(min(len(parts.signs), n)), len(parts.signs) - 1))
 
 
 def _best_odd(parts: Parts) -> tuple[float, float, float]:

@@ -63,6 +63,16 @@ FOUND = {
     # a gate is no function of the sum
     "SA": (lambda: keras.Sequential([keras.Input((8,)), ks.SADense(6), layers.Dense(4, "softmax")]), (), 4),
     "ShapLU": (lambda: keras.Sequential([keras.Input((8,)), ks.ShapLUDense(6), layers.Dense(4, "softmax")]), (), 6),
+    "a large map": (
+        lambda: conv(layers.Flatten(), layers.Dense(3, "softmax"), shape=(14, 24, 1)),
+        (8, 8),
+        3,
+    ),
+    "a large map, pooled": (
+        lambda: conv(layers.GlobalAveragePooling2D(), layers.Dense(3), shape=(9, 32, 1)),
+        (7, 8),
+        3,
+    ),
     "a sequence": (
         lambda: keras.Sequential(
             [
