@@ -81,7 +81,6 @@ class Game:
         inputs: `Inputs`, the batch and the background as flat lists of arrays.
         players: `Players` of an input.
         batch_size: largest number of inputs in an evaluation.
-        baseline_output: output without players, a mean over the background, in the shape of one output.
         n_evaluations: number of inputs on which the function was evaluated until now.
         fn: the function of a batch in the structure of `x`.
     """
@@ -108,8 +107,17 @@ class Game:
         if self._model is not None:
             self.fn = in_few_sizes(self.fn, self.batch_size)
         self.n_evaluations = 0
+
+    @functools.cached_property
+    def baseline_output(self) -> np.ndarray:
+        """Output without players, a mean over the background, in the shape of one output."""
         parts = (self.outputs(self.fn, batch).sum(axis=0) for batch, _ in self._batches(self.inputs.background))
-        self.baseline_output = np.asarray(sum(parts)) / len(self.inputs.background[0])
+        return np.asarray(sum(parts)) / len(self.inputs.background[0])
+
+    def active_players(self, number: int) -> np.ndarray:
+        """The players of an image, given by its number, with an element that differs from the background."""
+        arrays = zip(self.inputs.arrays, self.inputs.background, self.players.parts)
+        return np.unique(np.concatenate([part[(a[number] != others).any(axis=0)] for a, others, part in arrays]))
 
     def __len__(self) -> int:
         return len(self.inputs)
@@ -216,8 +224,7 @@ class ImageGame:
         self._game = game
         self._image = [array[number] for array in game.inputs.arrays]
         self._explained = functools.partial(explained.values, number)
-        differs = [(image != others).any(axis=0) for image, others in zip(self._image, game.inputs.background)]
-        self.active = np.unique(np.concatenate([part[own] for part, own in zip(game.players.parts, differs)]))
+        self.active = game.active_players(number)
         (self.baseline_value,) = self._explained(game.baseline_output[None])
         self.whole_value = explained.whole[number]
 

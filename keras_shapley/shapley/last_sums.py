@@ -184,8 +184,8 @@ def _best_noise(kernels: np.ndarray, y: np.ndarray) -> tuple[float, float]:
 
 
 def _weighted(parts: Parts) -> tuple[np.ndarray, np.ndarray]:
-    """Signs and odd parts, times the roots of the weights."""
-    return parts.signs * parts.roots[:, None], parts.odd * parts.roots[:, None]
+    """Signs and odd parts, times the roots of the weights; the parts in float32, as they may be large."""
+    return parts.signs * parts.roots[:, None], parts.odd * parts.roots.astype("float32")[:, None]
 
 
 def _single(parts: Parts, variances: np.ndarray, noise: float) -> np.ndarray:
@@ -195,7 +195,8 @@ def _single(parts: Parts, variances: np.ndarray, noise: float) -> np.ndarray:
     roots = np.sqrt(variances)[:, :, None]
     if n <= n_rows:
         grams = roots * (rows.T @ rows) * np.swapaxes(roots, 1, 2)
-        return (roots * np.linalg.solve(grams + noise * np.eye(n), roots * (rows.T @ y))).sum(axis=0)
+        products = rows.T.astype(y.dtype) @ y
+        return (roots * np.linalg.solve(grams + noise * np.eye(n), roots * products)).sum(axis=0)
     kernels = (rows * variances[:, None]) @ rows.T
     return (variances[:, :, None] * (rows.T @ np.linalg.solve(kernels + noise * np.eye(n_rows), y))).sum(axis=0)
 

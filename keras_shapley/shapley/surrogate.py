@@ -139,8 +139,8 @@ class Surrogate:
         parts = Parts(
             signs=2.0 * pairs.present - 1,
             roots=np.sqrt(pairs.weights),
-            odd=np.concatenate([part.odd for part in sampled], axis=1).astype("float64"),
-            even=np.concatenate([part.even for part in sampled], axis=1).astype("float64"),
+            odd=np.concatenate([part.odd for part in sampled], axis=1),
+            even=np.concatenate([part.even for part in sampled], axis=1),
             distances=self._distances,
         )
         return pairs.take(slice(-1)), parts, np.concatenate([part.differences for part in sampled])

@@ -133,7 +133,8 @@ def shapley_values(
         found = _from_pairs(game, game.explained(target), layers, effort, prior, progress)
     else:
         options = {"baseline": baseline, "players": players, "output": output, "batch_size": batch_size}
-        call, effort_options = effort.of_another(method, game.players.n)
+        n = game.players.n if method == "exact" else max(len(game.active_players(k)) for k in range(len(game)))
+        call, effort_options = effort.of_another(method, n)
         found = call(fn, x, target, progress=progress, **options, **effort_options)
     return found if names is None else dataclasses.replace(found, feature_names=names)
 
@@ -177,7 +178,7 @@ class Effort(NamedTuple):
         return self.budget is None and bool(np.mean(stderr**2) <= _ENOUGH**2 * np.mean(values**2))
 
     def of_another(self, method: str, n: int) -> tuple[Callable[..., ShapleyValues], dict[str, Any]]:
-        """The function that a method names, and its options for n players."""
+        """The function that a method names, and its options for images of n active players or fewer."""
         budget = _MOST * n if self.budget is None else int(self.budget)
         if method == "exact":
             if self.budget is not None and 2**n > budget:
