@@ -29,6 +29,7 @@ from lab.analysis import (
     neuron_accuracy,
     one_pass,
     sampling_errors,
+    shapley_estimators,
     shapley_gradient,
     table1,
     table2,
@@ -78,6 +79,7 @@ MEASURED = {
     neuron_accuracy.RESULTS: neuron_accuracy.write,
     sampling_errors.RESULTS: sampling_errors.write,
     imagenet.RESULTS: imagenet.write,
+    f"{shapley_estimators.NAME}.jsonl": shapley_estimators.write,
     f"{EVALUATION_RATES.name}.json": EVALUATION_RATES.write,
     f"{EXPLANATION_TIMES.name}.json": EXPLANATION_TIMES.write,
     training_cost.file("*"): training_cost.write,
@@ -86,8 +88,8 @@ MEASURED = {
 # in the order in which the page lists them
 TABLES = (
     *("table1", "table2", "figure3", "figure5", "figure6", "large_bias", "initialisation", "shapley_gradient"),
-    *("neuron_accuracy", "sampling_errors", "evaluation_rates", "explanation_times", "faithfulness"),
-    *("faithfulness_cifar10", one_pass.NAME, "imagenet", "training_cost", "lrp_cost"),
+    *("neuron_accuracy", "sampling_errors", shapley_estimators.NAME, "evaluation_rates", "explanation_times"),
+    *("faithfulness", "faithfulness_cifar10", one_pass.NAME, "imagenet", "training_cost", "lrp_cost"),
 )
 BY_HAND = ("lrp_zoo", "lrp_presets")  # pages with a table that a script prints
 DRAWN = ("imagenet", "imagenet_default")  # pictures for which a network is needed: their script draws them
@@ -109,6 +111,7 @@ STUDY_PICTURES = {
     "large_bias": "Relevance of a neuron with a large bias",
     "neuron_accuracy": "Errors of eq. (1), of its closed form, of a quadrature and of random orders for one neuron",
     "sampling_errors": "Errors of estimates of Shapley values against their cost, beside shap and captum",
+    shapley_estimators.NAME: "Errors of estimators of Shapley values on six networks, beside shap, captum and shapiq",
     "faithfulness": "How near explanations come to Shapley values, against their cost",
     "faithfulness_maps": "What they show, for a network with ReLU and one with SA",
     "faithfulness_cifar10": "How near explanations come to Shapley values on CIFAR-10, against their cost",
