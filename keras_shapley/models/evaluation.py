@@ -43,12 +43,14 @@ class _Kept:
 def kept(model: keras.Model, key: Hashable, make: Callable[[], Made]) -> Made:
     """What `make` returns, made once and kept with the model until it dies.
 
-    It is made again once the model has other variables or layers. New values of the variables change nothing, so what
-    is made must read them when it is called, as compiled functions do.
+    It is made again once the model has other variables or layers, or a layer another activation or dtype policy. New
+    values of the variables change nothing, so what is made must read them when it is called, as compiled functions do.
     """
     # not an attribute that Keras would track. A WeakKeyDictionary would never let go: what is made refers to the model
     store = model.__dict__.setdefault(_KEPT, _Kept())
-    parts = [*model.variables, *sublayers(model)]
+    layers = sublayers(model)
+    settings = [getattr(layer, name, None) for layer in layers for name in ("activation", "dtype_policy")]
+    parts = [*model.variables, *layers, *settings]
     entry = store.entries.get(key)
     if entry is None or len(entry[0]) != len(parts) or any(a is not b for a, b in zip(entry[0], parts)):
         entry = parts, make()

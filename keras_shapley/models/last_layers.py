@@ -15,8 +15,8 @@ from keras_shapley.layers.base import ShapleyLayer
 from keras_shapley.layers.sa import ShapleyActivation
 from keras_shapley.models.evaluation import as_model_takes, kept
 from keras_shapley.models.graph import Call, Graph, Value, ancestors
-from keras_shapley.models.keras_internals import output_specs
-from keras_shapley.models.layer_types import ELEMENTWISE
+from keras_shapley.models.keras_internals import RESHAPING_OPERATIONS, output_specs
+from keras_shapley.models.layer_types import ELEMENTWISE, ORDER_KEEPING
 from keras_shapley.models.model_end import before_reshapes, model_ends
 from keras_shapley.models.tracing import trace
 from keras_shapley.utils.typing import Operation, Structure, Tensor
@@ -69,7 +69,7 @@ class LastLayers:
         self.places: tuple[int, ...] = ()
         self.n_sums = math.prod(self._shape)
         if self._dense is not None:
-            mover = self._pool or self._dense.inputs[0].producer
+            mover = self._pool or _first_mover(self._dense)
             self._is_channels_first = mover is not None and getattr(mover.op, "data_format", "") == "channels_first"
             shape = self._shape_of_map(self._dense.op.kernel.shape[0])
             self._groups = _groups(shape)
@@ -86,7 +86,9 @@ class LastLayers:
         It is one place where the parts are not known.
         """
         arrays = tree.flatten(as_model_takes(self._model, inputs))
-        read, outputs = map(ops.convert_to_numpy, self._in_two(*map(ops.convert_to_tensor, arrays)))
+        # as a model does with its inputs
+        tensors = [_as_input(array, tensor) for array, tensor in zip(arrays, self._model.inputs)]
+        read, outputs = map(ops.convert_to_numpy, self._in_two(*tensors))
         n = len(read)
         if self._dense is None:
             return read.reshape(n, 1, self.n_sums), outputs
@@ -193,6 +195,23 @@ def _groups(shape: tuple[int, ...]) -> list[np.ndarray]:
         number = number * side + cell.reshape([-1 if other == axis else 1 for other in range(len(shape))])
     flat = number.ravel()
     return [np.flatnonzero(flat == k) for k in range(math.prod(sides))]
+
+
+def _first_mover(dense: Call) -> Call | None:
+    """Of the calls that keep the order of the elements in front of a Dense layer, the first that changes their shape."""
+    call, mover = dense.inputs[0].producer, None
+    while call is not None and call.is_a((*ORDER_KEEPING, *RESHAPING_OPERATIONS)):
+        mover = mover if call.is_a((layers.Dropout, layers.Identity)) else call
+        call = call.inputs[0].producer
+    return mover
+
+
+def _as_input(array: np.ndarray, tensor: Tensor) -> Tensor:
+    """A batch in the dtype of a model's input, with its axes: one of size 1 may be missing at the end."""
+    array = np.asarray(array)
+    if array.ndim == len(tensor.shape) - 1 and tensor.shape[-1] == 1:
+        array = array[..., None]
+    return ops.convert_to_tensor(array, tensor.dtype)
 
 
 def _calls_behind(graph: Graph, start: Value, output: Value) -> list[Call]:

@@ -228,6 +228,11 @@ class ImageGame:
         (self.baseline_value,) = self._explained(game.baseline_output[None])
         self.whole_value = explained.whole[number]
 
+    @property
+    def n_background(self) -> int:
+        """Number of inputs over which a value is a mean."""
+        return len(self._game.inputs.background[0])
+
     def inputs(self, present: np.ndarray, other: int = 0) -> Structure:
         """The image where players are present, and an input of the background elsewhere, in the structure of `x`.
 

@@ -41,7 +41,9 @@ class Inputs:
         arrays = [background(part, array.shape[1:], array.dtype) for part, array in zip(parts, self.arrays)]
         n = max(map(len, arrays))
         if any(len(array) not in (1, n) for array in arrays):
-            raise ValueError(f"`baseline` must be as many of each input. Received: {[len(array) for array in arrays]}")
+            raise ValueError(
+                f"`baseline` must have the same number of rows for each input. Received: {[len(array) for array in arrays]}"
+            )
         self.background = [np.broadcast_to(array, (n, *array.shape[1:])) for array in arrays]
 
     def __len__(self) -> int:

@@ -18,7 +18,7 @@ from keras_shapley.shapley.game import Game, ImageGame
 from keras_shapley.shapley.interaction_index import interaction_index, sampled_index
 from keras_shapley.shapley.last_sums import Guess, Parts, likely_settings
 from keras_shapley.shapley.pair_regression import PairRegression
-from keras_shapley.shapley.surrogate import FOLDS, place_distances
+from keras_shapley.shapley.surrogate import FOLDS, Surrogate, place_distances
 from keras_shapley.utils.progress import Progress
 from keras_shapley.utils.typing import Function, Structure
 from keras_shapley.utils.validation import integer, one_of
@@ -173,7 +173,13 @@ def shapley_interactions(
     integer("seed", seed, 0)
     game = Game(fn, x, baseline, players, batch_size, output)
     explained = game.explained(target)
-    layers = last_layers(fn, output_index(fn, output)) if isinstance(fn, keras.Model) else None
+    most = 2**MAX_PLAYERS if budget is None else budget
+    largest = max(len(game.active_players(number)) for number in range(len(game)))
+    if 2**largest > most:
+        _n_pairs(largest, budget)
+    layers = last_layers(fn, output_index(fn, output)) if isinstance(fn, keras.Model) and 2**largest > most else None
+    if layers is not None and not Surrogate(next(game.of_images(explained)), layers, None, 0, seed).fits:
+        layers = None
     distances = None if layers is None else place_distances(game, layers)
     n = game.players.n
     values = np.zeros((len(game), n, n, explained.whole.shape[1]))
@@ -185,10 +191,11 @@ def shapley_interactions(
         n_active = len(image.active)
         if not n_active:
             continue
-        if 2**n_active <= (2**MAX_PLAYERS if budget is None else budget):
+        if 2**n_active <= most:
             found = _exact(image)
         else:
-            n_pairs = _n_pairs(n_active, budget)
+            # none and all are evaluated again for their sums, of the first image twice
+            n_pairs = _n_pairs(n_active, budget) - (0 if layers is None else 2)
             method = "regression" if layers is None else "surrogate"
             found = _Estimator(image, layers, distances, n_pairs, seed).estimate()
         rows = np.ix_(image.active, image.active)
@@ -269,7 +276,7 @@ class _Estimator:
         self._pairs = random_pairs(n, n_pairs, self._rng)
         self._ends = np.ones((1, n), bool)
         self._regression = PairRegression(self._pairs)
-        n_parts = 0 if layers is None else 2 * (n_pairs + 1) * math.prod(layers.places) * layers.n_sums
+        n_parts = 2 * (n_pairs + 1) * math.prod(layers.places) * layers.n_sums * image.n_background if layers else 0
         is_by_place = distances is not None and n_parts <= _MOST_PARTS
         self._distances = distances[:, image.active] if distances is not None and is_by_place else None
 

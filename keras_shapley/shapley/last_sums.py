@@ -14,8 +14,8 @@ _PAIRS = (0.0, 0.1, 0.5, 2.0)
 _NOISES = np.geomspace(1e-4, 10, 16)
 # variance of the term of the size
 _SIZE = 0.1
-# how many pairs of coalitions pairs of players are guessed from, which takes the cube of their number for each place
-_ROWS_OF_PAIRS = 384
+# pairs of coalitions from which the even part is guessed; time grows with the cube of their number, for each place
+_EVEN_ROWS = 384
 # how many pairs of coalitions, places and sums the settings are found on
 _ROWS, _PLACES, _SUMS = 256, 12, 64
 # with more players, or more sums, pairs of players are left out
@@ -83,8 +83,7 @@ class Guess:
     def __init__(self, parts: Parts, settings: Settings) -> None:
         variances = parts.variances(settings.reach, settings.floor)
         self._single = _single(parts, variances, settings.noise).astype("float32")
-        if settings.pairs:
-            parts = parts.take(_first(parts, _ROWS_OF_PAIRS))
+        parts = parts.take(_first(parts, _EVEN_ROWS))
         dual, kernels = _even_dual(parts, variances, settings)
         size = np.square(parts.signs.mean(axis=1))
         self._size = (_SIZE * size @ dual.sum(axis=0)).astype("float32")

@@ -18,8 +18,12 @@ FOLDS = 5
 _STRONGEST = 16.0
 # the surrogate's own values: pairs of coalitions to begin with and at most, and numbers in all of their sums
 _FIRST_PAIRS, _MOST_PAIRS, _MOST_NUMBERS = 2**12, 2**17, 2**26
-# its error beside that of the whole
+# numbers that a guess makes at once
+_NUMBERS_AT_ONCE = 2**24
+# the largest ratio of the surrogate's own standard error to that of what it misses
 _OWN_ERROR = 1 / 3
+# the largest difference of two ways to the same outputs, beside their size
+_ROUNDING = 1e-3
 # numbers in all parts of the sums that are kept by place
 _MOST_PARTS = 2**27
 
@@ -95,13 +99,27 @@ class Surrogate:
     ) -> None:
         self._image = image
         self._layers = layers
-        n_parts = 2 * (most_pairs + 1) * math.prod(layers.places) * layers.n_sums
+        n_parts = 2 * (most_pairs + 1) * math.prod(layers.places) * layers.n_sums * image.n_background
         is_by_place = distances is not None and n_parts <= _MOST_PARTS
         self._distances = distances[:, image.active] if distances is not None and is_by_place else None
         self._seed = seed
         self._sampled: list[_Sampled] = []
         # all players, and none
         self._ends = self._evaluated(Pairs(np.ones((1, len(image.active)), bool), np.ones(1)))
+
+    @property
+    def fits(self) -> bool:
+        """Whether the two parts of the model make its outputs, for all players and for none.
+
+        They do not where a layer does what its graph does not show, as an average that leaves out masked steps.
+        """
+        image = self._image
+        odd, even = self._ends.odd.sum(axis=0), self._ends.even.sum(axis=0)
+        known = np.stack([image.whole_value, image.baseline_value])
+        made = image.values_of_sums(self._layers, np.concatenate([even + odd, even - odd]))
+        total = self._ends.differences[0]
+        gaps = [np.abs(made - known).max(), np.abs(total - (known[0] - known[1])).max()]
+        return max(gaps) <= _ROUNDING * np.abs(known).max()
 
     def add(self, pairs: Pairs) -> None:
         self._sampled.append(self._evaluated(pairs))
@@ -148,10 +166,10 @@ class Surrogate:
     def _differences(self, guess: Guess, present: np.ndarray) -> np.ndarray:
         """The surrogate's value of each coalition, less that of its complement, `(coalitions, values)`."""
         blocks = []
-        for start in range(0, len(present), _FIRST_PAIRS):
-            one, other = (
-                self._image.values_of_sums(self._layers, sums) for sums in guess(present[start : start + _FIRST_PAIRS])
-            )
+        size = max(1, min(_FIRST_PAIRS, _NUMBERS_AT_ONCE // guess.width))
+        for start in range(0, len(present), size):
+            one, other = guess(present[start : start + size])
+            one, other = (self._image.values_of_sums(self._layers, sums) for sums in (one, other))
             blocks.append(one - other)
         return np.concatenate(blocks)
 
@@ -164,7 +182,8 @@ class Surrogate:
         Where that takes too many coalitions, the standard errors are larger.
         """
         n = len(stderr)
-        most = min(_MOST_PAIRS, max(_FIRST_PAIRS, _MOST_NUMBERS // guess.width))
+        width = max(guess.width, stderr.shape[1])
+        most = min(_MOST_PAIRS, max(_FIRST_PAIRS, _MOST_NUMBERS // width))
         least_squares = regression.LeastSquares(self._total(guess), n)
         if pair_count(n) <= most:
             every = random_pairs(n, pair_count(n), rng)

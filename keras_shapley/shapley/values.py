@@ -29,11 +29,13 @@ METHODS = ("auto", "exact", "surrogate", "regression", "orders", "moments", "mas
 _FIRST, _MOST, _ENOUGH = 8, 32, 0.05
 # an image of so many players or fewer is enumerated where no budget forbids it
 _ENUMERATED = 10
-# differences between two evaluations of the same input, beside its size, that rounding does not make
+# the relative change between two evaluations of the same input above which a function is random
 _ROUNDING = 1e-3
 # coalitions of the smallest regression: none, all, and a pair; and of a surrogate, whose ends are evaluated again
 _LEAST = 4
 _LEAST_OF_SURROGATE = 6 + 4 * FOLDS
+# of more players the equations of a regression do not fit into memory
+_MOST_PLAYERS = 4096
 # a gradient takes as long as three forward passes
 _PASSES_OF_A_MASK = 3
 
@@ -80,11 +82,13 @@ def shapley_values(
         baseline: values of absent elements, as in `exact_shapley_values`.
         budget: the largest number of coalitions that are evaluated for each image. Over a background each takes as many
             evaluations as it has inputs. By default 8 for each player, doubled until the standard errors are 5 % of the
-            values (both as root mean squares) or there are 32 for each player.
+            values (both as root mean squares) or there are 32 for each player. Of the first image one coalition is
+            evaluated twice, to see whether `fn` is random. Standard errors are reliable from about 20 coalitions on,
+            those of `"orders"` from ten pairs of orders on; of a single pair they are NaN.
         method: `"auto"`, `"exact"`, `"surrogate"`, `"regression"`, `"orders"`, `"moments"` or `"masks"`.
         prior: expected values up to a scale, for `"regression"`: an explanation object, such as that of
             `LRP(model).explain(x)`, or an array in the shape of `x`, of `(batch, players)` or of the values returned.
-            How far it is trusted, the data decide.
+            The data decide how far it is trusted. With a prior, `"auto"` is a regression.
         output: name or index of the model's output; None for a function, or a model with one output.
         tolerance: an image is finished once none of its standard errors is above this, in units of the output.
         feature_names: a name for each player, for the plots of `ShapleyValues.to_shap`.
@@ -129,6 +133,11 @@ def shapley_values(
     game = Game(fn, x, baseline, players, batch_size, output)
     names = None if feature_names is None else _checked_names(feature_names, game.players.n)
     if method in ("auto", "regression", "surrogate"):
+        if game.players.n > _MOST_PLAYERS:
+            raise ValueError(
+                f"`players` must be up to {_MOST_PLAYERS} for method={method!r}. Received: {game.players.n}. Group "
+                "them, as players='patches' does for images, or use method='moments' or 'orders'."
+            )
         layers = _layers(fn, output, method, prior)
         found = _from_pairs(game, game.explained(target), layers, effort, prior, progress)
     else:
@@ -186,10 +195,10 @@ class Effort(NamedTuple):
             return exact_shapley_values, {}
         if method == "orders":
             # an order has a coalition after each player but the last
-            n_paths = budget // max(n - 1, 1) // 2 * 2
+            n_paths = (budget - 2) // max(n - 1, 1) // 2 * 2
             if n_paths < 2:
                 raise ValueError(
-                    f"`budget` must be at least {2 * (n - 1)} for method='orders' and {n} players, or use "
+                    f"`budget` must be at least {2 * n} for method='orders' and {n} players, or use "
                     f"method='auto'. Received: {budget}"
                 )
             return sampled_shapley_values, {"n_paths": n_paths, "tolerance": self.tolerance or 0.0, "seed": self.seed}
@@ -204,8 +213,9 @@ def _layers(fn: Function, output: str | int | None, method: str, prior: Any) -> 
     layers = last_layers(fn, output_index(fn, output)) if isinstance(fn, keras.Model) else None
     if method == "surrogate" and layers is None:
         raise ValueError(
-            "method='surrogate' needs a Sequential or Functional model that ends in a softmax, a sigmoid or a Dense "
-            f"layer behind another, a Flatten or a global average. Received: {fn!r}. Use method='regression'."
+            "method='surrogate' needs a Sequential or Functional model in float32 that ends in a softmax, a sigmoid or "
+            "a Dense layer behind another, a Flatten or a global average, with up to 8192 sums. "
+            f"Received: {fn!r}. Use method='regression'."
         )
     return layers
 
@@ -228,15 +238,17 @@ def _from_pairs(
         elif n > 1:
             n_pairs = effort.n_pairs(n)
             is_exact = n_pairs == pair_count(n)
-            estimator: Estimator
-            if is_exact or layers is None or n_pairs <= 2 * FOLDS:
-                estimator = Regression(image, None if priors is None else priors[number, image.active])
-                methods.add("exact" if is_exact else "regression")
+            estimator: Estimator = Regression(image, None if priors is None else priors[number, image.active])
+            if is_exact:
+                methods.add("exact")
+            elif layers is None or n_pairs <= 2 * FOLDS:
+                methods.add("regression")
             else:
                 # none and all are evaluated again, for their sums
                 n_pairs -= 1
-                estimator = Surrogate(image, layers, distances, n_pairs, effort.seed)
-                methods.add("surrogate")
+                surrogate = Surrogate(image, layers, distances, n_pairs, effort.seed)
+                estimator = surrogate if surrogate.fits else estimator
+                methods.add("surrogate" if surrogate.fits else "regression")
             values[number, image.active], stderr[number, image.active] = _estimated(estimator, n, n_pairs, effort)
         bar.add()
     method = next(name for name in ("regression", "surrogate", "exact") if name in methods)
@@ -268,7 +280,7 @@ def _warn_if_random(game: Game, explained: Explained) -> None:
     if change[worst] > _ROUNDING * size:
         warnings.warn(
             f"`fn` gave {image.whole_value[worst]:.4g} and then {again[worst]:.4g} for the same input. The values and "
-            "their standard errors take a function that is not random: switch off dropout, or fix its seed.",
+            "their standard errors assume a deterministic function: switch off dropout, or fix its seed.",
             stacklevel=4,
         )
 

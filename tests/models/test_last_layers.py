@@ -129,6 +129,24 @@ def test_a_model_without(model):
     assert last_layers(model()) is None
 
 
+@pytest.mark.skipif(keras.backend.backend() == "tensorflow", reason="no channels_first on a CPU")
+def test_channels_first_behind_a_dropout(rng):
+    model = keras.Sequential(
+        [
+            keras.Input((2, 8, 7)),
+            layers.Conv2D(4, 3, data_format="channels_first"),
+            layers.Flatten(data_format="channels_first"),
+            layers.Dropout(0.5),
+            layers.Dense(3, "softmax"),
+        ]
+    )
+    x = rng.normal(size=(3, 2, 8, 7)).astype("float32")
+    found = last_layers(model)
+    assert found.places == (6, 5)
+    parts, outputs = found(x)
+    np.testing.assert_allclose(found.outputs(parts.sum(axis=1)), outputs, atol=1e-5)
+
+
 def test_new_weights_are_seen(rng):
     model = conv(layers.GlobalAveragePooling2D(), layers.Dense(3, "softmax"))
     x = rng.normal(size=(2, 8, 8, 1)).astype("float32")

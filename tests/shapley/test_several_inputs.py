@@ -192,7 +192,10 @@ def test_fast_values_from_a_background_are_means(name, parts, rng):
         ({"x": [np.ones((2, 3))]}, "`x` must have 2 arrays, one for each input. Received: 1"),
         ({"x": {"zebra": np.ones((2, 3)), "mouse": np.ones((2, 2, 2))}}, "names of the model's inputs"),
         ({"baseline": [0.0]}, "`baseline` must be a list of 2, one for each input. Received: 1"),
-        ({"baseline": [np.ones((2, 3)), np.ones((3, 2, 2))]}, r"`baseline` must be as many of each.*\[2, 3\]"),
+        (
+            {"baseline": [np.ones((2, 3)), np.ones((3, 2, 2))]},
+            r"`baseline` must have the same number of rows.*\[2, 3\]",
+        ),
         ({"players": [None]}, "`players` must be a list of 2"),
     ],
 )
