@@ -86,7 +86,9 @@ def inference(model: keras.Model, output: str | int | None = None) -> Callable[[
 
 
 def as_model_takes(model: keras.Model, x: Structure) -> Structure:
-    """A batch in the structure of the model's own inputs, by position or by name.
+    """A batch in the structure of the model's own inputs, by position or by name, and with their axes.
+
+    As Keras does it, a last axis of size 1 may be missing, such as that of the channels of grey images.
 
     Raises:
         ValueError: if the batch has another structure or number of arrays.
@@ -97,6 +99,9 @@ def as_model_takes(model: keras.Model, x: Structure) -> Structure:
     arrays = tree.flatten(x) if len(model.inputs) == 1 else in_order(model, x)
     if len(arrays) != len(model.inputs):
         raise ValueError(f"`x` must have {len(model.inputs)} arrays, one for each input. Received: {len(arrays)}")
+    pairs = zip(arrays, model.inputs)
+    # a function compiled for any batch must not see two ranks
+    arrays = [a[..., None] if len(a.shape) < len(t.shape) and t.shape[-1] == 1 else a for a, t in pairs]
     return tree.pack_sequence_as(structure, arrays) if tree.is_nested(structure) else arrays[0]
 
 

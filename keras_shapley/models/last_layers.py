@@ -86,8 +86,8 @@ class LastLayers:
         It is one place where the parts are not known.
         """
         arrays = tree.flatten(as_model_takes(self._model, inputs))
-        # as a model does with its inputs
-        tensors = [_as_input(array, tensor) for array, tensor in zip(arrays, self._model.inputs)]
+        # as a model casts its inputs
+        tensors = [ops.convert_to_tensor(array, tensor.dtype) for array, tensor in zip(arrays, self._model.inputs)]
         read, outputs = map(ops.convert_to_numpy, self._in_two(*tensors))
         n = len(read)
         if self._dense is None:
@@ -198,20 +198,12 @@ def _groups(shape: tuple[int, ...]) -> list[np.ndarray]:
 
 
 def _first_mover(dense: Call) -> Call | None:
-    """Of the calls that keep the order of the elements in front of a Dense layer, the first that changes their shape."""
+    """Of the calls before a Dense layer that keep the order of the elements, the first that changes their shape."""
     call, mover = dense.inputs[0].producer, None
     while call is not None and call.is_a((*ORDER_KEEPING, *RESHAPING_OPERATIONS)):
         mover = mover if call.is_a((layers.Dropout, layers.Identity)) else call
         call = call.inputs[0].producer
     return mover
-
-
-def _as_input(array: np.ndarray, tensor: Tensor) -> Tensor:
-    """A batch in the dtype of a model's input, with its axes: one of size 1 may be missing at the end."""
-    array = np.asarray(array)
-    if array.ndim == len(tensor.shape) - 1 and tensor.shape[-1] == 1:
-        array = array[..., None]
-    return ops.convert_to_tensor(array, tensor.dtype)
 
 
 def _calls_behind(graph: Graph, start: Value, output: Value) -> list[Call]:

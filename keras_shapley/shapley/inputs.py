@@ -39,11 +39,10 @@ class Inputs:
         is_number = np.isscalar(baseline) or baseline is None
         parts: list[Any] = [baseline] * len(self.arrays) if is_number else matched("baseline", baseline, self.skeleton)
         arrays = [background(part, array.shape[1:], array.dtype) for part, array in zip(parts, self.arrays)]
-        n = max(map(len, arrays))
-        if any(len(array) not in (1, n) for array in arrays):
-            raise ValueError(
-                f"`baseline` must have the same number of rows for each input. Received: {[len(array) for array in arrays]}"
-            )
+        counts = [len(array) for array in arrays]
+        n = max(counts)
+        if any(count not in (1, n) for count in counts):
+            raise ValueError(f"`baseline` must have the same number of rows for each input. Received: {counts}")
         self.background = [np.broadcast_to(array, (n, *array.shape[1:])) for array in arrays]
 
     def __len__(self) -> int:

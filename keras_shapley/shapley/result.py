@@ -24,8 +24,8 @@ class ShapleyValues:
     Attributes:
         values: shape `(batch, players)` for a target of each image, `(batch, players, k)` for k targets, and
             `(batch, players, *output)` for all outputs.
-        stderr: standard errors of the values, same shape. They are zero where all coalitions were enumerated, or all that
-            were seen fit a sum over the players, and NaN for a single sample. None where the method has none, as
+        stderr: standard errors of the values, same shape. They are zero where all coalitions were enumerated, or all
+            that were seen fit a sum over the players, and NaN for a single sample. None where the method has none, as
             `"moments"`. For `"masks"` they do not include the error of the method itself.
         baseline_value: the outputs without any player, in the shape of one output; the targets, of shape `(batch,)` or
             `(batch, k)`.

@@ -194,7 +194,7 @@ def test_fast_values_from_a_background_are_means(name, parts, rng):
         ({"baseline": [0.0]}, "`baseline` must be a list of 2, one for each input. Received: 1"),
         (
             {"baseline": [np.ones((2, 3)), np.ones((3, 2, 2))]},
-            r"`baseline` must have the same number of rows.*\[2, 3\]",
+            r"same number of rows.*\[2, 3\]",
         ),
         ({"players": [None]}, "`players` must be a list of 2"),
     ],
