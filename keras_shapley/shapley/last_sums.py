@@ -87,7 +87,7 @@ class Guess:
         dual, kernels = _even_dual(parts, variances, settings)
         size = np.square(parts.signs.mean(axis=1))
         self._size = (_SIZE * size @ dual.sum(axis=0)).astype("float32")
-        self._constant = (parts.even - kernels @ dual).mean(axis=1).sum(axis=0).astype("float32")
+        self._constant = (parts.even.astype("float64") - kernels @ dual).mean(axis=1).sum(axis=0).astype("float32")
         self._pairs = None
         if settings.pairs:
             i, j = np.triu_indices(parts.signs.shape[1], 1)
@@ -159,7 +159,7 @@ def _best_odd(parts: Parts) -> tuple[float, float, float]:
 def _best_even(parts: Parts, variances: np.ndarray, n_sums: int) -> tuple[float, float]:
     """Strength of pairs of players, and noise of the even part."""
     is_small = parts.signs.shape[1] <= _MOST_IN_PAIRS and n_sums <= _MOST_SUMS_OF_PAIRS
-    y = parts.even - parts.even.mean(axis=1, keepdims=True)
+    y = _centred_rows(parts.even)
     tried = []
     for pairs in _PAIRS if is_small else _PAIRS[:1]:
         evidence, noise = _best_noise(_centred(_even_kernels(parts.signs, variances, pairs)), y)
@@ -203,7 +203,7 @@ def _single(parts: Parts, variances: np.ndarray, noise: float) -> np.ndarray:
 def _even_dual(parts: Parts, variances: np.ndarray, settings: Settings) -> tuple[np.ndarray, np.ndarray]:
     """Weights of the pairs of coalitions in the even part, `(places, pairs, sums)`, and the kernels they belong to."""
     kernels = _even_kernels(parts.signs, variances, settings.pairs)
-    y = parts.even - parts.even.mean(axis=1, keepdims=True)
+    y = _centred_rows(parts.even)
     n = len(parts.signs)
     return np.linalg.solve(_centred(kernels) + settings.noise_of_even * np.eye(n), y), kernels
 
@@ -216,6 +216,12 @@ def _even_kernels(signs: np.ndarray, variances: np.ndarray, pairs: float) -> np.
         return kernels
     shares = variances / variances.sum(axis=1, keepdims=True)
     return kernels + pairs * np.square((signs * shares[:, None]) @ signs.T)
+
+
+def _centred_rows(even: np.ndarray) -> np.ndarray:
+    """The even part less its mean. In float32 the mean would not be zero, and the small noise would blow that up."""
+    even = even.astype("float64")
+    return even - even.mean(axis=1, keepdims=True)
 
 
 def _centred(kernels: np.ndarray) -> np.ndarray:

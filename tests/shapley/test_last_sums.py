@@ -106,3 +106,13 @@ def test_a_sum_that_never_changes(rng):
     one, other = Guess(parts, likely_settings(parts))(rng.random((5, N)) < 0.5)
     np.testing.assert_allclose(one, 8.0, atol=1e-5)
     np.testing.assert_allclose(other, 8.0, atol=1e-5)
+
+
+def test_parts_in_float32_are_enough(rng):
+    sums = polynomial(rng, 2, pairs=0.3)
+    exact = parts_of(sums, 500)
+    settings = Settings(reach=np.inf, floor=1.0, noise=1e-4, pairs=0.5, noise_of_even=1e-4)
+    rounded = Parts(exact.signs, exact.roots, exact.odd.astype("float32"), exact.even.astype("float32"), None)
+    present = rng.random((50, N)) < 0.5
+    for found, expected in zip(Guess(rounded, settings)(present), Guess(exact, settings)(present)):
+        np.testing.assert_allclose(found, expected, atol=1e-3 * np.abs(expected).max())
