@@ -8,7 +8,7 @@ import keras
 import numpy as np
 from keras import ops, tree
 
-from keras_shapley.backend import compiled
+from keras_shapley.backend import COMPILES_EACH_SIZE, compiled
 from keras_shapley.models.keras_internals import input_structure, is_transparent, sublayers
 from keras_shapley.models.outputs import output_index
 from keras_shapley.models.tracing import in_order, output_sizes, trace
@@ -155,6 +155,20 @@ def batch_function(fn: Function, output: str | int | None = None) -> Function:
     if output is not None:
         raise ValueError(f"`output` must be None for a function, which has one output. Received: output={output!r}")
     return fn
+
+
+def in_few_sizes(fn: Callable[[Any], Any], largest: int) -> Callable[[Any], Any]:
+    """`fn` given batches of 1, 2, 4, ... and `largest` rows only, because each further size would compile anew."""
+    if not COMPILES_EACH_SIZE:
+        return fn
+
+    def padded(inputs: Structure) -> Structure:
+        n = len(tree.flatten(inputs)[0])
+        size = min(largest, 1 << (n - 1).bit_length())
+        outputs = fn(tree.map_structure(lambda a: np.concatenate([a, np.repeat(a[-1:], size - n, 0)]), inputs))
+        return tree.map_structure(lambda a: a[:n], outputs)
+
+    return padded
 
 
 def evaluated(fn: Callable[[Any], Any], inputs: Structure, name: str = "fn") -> np.ndarray:

@@ -166,3 +166,12 @@ def ancestors(values: Iterable[Value], *, through_data: bool = False) -> set[Cal
             calls.add(call)
             todo.extend(value.producer for value in (call.data_inputs if through_data else call.inputs))
     return calls
+
+
+def run(calls: Iterable[Call], tensors: dict[Value, Tensor]) -> dict[Value, Tensor]:
+    """The tensors at all values that calls compute from those that are known, and these."""
+    tensors = dict(tensors)
+    for call in calls:
+        outputs = tree.flatten(call(*(tensors[value] for value in call.inputs)))
+        tensors.update(zip(call.outputs, outputs))
+    return tensors

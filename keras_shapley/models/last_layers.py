@@ -14,7 +14,7 @@ from keras_shapley.backend import compiled
 from keras_shapley.layers.base import ShapleyLayer
 from keras_shapley.layers.sa import ShapleyActivation
 from keras_shapley.models.evaluation import as_model_takes, kept
-from keras_shapley.models.graph import Call, Graph, Value, ancestors
+from keras_shapley.models.graph import Call, Graph, Value, ancestors, run
 from keras_shapley.models.keras_internals import RESHAPING_OPERATIONS, output_specs
 from keras_shapley.models.layer_types import ELEMENTWISE, ORDER_KEEPING
 from keras_shapley.models.model_end import before_reshapes, model_ends
@@ -124,15 +124,15 @@ class LastLayers:
         return self._shape[1:] if self._is_channels_first else self._shape[:-1]
 
     def _read_and_output(self, *inputs: Tensor) -> list[Tensor]:
-        tensors = _run(self._calls, dict(zip(self._graph.inputs, inputs)))
+        tensors = run(self._calls, dict(zip(self._graph.inputs, inputs)))
         return [tensors[self._read], tensors[self._output]]
 
     def _outputs_from_sums(self, sums: Tensor) -> Tensor:
         if self._dense is None:
             first = ops.reshape(sums, (-1, *self._shape))
         else:
-            first = _activated(self._dense.op, sums)
-        return _run(self._behind, {self._start: first})[self._output]
+            first = activated(self._dense.op, sums)
+        return run(self._behind, {self._start: first})[self._output]
 
 
 def last_layers(model: keras.Model, output: int = 0) -> LastLayers | None:
@@ -151,7 +151,7 @@ def _found(model: keras.Model, output: int) -> LastLayers | None:
         return None
     (end,) = ends
     cuts: list[Call | Value] = [end.logits]
-    if end.linear_call is not None and _is_plain_dense(end.linear_call):
+    if end.linear_call is not None and _is_function_of_sums(end.linear_call):
         hidden = _hidden(end.linear_call)
         cuts = [*([hidden] if hidden else []), end.linear_call, end.logits]
     for cut in cuts:
@@ -169,7 +169,7 @@ def _hidden(call: Call) -> Call | None:
     hidden = call.inputs[0].producer
     while hidden is not None and hidden.is_a(_VECTOR_TO_VECTOR) and len(hidden.inputs) == 1:
         hidden = hidden.inputs[0].producer
-    return hidden if hidden is not None and _is_plain_dense(hidden) else None
+    return hidden if hidden is not None and _is_function_of_sums(hidden) else None
 
 
 def _what_is_read(dense: Call) -> tuple[Call | None, Value]:
@@ -217,17 +217,14 @@ def _calls_behind(graph: Graph, start: Value, output: Value) -> list[Call]:
     return behind
 
 
-def _run(calls: list[Call], tensors: dict[Value, Tensor]) -> dict[Value, Tensor]:
-    """The tensors that calls add to those that are known."""
-    for call in calls:
-        outputs = tree.flatten(call(*(tensors[value] for value in call.inputs)))
-        tensors.update(zip(call.outputs, outputs))
-    return tensors
+def is_plain_dense(call: Call) -> bool:
+    """Whether this is a Dense layer in float32, a Shapley one among them."""
+    return call.is_a((layers.Dense,)) and not call.op.quantization_mode and call.op.compute_dtype == "float32"
 
 
-def _is_plain_dense(call: Call) -> bool:
-    is_plain = call.is_a((layers.Dense,)) and not isinstance(call.op, ShapleyActivation)
-    return is_plain and not call.op.quantization_mode and call.op.compute_dtype == "float32"
+def _is_function_of_sums(call: Call) -> bool:
+    """Whether this is a Dense layer whose output its sums tell; those of SA need second moments."""
+    return is_plain_dense(call) and not isinstance(call.op, ShapleyActivation)
 
 
 def _weights(dense: Operation) -> tuple[np.ndarray, Any]:
@@ -239,7 +236,7 @@ def _is_linear(dense: Operation) -> bool:
     return not isinstance(dense, ShapleyLayer) and dense.activation in (None, keras.activations.linear)
 
 
-def _activated(dense: Operation, sums: Tensor) -> Tensor:
+def activated(dense: Operation, sums: Tensor) -> Tensor:
     """The output of a Dense layer, or of ShapLU's, for its sums."""
     if isinstance(dense, ShapleyLayer):
         return ops.relu(sums)

@@ -7,7 +7,7 @@ from typing import Any
 import keras
 from keras import tree
 
-from keras_shapley.models.graph import Arguments, Call, Graph, Value
+from keras_shapley.models.graph import Arguments, Call, Graph, Value, run
 from keras_shapley.models.keras_internals import (
     CONSTANT_OPERATIONS,
     AttachMask,
@@ -50,9 +50,7 @@ def output_sizes(graph: Graph, shapes: list[tuple[int, ...]], dtypes: list[str])
     """
 
     def outputs_by_call(*x: Tensor) -> list[list[Tensor]]:
-        tensors = dict(zip(graph.inputs, x))
-        for call in graph.calls:
-            tensors.update(zip(call.outputs, tree.flatten(call(*(tensors[value] for value in call.inputs)))))
+        tensors = run(graph.calls, dict(zip(graph.inputs, x)))
         return [[tensors[value] for value in call.outputs] for call in graph.calls]
 
     specs = output_specs(outputs_by_call, [(1, *shape) for shape in shapes], dtypes)

@@ -7,14 +7,14 @@ from collections.abc import Sequence
 
 import keras
 import numpy as np
-from keras import layers, ops, tree
+from keras import layers, ops
 
 from keras_shapley.backend import compiled
 from keras_shapley.layers.activations import shapley_activation
-from keras_shapley.layers.base import ShapleyLayer
 from keras_shapley.layers.sa import ShapleyActivation
 from keras_shapley.models.evaluation import kept
-from keras_shapley.models.graph import Call, Value, ancestors
+from keras_shapley.models.graph import Call, Value, ancestors, run
+from keras_shapley.models.last_layers import activated, is_plain_dense
 from keras_shapley.models.layer_types import ORDER_KEEPING, SCALING
 from keras_shapley.models.tracing import trace
 from keras_shapley.utils.typing import Operation, Tensor
@@ -101,11 +101,7 @@ class FirstDense:
         return x
 
     def _rest(self, sums: Tensor) -> Tensor:
-        tensors = {self._dense.outputs[0]: _activated(self._dense.op, sums)}
-        for call in self._behind:
-            outputs = tree.flatten(call(*[tensors[value] for value in call.inputs]))
-            tensors.update(zip(call.outputs, outputs))
-        return tensors[self._output]
+        return run(self._behind, {self._dense.outputs[0]: _activated(self._dense.op, sums)})[self._output]
 
 
 def first_dense(model: keras.Model, output: int = 0) -> FirstDense | None:
@@ -132,7 +128,7 @@ def _found(model: keras.Model, output: int) -> FirstDense | None:
         before.append(call)
         shape = call.op.compute_output_shape(shape)
         call = _only_user(call.outputs[0], calls, end)
-    if call is None or len(shape) != 2 or not _is_plain_dense(call):
+    if call is None or len(shape) != 2 or not is_plain_dense(call):
         return None
     behind = [other for other in calls if other is not call and other not in before]
     return FirstDense(before, call, behind, end, model.variables)
@@ -153,10 +149,6 @@ def _keeps_elements(call: Call, shape: tuple[int | None, ...]) -> bool:
     return call.is_a(_ELEMENTWISE) and not moves
 
 
-def _is_plain_dense(call: Call) -> bool:
-    return call.is_a((layers.Dense,)) and not call.op.quantization_mode and call.op.compute_dtype == "float32"
-
-
 def _activated(layer: Operation, sums: Tensor) -> Tensor:
     """The output of a Dense layer from its sums, `u` and for SA `q`."""
     u = sums[:, : layer.units]
@@ -164,7 +156,4 @@ def _activated(layer: Operation, sums: Tensor) -> Tensor:
     b = ops.zeros((), sums.dtype) if layer.bias is None else ops.convert_to_tensor(layer.bias)
     if isinstance(layer, ShapleyActivation):
         return shapley_activation(u, q, b)
-    if isinstance(layer, ShapleyLayer):
-        # ShapLU
-        return ops.relu(u + b)
-    return layer.activation(u + b)
+    return activated(layer, u + b)

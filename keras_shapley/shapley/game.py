@@ -11,8 +11,7 @@ import numpy as np
 from keras import tree
 from numpy.typing import ArrayLike
 
-from keras_shapley.backend import COMPILES_EACH_SIZE
-from keras_shapley.models.evaluation import as_outputs, batch_function, batch_size_for
+from keras_shapley.models.evaluation import as_outputs, batch_function, batch_size_for, in_few_sizes
 from keras_shapley.models.last_layers import LastLayers
 from keras_shapley.models.outputs import output_index
 from keras_shapley.shapley.first_dense import FirstDense, first_dense
@@ -382,20 +381,6 @@ class ImageGame:
         for batch in _slices(len(rows), self._game.batch_size):
             values[batch] = self._explained(self._game.outputs(fn, inputs(rows[batch])))
         return values
-
-
-def in_few_sizes(fn: Callable[[Any], Any], largest: int) -> Callable[[Any], Any]:
-    """`fn` given batches of 1, 2, 4, ... and `largest` rows only, because each further size would compile anew."""
-    if not COMPILES_EACH_SIZE:
-        return fn
-
-    def padded(inputs: Structure) -> Structure:
-        n = len(tree.flatten(inputs)[0])
-        size = min(largest, 1 << (n - 1).bit_length())
-        outputs = fn(tree.map_structure(lambda a: np.concatenate([a, np.repeat(a[-1:], size - n, 0)]), inputs))
-        return tree.map_structure(lambda a: a[:n], outputs)
-
-    return padded
 
 
 def _of_targets(column: np.ndarray, outputs: np.ndarray) -> np.ndarray:

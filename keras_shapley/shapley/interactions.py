@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import math
 from typing import Any, NamedTuple
 
 import keras
@@ -18,7 +17,7 @@ from keras_shapley.shapley.game import Game, ImageGame
 from keras_shapley.shapley.interaction_index import interaction_index, sampled_index
 from keras_shapley.shapley.last_sums import Guess, Parts, likely_settings
 from keras_shapley.shapley.pair_regression import PairRegression
-from keras_shapley.shapley.surrogate import FOLDS, Surrogate, place_distances
+from keras_shapley.shapley.surrogate import FOLDS, STRONGEST, Surrogate, affordable_distances, both, place_distances
 from keras_shapley.utils.progress import Progress
 from keras_shapley.utils.typing import Function, Structure
 from keras_shapley.utils.validation import integer, one_of
@@ -27,8 +26,6 @@ from keras_shapley.utils.validation import integer, one_of
 _MOST_PLAYERS = 128
 # coalitions for each player: the fewest, and those without a budget
 _LEAST, _COALITIONS = 4, 64
-# numbers in all parts of the sums that are kept by place
-_MOST_PARTS = 2**27
 # the surrogate's own interactions: numbers in the sums of all pairs of coalitions, the least and most pairs, and pairs
 # at once
 _NUMBERS, _LEAST_PAIRS, _MOST_PAIRS, _BLOCK = 2**28, 2**15, 2**17, 2**12
@@ -276,15 +273,13 @@ class _Estimator:
         self._pairs = random_pairs(n, n_pairs, self._rng)
         self._ends = np.ones((1, n), bool)
         self._regression = PairRegression(self._pairs)
-        n_parts = 2 * (n_pairs + 1) * math.prod(layers.places) * layers.n_sums * image.n_background if layers else 0
-        is_by_place = distances is not None and n_parts <= _MOST_PARTS
-        self._distances = distances[:, image.active] if distances is not None and is_by_place else None
+        self._distances = None if layers is None else affordable_distances(image, layers, distances, n_pairs)
 
     def estimate(self) -> _Matrices:
         present = self._pairs.present
         total = self._image.whole_value - self._image.baseline_value
         if self._layers is None:
-            one, other = np.split(self._image.coalition_values(_both(present, self._image)), 2)
+            one, other = np.split(self._image.coalition_values(both(present, self._image)), 2)
             even = (one + other) / 2 - (self._image.whole_value + self._image.baseline_value) / 2
             observed = [regression.Observed(self._pairs, one - other, total)]
             return _Matrices(*self._regression.interactions(even), *regression.shapley_values(observed))
@@ -301,7 +296,7 @@ class _Estimator:
             missed.append(regression.Observed(self._pairs.take(rows), odd[:-1], odd[-1]))
             missed_even[rows] = even[rows] - _even(*guess)
         correction, stderr = self._regression.interactions(missed_even)
-        singles, singles_stderr = regression.shapley_values(missed, strongest=16.0)
+        singles, singles_stderr = regression.shapley_values(missed, strongest=STRONGEST)
         own = self._own(Guess(parts, settings))
         return _Matrices(
             own.interactions + correction,
@@ -315,7 +310,7 @@ class _Estimator:
         assert self._layers is not None
         present = np.concatenate([self._pairs.present, self._ends])
         is_by_place = self._distances is not None
-        parts, values = self._image.parts_and_values(self._layers, _both(present, self._image), by_place=is_by_place)
+        parts, values = self._image.parts_and_values(self._layers, both(present, self._image), by_place=is_by_place)
         one, other = np.split(parts.astype("float64"), 2, axis=1)
         roots = np.sqrt(np.append(self._pairs.weights, 1))
         observed = Parts(2.0 * present - 1, roots, (one - other) / 2, (one + other) / 2, self._distances)
@@ -340,11 +335,6 @@ class _Estimator:
         least_squares.add(pairs, (one - other)[:-1])
         index = sampled_index(np.concatenate([present, ~present]), np.concatenate([one, other]))
         return _Matrices(*index, *least_squares.solve())
-
-
-def _both(present: np.ndarray, image: ImageGame) -> np.ndarray:
-    """Coalitions of active players, then their complements, as coalitions of all players."""
-    return image.of_active(np.concatenate([present, ~present]))
 
 
 def _even(one: np.ndarray, other: np.ndarray) -> np.ndarray:

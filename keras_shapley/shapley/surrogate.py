@@ -15,7 +15,7 @@ from keras_shapley.shapley.last_sums import Guess, Parts, likely_settings
 # groups of pairs, of which each is predicted from the others
 FOLDS = 5
 # the largest strength of the prior of what the surrogate misses, in units of the data of a group
-_STRONGEST = 16.0
+STRONGEST = 16.0
 # the surrogate's own values: pairs of coalitions to begin with and at most, and numbers in all of their sums
 _FIRST_PAIRS, _MOST_PAIRS, _MOST_NUMBERS = 2**12, 2**17, 2**26
 # numbers that a guess makes at once
@@ -61,8 +61,7 @@ class Regression:
         self._differences: list[np.ndarray] = []
 
     def add(self, pairs: Pairs) -> None:
-        coalitions = np.concatenate([pairs.present, ~pairs.present])
-        one, other = np.split(self._image.coalition_values(self._image.of_active(coalitions)), 2)
+        one, other = np.split(self._image.coalition_values(both(pairs.present, self._image)), 2)
         self._pairs.append(pairs)
         self._differences.append(one - other)
 
@@ -99,9 +98,7 @@ class Surrogate:
     ) -> None:
         self._image = image
         self._layers = layers
-        n_parts = 2 * (most_pairs + 1) * math.prod(layers.places) * layers.n_sums * image.n_background
-        is_by_place = distances is not None and n_parts <= _MOST_PARTS
-        self._distances = distances[:, image.active] if distances is not None and is_by_place else None
+        self._distances = affordable_distances(image, layers, distances, most_pairs)
         self._seed = seed
         self._sampled: list[_Sampled] = []
         # all players, and none
@@ -137,18 +134,19 @@ class Surrogate:
             guess = Guess(parts.take(np.append(group != k, True)), settings)
             left = differences[rows] - self._differences(guess, pairs.present[rows])
             missed.append(regression.Observed(pairs.take(rows), left, total - self._total(guess)))
-        correction, stderr = regression.shapley_values(missed, strongest=_STRONGEST)
+        correction, stderr = regression.shapley_values(missed, strongest=STRONGEST)
         own, own_stderr = self._own_values(Guess(parts, settings), stderr, rng)
         values = own + correction
         values += (self._image.whole_value - self._image.baseline_value - values.sum(axis=0)) / n
         return Estimate(values, np.hypot(stderr, own_stderr))
 
     def _evaluated(self, pairs: Pairs) -> "_Sampled":
-        coalitions = self._image.of_active(np.concatenate([pairs.present, ~pairs.present]))
+        coalitions = both(pairs.present, self._image)
         is_by_place = self._distances is not None
         parts, values = self._image.parts_and_values(self._layers, coalitions, by_place=is_by_place)
         one, other = np.split(parts, 2, axis=1)
-        return _Sampled(pairs, (one - other) / 2, (one + other) / 2, -np.diff(np.split(values, 2), axis=0)[0])
+        of_one, of_other = np.split(values, 2)
+        return _Sampled(pairs, (one - other) / 2, (one + other) / 2, of_one - of_other)
 
     def _all(self) -> tuple[Pairs, Parts, np.ndarray]:
         """All pairs, the parts of the sums and the differences of values; the last row of these is of the ends."""
@@ -213,6 +211,26 @@ class _Sampled(NamedTuple):
     odd: np.ndarray
     even: np.ndarray
     differences: np.ndarray
+
+
+def both(present: np.ndarray, image: ImageGame) -> np.ndarray:
+    """Coalitions of active players, then their complements, as coalitions of all players."""
+    return image.of_active(np.concatenate([present, ~present]))
+
+
+def affordable_distances(
+    image: ImageGame, layers: LastLayers, distances: np.ndarray | None, n_pairs: int
+) -> np.ndarray | None:
+    """The distances of the active players, `(places, n)`; None if the parts of each place would take too much memory.
+
+    Args:
+        image: the game.
+        layers: the model in two parts.
+        distances: of all players; or None.
+        n_pairs: number of pairs of coalitions, besides none and all.
+    """
+    n_parts = 2 * (n_pairs + 1) * math.prod(layers.places) * layers.n_sums * image.n_background
+    return None if distances is None or n_parts > _MOST_PARTS else distances[:, image.active]
 
 
 def place_distances(game: Game, layers: LastLayers) -> np.ndarray | None:
