@@ -10,6 +10,7 @@ from keras import ops, tree
 from keras_shapley.models.outputs import ModelOutput
 from keras_shapley.models.tracing import in_order
 from keras_shapley.utils.data import Batch
+from keras_shapley.utils.structures import ordered_as
 from keras_shapley.utils.targets import class_labels, is_weights, parse_targets
 from keras_shapley.utils.typing import Structure, Tensor
 from keras_shapley.utils.validation import background, finite, one_of
@@ -101,9 +102,9 @@ def as_structure(model: keras.Model, structure: Structure, x: Structure, relevan
         relevance: one tensor for each input.
     """
     if isinstance(x, dict) and not isinstance(structure, dict):
-        return {tensor.name: part for tensor, part in zip(model.inputs, relevance)}
+        return ordered_as(x, {tensor.name: part for tensor, part in zip(model.inputs, relevance)})
     is_nested = isinstance(structure, (dict, list, tuple))
-    return tree.pack_sequence_as(x, relevance) if is_nested else relevance[0]
+    return ordered_as(x, tree.pack_sequence_as(x, relevance)) if is_nested else relevance[0]
 
 
 def _as_tensor(array: Any, dtype: str) -> Tensor:

@@ -176,13 +176,14 @@ def evaluated(fn: Callable[[Any], Any], inputs: Structure, name: str = "fn") -> 
     return as_outputs(fn(inputs), len(tree.flatten(inputs)[0]), name)
 
 
-def as_outputs(outputs: Any, n: int, name: str = "fn") -> np.ndarray:
+def as_outputs(outputs: Any, n: int, name: str = "fn", given: str = "") -> np.ndarray:
     """What a function returned for n inputs, checked: shape `(n, *output)`, float64; `(n, 1)` for numbers.
 
     Args:
         outputs: an array or tensor.
         n: number of inputs.
         name: of the function, for an error message.
+        given: where the inputs come from, for an error message; with a space in front.
 
     Raises:
         ValueError: if the outputs are not one row for each input, or not finite.
@@ -195,7 +196,7 @@ def as_outputs(outputs: Any, n: int, name: str = "fn") -> np.ndarray:
     if outputs.ndim < 2 or len(outputs) != n:
         raise ValueError(f"`{name}` must give outputs of shape (batch, ...). Received: {outputs.shape} for {n} inputs")
     if not np.isfinite(outputs).all():
-        raise ValueError(f"`{name}` must give finite outputs. Received: NaN or infinity")
+        raise ValueError(f"`{name}` must give finite outputs{given}. Received: NaN or infinity")
     return outputs.astype("float64")
 
 

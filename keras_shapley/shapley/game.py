@@ -110,7 +110,8 @@ class Game:
     @functools.cached_property
     def baseline_output(self) -> np.ndarray:
         """Output without players, a mean over the background, in the shape of one output."""
-        parts = (self.outputs(self.fn, batch).sum(axis=0) for batch, _ in self._batches(self.inputs.background))
+        batches = (batch for batch, _ in self._batches(self.inputs.background))
+        parts = (self.outputs(self.fn, batch, " for `baseline`").sum(axis=0) for batch in batches)
         return np.asarray(sum(parts)) / len(self.inputs.background[0])
 
     def active_players(self, number: int) -> np.ndarray:
@@ -137,14 +138,17 @@ class Game:
         rows = len(self.inputs.background[0]) * self.players.n + math.prod(self.inputs.shapes[0])
         return candidate if rows * candidate.width <= _MAX_INCREMENTS else None
 
-    def outputs(self, fn: Function, inputs: Structure) -> np.ndarray:
-        """Outputs of `self.fn`, or of the model's second part, for one batch; shape `(batch, *output)`, float64."""
-        return self.checked(fn(inputs), len(tree.flatten(inputs)[0]))
+    def outputs(self, fn: Function, inputs: Structure, given: str = "") -> np.ndarray:
+        """Outputs of `self.fn`, or of the model's second part, for one batch; shape `(batch, *output)`, float64.
 
-    def checked(self, outputs: Any, n: int) -> np.ndarray:
+        An error message says that the inputs were given as `given`.
+        """
+        return self.checked(fn(inputs), len(tree.flatten(inputs)[0]), given)
+
+    def checked(self, outputs: Any, n: int, given: str = "") -> np.ndarray:
         """Outputs for a batch of n inputs, checked and counted; shape `(n, *output)`, float64."""
         self.n_evaluations += n
-        return as_outputs(outputs, n)
+        return as_outputs(outputs, n, given=given)
 
     def explained(self, target: ArrayLike | None) -> Explained:
         """What a user's `target` explains, `"all"` or targets, and its values for the whole images.

@@ -3,12 +3,12 @@
 from typing import Any
 
 import numpy as np
-from keras import ops, tree
+from keras import ops
 
 from keras_shapley.shapley.game import Explained, Game
 from keras_shapley.shapley.result import ShapleyValues
 from keras_shapley.utils.attributions import as_array
-from keras_shapley.utils.structures import is_nested
+from keras_shapley.utils.structures import is_nested, matched
 
 
 def values_by_player(name: str, given: Any, game: Game, explained: Explained) -> np.ndarray:
@@ -27,8 +27,8 @@ def values_by_player(name: str, given: Any, game: Game, explained: Explained) ->
     # values of the same players need not be spread and summed up again
     is_of_players = isinstance(given, ShapleyValues) and given.values.shape[:2] == by_player
     structure = given.values if is_of_players else as_array(given)
-    leaves = tree.flatten(structure) if is_nested(structure) else [structure]
-    arrays = [np.asarray(ops.convert_to_numpy(leaf), "float64") for leaf in leaves]
+    parts = matched(name, structure, game.inputs.skeleton) if is_nested(structure) else [structure]
+    arrays = [np.asarray(ops.convert_to_numpy(part), "float64") for part in parts]
     shapes = [array.shape for array in arrays]
     is_of_elements = shapes == [array.shape for array in game.inputs.arrays]
     allowed = (by_player, (*by_player, *explained.shape))

@@ -3,10 +3,10 @@
 from typing import Any
 
 import numpy as np
-from keras import ops, tree
+from keras import ops
 from numpy.typing import ArrayLike
 
-from keras_shapley.utils.structures import filled, is_nested, matched, skeleton_of
+from keras_shapley.utils.structures import filled, is_nested, leaves, matched, skeleton_of
 from keras_shapley.utils.typing import Structure
 from keras_shapley.utils.validation import background, finite
 
@@ -20,7 +20,7 @@ class Inputs:
         dtype: of the arrays; None for their own.
 
     Attributes:
-        arrays: NumPy arrays `(batch, ...)`, in the order of `keras.tree.flatten`.
+        arrays: NumPy arrays `(batch, ...)`, in the order in which `x` has them.
         skeleton: how they are nested, see `utils.structures`.
         background: baseline inputs `(n, ...)`, one array for each of `arrays`.
         feature_names: the names of the columns of a data frame, else None.
@@ -29,8 +29,7 @@ class Inputs:
     def __init__(self, x: Structure, baseline: Structure, dtype: str | None = None) -> None:
         self.feature_names = [str(name) for name in getattr(x, "columns", ())] or None
         self.skeleton = skeleton_of(x)
-        leaves = tree.flatten(x) if is_nested(x) else [x]
-        self.arrays = [_checked(leaf, dtype) for leaf in leaves]
+        self.arrays = [_checked(leaf, dtype) for leaf in (leaves(x) if is_nested(x) else [x])]
         lengths = {len(array) for array in self.arrays}
         is_single = self.skeleton == 0
         if len(lengths) > 1 or (is_single and self.arrays[0].ndim < 2) or not all(a.size for a in self.arrays):

@@ -17,7 +17,14 @@ from keras_shapley.shapley.game import Game, ImageGame
 from keras_shapley.shapley.interaction_index import interaction_index, sampled_index
 from keras_shapley.shapley.last_sums import Guess, Parts, likely_settings
 from keras_shapley.shapley.pair_regression import PairRegression
-from keras_shapley.shapley.surrogate import FOLDS, STRONGEST, Surrogate, affordable_distances, both, place_distances
+from keras_shapley.shapley.surrogate import (
+    STRONGEST,
+    Surrogate,
+    affordable_distances,
+    both,
+    cross_fitted,
+    place_distances,
+)
 from keras_shapley.utils.progress import Progress
 from keras_shapley.utils.typing import Function, Structure
 from keras_shapley.utils.validation import integer, one_of
@@ -286,11 +293,8 @@ class _Estimator:
         parts, one, other = self._evaluated()
         even = _even(one, other)
         settings = likely_settings(parts)
-        group = self._rng.permutation(np.arange(len(present)) % FOLDS)
         missed, missed_even = [], np.empty_like(even)
-        for k in range(FOLDS):
-            rows = np.flatnonzero(group == k)
-            sums = Guess(parts.take(np.append(group != k, True)), settings)
+        for rows, sums in cross_fitted(parts, settings, self._rng):
             guess = self._values(sums, np.concatenate([present[rows], self._ends]))
             odd = (one - other)[np.append(rows, -1)] - (guess[0] - guess[1])
             missed.append(regression.Observed(self._pairs.take(rows), odd[:-1], odd[-1]))

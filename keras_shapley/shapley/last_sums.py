@@ -7,10 +7,10 @@ import numpy as np
 from keras_shapley.utils.threads import on_one_thread
 
 # Settings that are tried. How far from a place players matter to it, in units of the image's sides, and how much all
-# others do; how strong pairs of players are; the noise. All variances are in units of what is guessed.
+# others do; how strong interactions of two players are; the noise. All variances are in units of what is guessed.
 _REACHES = (0.07, 0.1, 0.15, 0.25, 0.4, np.inf)
 _FLOORS = (0.003, 0.03)
-_PAIRS = (0.0, 0.1, 0.5, 2.0)
+_INTERACTIONS = (0.0, 0.1, 0.5, 2.0)
 _NOISES = np.geomspace(1e-4, 10, 16)
 # variance of the term of the size
 _SIZE = 0.1
@@ -18,9 +18,9 @@ _SIZE = 0.1
 _EVEN_ROWS = 384
 # how many pairs of coalitions, places and sums the settings are found on
 _ROWS, _PLACES, _SUMS = 256, 12, 64
-# with more players, or more sums, pairs of players are left out
-_MOST_IN_PAIRS = 128
-_MOST_SUMS_OF_PAIRS = 256
+# with more players, or more sums, interactions are left out
+_MOST_INTERACTING = 128
+_MOST_SUMS_INTERACTING = 256
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,16 +63,16 @@ class Settings:
     reach: float
     floor: float
     noise: float
-    pairs: float
+    interactions: float
     noise_of_even: float
 
 
 class Guess:
-    """Sums as a function of the coalition: additive in the players, with pairs of players and a term of the size.
+    """Sums as a function of the coalition: additive in the players, with interactions of two and a term of the size.
 
     Each place's part is guessed by a ridge regression of its own, in which players vary the more, the nearer they are.
-    With signs of +-1 for present and absent, single players make the odd part of a function of the coalition, and pairs
-    and the size an even one, so the two are guessed apart.
+    With signs of +-1 for present and absent, single players make the odd part of a function of the coalition, and
+    interactions and the size an even one, so the two are guessed apart.
 
     Args:
         parts: of the sums, on some coalitions.
@@ -88,28 +88,28 @@ class Guess:
         size = np.square(parts.signs.mean(axis=1))
         self._size = (_SIZE * size @ dual.sum(axis=0)).astype("float32")
         self._constant = (parts.even.astype("float64") - kernels @ dual).mean(axis=1).sum(axis=0).astype("float32")
-        self._pairs = None
-        if settings.pairs:
+        self._interactions = None
+        if settings.interactions:
             i, j = np.triu_indices(parts.signs.shape[1], 1)
             products = parts.signs[:, i] * parts.signs[:, j]
             shares = variances / variances.sum(axis=1, keepdims=True)
             of_places = ((share[i] * share[j])[:, None] * (products.T @ part) for share, part in zip(shares, dual))
-            self._pairs = (2 * settings.pairs * np.sum(list(of_places), axis=0)).astype("float32")
+            self._interactions = (2 * settings.interactions * np.sum(list(of_places), axis=0)).astype("float32")
 
     @property
     def width(self) -> int:
         """How many numbers make the sums of a coalition."""
         n, n_sums = self._single.shape
-        return n + n_sums + (0 if self._pairs is None else len(self._pairs))
+        return n + n_sums + (0 if self._interactions is None else len(self._interactions))
 
     def __call__(self, present: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The sums of coalitions, bool `(coalitions, n)`, and of their complements, float32 `(coalitions, sums)`."""
         signs = 2 * present.astype("float32") - 1
         odd = signs @ self._single
         even = self._constant + np.square(signs.mean(axis=1, keepdims=True)) * self._size
-        if self._pairs is not None:
+        if self._interactions is not None:
             i, j = np.triu_indices(signs.shape[1], 1)
-            even = even + (signs[:, i] * signs[:, j]) @ self._pairs
+            even = even + (signs[:, i] * signs[:, j]) @ self._interactions
         return even + odd, even - odd
 
 
@@ -118,8 +118,8 @@ def likely_settings(parts: Parts) -> Settings:
     """The settings with the largest evidence, found on some of the pairs, places and sums."""
     some = _some(parts)
     reach, floor, noise = _best_odd(some)
-    pairs, noise_of_even = _best_even(some, some.variances(reach, floor), parts.odd.shape[2])
-    return Settings(reach, floor, noise, pairs, noise_of_even)
+    interactions, noise_of_even = _best_even(some, some.variances(reach, floor), parts.odd.shape[2])
+    return Settings(reach, floor, noise, interactions, noise_of_even)
 
 
 def _some(parts: Parts) -> Parts:
@@ -157,13 +157,13 @@ def _best_odd(parts: Parts) -> tuple[float, float, float]:
 
 
 def _best_even(parts: Parts, variances: np.ndarray, n_sums: int) -> tuple[float, float]:
-    """Strength of pairs of players, and noise of the even part."""
-    is_small = parts.signs.shape[1] <= _MOST_IN_PAIRS and n_sums <= _MOST_SUMS_OF_PAIRS
+    """Strength of interactions, and noise of the even part."""
+    is_small = parts.signs.shape[1] <= _MOST_INTERACTING and n_sums <= _MOST_SUMS_INTERACTING
     y = _centred_rows(parts.even)
     tried = []
-    for pairs in _PAIRS if is_small else _PAIRS[:1]:
-        evidence, noise = _best_noise(_centred(_even_kernels(parts.signs, variances, pairs)), y)
-        tried.append((evidence, pairs, noise))
+    for interactions in _INTERACTIONS if is_small else _INTERACTIONS[:1]:
+        evidence, noise = _best_noise(_centred(_even_kernels(parts.signs, variances, interactions)), y)
+        tried.append((evidence, interactions, noise))
     return max(tried)[1:]
 
 
@@ -202,20 +202,20 @@ def _single(parts: Parts, variances: np.ndarray, noise: float) -> np.ndarray:
 
 def _even_dual(parts: Parts, variances: np.ndarray, settings: Settings) -> tuple[np.ndarray, np.ndarray]:
     """Weights of the pairs of coalitions in the even part, `(places, pairs, sums)`, and the kernels they belong to."""
-    kernels = _even_kernels(parts.signs, variances, settings.pairs)
+    kernels = _even_kernels(parts.signs, variances, settings.interactions)
     y = _centred_rows(parts.even)
     n = len(parts.signs)
     return np.linalg.solve(_centred(kernels) + settings.noise_of_even * np.eye(n), y), kernels
 
 
-def _even_kernels(signs: np.ndarray, variances: np.ndarray, pairs: float) -> np.ndarray:
+def _even_kernels(signs: np.ndarray, variances: np.ndarray, interactions: float) -> np.ndarray:
     """Covariances of the even part of pairs of coalitions, `(places, pairs, pairs)`; one for all without places."""
     size = np.square(signs.mean(axis=1))
     kernels = _SIZE * np.outer(size, size)[None]
-    if not pairs:
+    if not interactions:
         return kernels
     shares = variances / variances.sum(axis=1, keepdims=True)
-    return kernels + pairs * np.square((signs * shares[:, None]) @ signs.T)
+    return kernels + interactions * np.square((signs * shares[:, None]) @ signs.T)
 
 
 def _centred_rows(even: np.ndarray) -> np.ndarray:

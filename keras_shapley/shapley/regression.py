@@ -51,49 +51,87 @@ def shapley_values(
         prior: expected values up to a scale, `(n, values)`; None for values that are all the same.
         strongest: the largest strength of the prior, in units of the mean squared singular value of the regression.
     """
-    n_values = observed[0].differences.shape[1]
+    if prior is None:
+        return _posterior(observed, [np.eye(observed[0].pairs.present.shape[1])], strongest)
     results = []
-    for k in range(n_values):
-        games = [Observed(game.pairs, game.differences[:, k], game.total[k]) for game in observed]
-        results.append(_posterior(games, None if prior is None else prior[:, k], strongest))
+    for k, expected in enumerate(prior.T):
+        games = [Observed(game.pairs, game.differences[:, k : k + 1], game.total[k : k + 1]) for game in observed]
+        covariances = [np.eye(len(expected))]
+        if expected.any():
+            covariances.append(_covariance_around(expected))
+        results.append(_posterior(games, covariances, strongest))
     values, stderr = zip(*results)
-    return np.stack(values, axis=1), np.stack(stderr, axis=1)
+    return np.concatenate(values, axis=1), np.concatenate(stderr, axis=1)
 
 
-def _posterior(games: list[Observed], prior: np.ndarray | None, strongest: float) -> tuple[np.ndarray, np.ndarray]:
-    """Posterior mean and standard deviation, `(n,)` each, of games with one value."""
-    n = games[0].pairs.present.shape[1]
-    covariances = [np.eye(n)]
-    if prior is not None and prior.any():
-        covariances.append(_covariance_around(prior))
-    tried = []
+class _Tried(NamedTuple):
+    """A strength of a prior, `(values,)` where each value has its own.
+
+    Attributes:
+        evidence: its logarithm.
+        noise: the variance of an observation of weight 1.
+        strength: in units of the squared singular values.
+        games: as the prior solves them.
+    """
+
+    evidence: np.ndarray
+    noise: np.ndarray
+    strength: float
+    games: list["_Solved"]
+
+    @property
+    def mean(self) -> np.ndarray:
+        """The mean of the games' posterior means, `(n, values)`."""
+        return np.mean([game.mean(self.strength) for game in self.games], axis=0)
+
+    @property
+    def variance(self) -> np.ndarray:
+        """Its variance, same shape."""
+        return np.outer(_variance([game.design for game in self.games], self.strength), self.noise)
+
+
+def _posterior(
+    observed: Sequence[Observed], covariances: Sequence[np.ndarray], strongest: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Posterior mean and standard deviation, `(n, values)` each, over strengths of priors with these covariances."""
+    tried: list[_Tried] = []
     for covariance in covariances:
-        solved = [_Solved(game, covariance) for game in games]
-        if all(game.is_additive for game in solved):
-            return np.mean([game.mean(0.0) for game in solved], axis=0), np.zeros(n)
-        unit = np.mean([np.mean(game.squares) for game in solved])
-        for strength in np.geomspace(_WEAKEST, strongest, _STRENGTHS) * unit:
-            n_pairs = sum(game.n_pairs for game in solved)
-            noise = sum(game.misfit(strength) for game in solved) / n_pairs
-            occam = sum(np.log1p(game.squares / strength).sum() for game in solved)
-            tried.append((-0.5 * (n_pairs * np.log(max(noise, np.finfo(float).tiny)) + occam), strength, noise, solved))
-    largest = max(evidence for evidence, *_ in tried)
-    likely = [(np.exp(evidence - largest), *rest) for evidence, *rest in tried if evidence > largest - _UNLIKELY]
-    weights = np.array([weight for weight, *_ in likely])
-    weights /= weights.sum()
-    means = np.array([np.mean([game.mean(strength) for game in solved], axis=0) for _, strength, _, solved in likely])
-    variances = np.array([noise * _variance(solved, strength) for _, strength, noise, solved in likely])
-    mean = weights @ means
-    return mean, np.sqrt(weights @ (variances + np.square(means - mean)))
+        games = [_Solved(_Design(game.pairs, covariance), game) for game in observed]
+        unit = float(np.mean([np.mean(game.design.squares) for game in games]))
+        tried += [_tried(games, strength) for strength in np.geomspace(_WEAKEST, strongest, _STRENGTHS) * unit]
+    evidence = np.stack([one.evidence for one in tried])
+    evidence -= evidence.max(axis=0)
+    weights = np.where(evidence > -_UNLIKELY, np.exp(evidence), 0)
+    weights /= weights.sum(axis=0)
+    likely = [(weight, one) for weight, one in zip(weights, tried) if weight.any()]
+    mean, variance = np.zeros((2, observed[0].pairs.present.shape[1], evidence.shape[1]))
+    for weight, one in likely:
+        mean += weight * one.mean
+    for weight, one in likely:
+        variance += weight * (one.variance + np.square(one.mean - mean))
+    stderr = np.sqrt(variance)
+    is_additive = np.all([game.is_additive for game in tried[0].games], axis=0)
+    if is_additive.any():
+        mean[:, is_additive] = tried[0]._replace(strength=0.0).mean[:, is_additive]
+        stderr[:, is_additive] = 0
+    return mean, stderr
 
 
-def _variance(games: list["_Solved"], strength: float) -> np.ndarray:
+def _tried(games: list["_Solved"], strength: float) -> _Tried:
+    n_pairs = sum(game.design.n_pairs for game in games)
+    noise = sum(game.misfit(strength) for game in games) / n_pairs
+    occam = sum(np.log1p(game.design.squares / strength).sum() for game in games)
+    evidence = -0.5 * (n_pairs * np.log(np.maximum(noise, np.finfo(float).tiny)) + occam)
+    return _Tried(evidence, np.asarray(noise), strength, games)
+
+
+def _variance(designs: list["_Design"], strength: float) -> np.ndarray:
     """Variance of the mean of the games' values, `(n,)`, for noise of variance 1.
 
     Their noise is independent; what the prior holds back of their values is the same.
     """
-    noise = np.mean([game.noise(strength) for game in games], axis=0) / len(games)
-    held_back = np.mean([game.held_back(strength) for game in games], axis=0)
+    noise = np.mean([design.noise(strength) for design in designs], axis=0) / len(designs)
+    held_back = np.mean([design.held_back(strength) for design in designs], axis=0)
     return noise + np.square(held_back).sum(axis=1) / strength
 
 
@@ -104,67 +142,86 @@ def _covariance_around(prior: np.ndarray) -> np.ndarray:
     return np.diag(spread / spread.mean()) + _SCALES * np.outer(prior, prior)
 
 
-class _Solved:
-    """The regression of one game, of which every strength of the prior is then cheap.
+class _Design:
+    """The regression on some pairs, whatever was observed: every strength of the prior is then cheap.
 
     Args:
-        game: with one value.
+        pairs: of coalitions.
         covariance: of the values, up to a scale, before their sum is known; `(n, n)`.
 
     Attributes:
         n_pairs: number of observations.
-        squares: squared singular values of the regression, `(r,)`.
-        is_additive: whether the observations are those of a game in which each player adds its value, which they tell.
+        shares: of the total that the players have in the prior's mean, `(n,)`.
+        rows: the regression, from coordinates to observations times the roots of their weights, `(pairs, n - 1)`.
+        map: from coordinates, which are normal and independent, to values that sum to zero, `(n, n - 1)`.
+        squares: squared singular values of the rows, `(r,)`.
+        right: their right singular vectors, `(r, n - 1)`.
     """
 
-    def __init__(self, game: Observed, covariance: np.ndarray) -> None:
-        present, weights = game.pairs
-        n = present.shape[1]
-        shares = covariance.sum(axis=1) / covariance.sum()
-        self._start = shares * game.total
-        # values that sum to the total: the start, and `map @ coordinates`, which are normal and independent
-        given = covariance - np.outer(shares, covariance.sum(axis=0))
+    def __init__(self, pairs: Pairs, covariance: np.ndarray) -> None:
+        present, weights = pairs
+        self.n_pairs, n = present.shape
+        self.shares = covariance.sum(axis=1) / covariance.sum()
+        given = covariance - np.outer(self.shares, covariance.sum(axis=0))
         basis = _without_sum(n)
-        self._map = basis @ np.linalg.cholesky(basis.T @ given @ basis)
-        root = np.sqrt(weights)
-        signs = (2.0 * present - 1.0) * root[:, None]
-        y = root * game.differences - signs @ self._start
-        self.n_pairs = len(y)
-        rows = signs @ self._map
-        if len(rows) < rows.shape[1]:
-            left, singular, right = np.linalg.svd(rows, full_matrices=False)
+        self.map = basis @ np.linalg.cholesky(basis.T @ given @ basis)
+        self.roots = np.sqrt(weights)
+        self.signs = (2.0 * present - 1.0) * self.roots[:, None]
+        self.rows = self.signs @ self.map
+        if self.n_pairs < n - 1:
+            _, singular, self.right = np.linalg.svd(self.rows, full_matrices=False)
             self.squares = np.square(singular)
-            self._right = right
-            self._products = singular * (left.T @ y)
         else:
-            squares, vectors = np.linalg.eigh(rows.T @ rows)
+            squares, vectors = np.linalg.eigh(self.rows.T @ self.rows)
             self.squares = np.maximum(squares, 0)
-            self._right = vectors.T
-            self._products = self._right @ (rows.T @ y)
-        is_seen = self.squares > _UNSEEN * self.squares.max(initial=0)
-        explained = np.divide(np.square(self._products), self.squares, out=np.zeros_like(self.squares), where=is_seen)
-        self._explained = explained
-        fitted = np.divide(self._products, self.squares, out=np.zeros_like(self.squares), where=is_seen)
-        self._rest = float(np.square(y - rows @ (self._right.T @ fitted)).sum())
-        size = float(weights @ np.square(game.differences)) + float(np.square(game.total))
-        self.is_additive = is_seen.sum() == n - 1 < len(y) and self._rest <= _ROUNDING * size
-
-    def misfit(self, strength: float) -> float:
-        """Squares of the noise and, times the strength, of the coordinates."""
-        return float((self._explained * strength / (self.squares + strength)).sum()) + self._rest
-
-    def mean(self, strength: float) -> np.ndarray:
-        """Posterior mean of the values, `(n,)`."""
-        return self._start + self._map @ (self._right.T @ (self._products / (self.squares + strength)))
+            self.right = vectors.T
 
     def noise(self, strength: float) -> np.ndarray:
         """Variance that noise of variance 1 gives to the posterior mean, `(n,)`."""
-        return np.square(self._map @ self._right.T) @ (self.squares / np.square(self.squares + strength))
+        return np.square(self.map @ self.right.T) @ (self.squares / np.square(self.squares + strength))
 
     def held_back(self, strength: float) -> np.ndarray:
         """The part of the values that the posterior mean lacks without noise, from their coordinates: `(n, n - 1)`."""
         shares = self.squares / (self.squares + strength)
-        return self._map - (self._map @ self._right.T * shares) @ self._right
+        return self.map - (self.map @ self.right.T * shares) @ self.right
+
+
+class _Solved:
+    """The regression of what one game was observed to be.
+
+    Args:
+        design: of the game's pairs.
+        game: with the values `(values,)` of which all are solved at once.
+
+    Attributes:
+        design: the same.
+        is_additive: whether the observations of a value are those of a game in which each player adds its own, which
+            they tell; `(values,)`.
+    """
+
+    def __init__(self, design: _Design, game: Observed) -> None:
+        self.design = design
+        self._start = np.outer(design.shares, game.total)
+        y = design.roots[:, None] * game.differences - design.signs @ self._start
+        squares = design.squares[:, None]
+        self._products = design.right @ (design.rows.T @ y)
+        is_seen = squares > _UNSEEN * squares.max(initial=0)
+        fitted = np.divide(self._products, squares, out=np.zeros_like(self._products), where=is_seen)
+        self._explained = fitted * self._products
+        self._rest = np.square(y - design.rows @ (design.right.T @ fitted)).sum(axis=0)
+        size = game.pairs.weights @ np.square(game.differences) + np.square(game.total)
+        is_told = is_seen.sum() == len(self._start) - 1 < len(y)
+        self.is_additive = is_told & (self._rest <= _ROUNDING * size)
+
+    def misfit(self, strength: float) -> np.ndarray:
+        """Squares of the noise and, times the strength, of the coordinates; `(values,)`."""
+        return (strength / (self.design.squares + strength)) @ self._explained + self._rest
+
+    def mean(self, strength: float) -> np.ndarray:
+        """Posterior mean of the values, `(n, values)`."""
+        design = self.design
+        coordinates = design.right.T @ (self._products / (design.squares + strength)[:, None])
+        return self._start + design.map @ coordinates
 
 
 class LeastSquares:

@@ -8,10 +8,9 @@ import zipfile
 from typing import Any
 
 import numpy as np
-from keras import tree
 
 from keras_shapley.utils.files import write
-from keras_shapley.utils.structures import filled, skeleton_of
+from keras_shapley.utils.structures import filled, leaves, skeleton_of
 from keras_shapley.utils.typing import Structure
 
 _FORMAT = "keras_shapley.ShapleyValues, 1"
@@ -25,7 +24,7 @@ def save(path: str | os.PathLike[str], fields: dict[str, Any]) -> None:
     rest: dict[str, Any] = {}
     for name, value in fields.items():
         if name in _STRUCTURES:
-            for number, leaf in enumerate(tree.flatten(value)):
+            for number, leaf in enumerate(leaves(value)):
                 arrays[f"{name}.{number}"] = leaf
         elif isinstance(value, np.ndarray):
             arrays[name] = value

@@ -1,6 +1,7 @@
 """Shapley values of an image's players from random coalitions: by regression, or by a surrogate of the network."""
 
 import math
+from collections.abc import Iterator
 from typing import NamedTuple, Protocol
 
 import keras
@@ -10,7 +11,7 @@ from keras_shapley.models.last_layers import LastLayers
 from keras_shapley.shapley import regression
 from keras_shapley.shapley.coalitions import Pairs, joined, pair_count, random_pairs
 from keras_shapley.shapley.game import Game, ImageGame
-from keras_shapley.shapley.last_sums import Guess, Parts, likely_settings
+from keras_shapley.shapley.last_sums import Guess, Parts, Settings, likely_settings
 
 # groups of pairs, of which each is predicted from the others
 FOLDS = 5
@@ -123,15 +124,12 @@ class Surrogate:
 
     def estimate(self) -> Estimate:
         pairs, parts, differences = self._all()
-        n_pairs, n = pairs.present.shape
+        n = pairs.present.shape[1]
         *_, total = differences
         settings = likely_settings(parts)
         rng = np.random.default_rng(self._seed)
-        group = rng.permutation(np.arange(n_pairs) % FOLDS)
         missed = []
-        for k in range(FOLDS):
-            rows = np.flatnonzero(group == k)
-            guess = Guess(parts.take(np.append(group != k, True)), settings)
+        for rows, guess in cross_fitted(parts, settings, rng):
             left = differences[rows] - self._differences(guess, pairs.present[rows])
             missed.append(regression.Observed(pairs.take(rows), left, total - self._total(guess)))
         correction, stderr = regression.shapley_values(missed, strongest=STRONGEST)
@@ -216,6 +214,13 @@ class _Sampled(NamedTuple):
 def both(present: np.ndarray, image: ImageGame) -> np.ndarray:
     """Coalitions of active players, then their complements, as coalitions of all players."""
     return image.of_active(np.concatenate([present, ~present]))
+
+
+def cross_fitted(parts: Parts, settings: Settings, rng: np.random.Generator) -> Iterator[tuple[np.ndarray, Guess]]:
+    """Groups of the pairs in `parts`, by number, each with a guess from all others. The ends are in every guess."""
+    group = rng.permutation(np.arange(len(parts.signs) - 1) % FOLDS)
+    for k in range(FOLDS):
+        yield np.flatnonzero(group == k), Guess(parts.take(np.append(group != k, True)), settings)
 
 
 def affordable_distances(

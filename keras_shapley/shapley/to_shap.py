@@ -7,6 +7,7 @@ import numpy as np
 from keras import tree
 
 from keras_shapley.shapley.players import is_image, spread_equally
+from keras_shapley.utils.structures import leaves
 from keras_shapley.utils.targets import is_weights
 from keras_shapley.utils.validation import one_of
 
@@ -58,7 +59,7 @@ def _player_data(result: "ShapleyValues") -> np.ndarray:
     """What each player is in each input, `(batch, players)`: its element, or the mean of its elements."""
     n = len(result.values)
     numbers = _flat(result.players)
-    data = np.concatenate([part.reshape(n, -1) for part in tree.flatten(result.x)], axis=1).astype("float64")
+    data = np.concatenate([part.reshape(n, -1) for part in leaves(result.x)], axis=1).astype("float64")
     by_player = np.argsort(numbers, kind="stable")
     counts = np.bincount(numbers)
     return np.add.reduceat(data[:, by_player], np.cumsum(counts) - counts, axis=1) / counts
@@ -82,7 +83,7 @@ def _player_names(result: "ShapleyValues") -> list[str]:
 
 
 def _flat(players: Any) -> np.ndarray:
-    return np.concatenate([np.ravel(part) for part in tree.flatten(players)])
+    return np.concatenate([np.ravel(part) for part in leaves(players)])
 
 
 def _output_names(result: "ShapleyValues") -> list[str] | None:

@@ -3,30 +3,42 @@
 The *skeleton* of a structure has the number of each array in its place; it is 0 for a single array.
 """
 
-from collections.abc import Callable, Sequence
+import itertools
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
-from keras import tree
 
 from keras_shapley.utils.typing import Structure
 
 
 def skeleton_of(structure: Structure) -> Structure:
-    """The skeleton of a structure of arrays, numbered in the order of `keras.tree.flatten`.
+    """The skeleton of a structure of arrays, numbered in the order of `leaves`.
 
     Lists and tuples that hold an array of two axes or more are structures; lists of numbers are arrays.
     """
-    if not is_nested(structure):
-        return 0
-    return tree.pack_sequence_as(structure, list(range(len(tree.flatten(structure)))))
+    return _numbered(structure, itertools.count()) if is_nested(structure) else 0
+
+
+def leaves(structure: Structure) -> list[Any]:
+    """The arrays of a structure in the user's order; that of `keras.tree.flatten` sorts the keys of dicts."""
+    if isinstance(structure, dict):
+        structure = list(structure.values())
+    return [leaf for part in structure for leaf in leaves(part)] if _is_container(structure) else [structure]
+
+
+def ordered_as(structure: Structure, other: Structure) -> Structure:
+    """The same as `other`, with the keys of all dicts in the order of `structure`."""
+    if isinstance(structure, dict):
+        return {key: ordered_as(part, other[key]) for key, part in structure.items()}
+    return type(other)(map(ordered_as, structure, other)) if _is_container(structure) else other
 
 
 def is_nested(value: Any) -> bool:
     """Whether a value is a structure of arrays, and not an array or what becomes one."""
     if isinstance(value, dict):
         return True
-    parts = tree.flatten(value) if isinstance(value, (list, tuple)) else []
+    parts = leaves(value) if _is_container(value) else []
     return any(len(getattr(part, "shape", ())) > 1 for part in parts)
 
 
@@ -51,11 +63,23 @@ def matched(name: str, value: Any, skeleton: Structure) -> list[Any]:
     Raises:
         ValueError: if `value` is nested in another way.
     """
-    if skeleton == 0 or (len(tree.flatten(skeleton)) == 1 and not isinstance(value, (dict, list, tuple))):
+    if skeleton == 0 or (len(leaves(skeleton)) == 1 and not _is_container(value)):
         return [value]
     parts: dict[int, Any] = {}
     _match(name, value, skeleton, parts)
     return [parts[number] for number in range(len(parts))]
+
+
+def _is_container(value: Any) -> bool:
+    return isinstance(value, (dict, list, tuple))
+
+
+def _numbered(structure: Structure, numbers: Iterator[int]) -> Structure:
+    if isinstance(structure, dict):
+        return {key: _numbered(part, numbers) for key, part in structure.items()}
+    if _is_container(structure):
+        return type(structure)(_numbered(part, numbers) for part in structure)
+    return next(numbers)
 
 
 def _match(name: str, value: Any, skeleton: Structure, parts: dict[int, Any]) -> None:

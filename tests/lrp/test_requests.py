@@ -27,8 +27,9 @@ def test_several_inputs_keep_their_structure(rng):
 def test_inputs_given_by_name_reach_the_input_of_that_name(rng):
     a, b = keras.Input((3,), name="a"), keras.Input((2,), name="b")
     model = keras.Model([b, a], layers.Dense(2)(layers.Concatenate()([layers.Dense(3)(b), a])))
-    data = {"a": rng.normal(size=(4, 3)), "b": rng.normal(size=(4, 2))}
+    data = {"b": rng.normal(size=(4, 2)), "a": rng.normal(size=(4, 3))}
     explanation = ks.LRP(model, rules="paper").explain(data, 0)
+    assert list(explanation.input) == list(ks.LRP(model, rules="paper")(data, 0)) == ["b", "a"]
     np.testing.assert_allclose(
         explanation.output, model.predict([data["b"], data["a"]], verbose=0), rtol=1e-4, atol=1e-5
     )

@@ -210,7 +210,8 @@ def test_bad_numbers_and_several_outputs_are_named(arguments, message):
     [
         (lambda x: network(x)[:1].repeat(2, axis=0), r"Received: \(2, 2\) for 1 inputs"),
         (lambda x: np.float64(network(x)[0, 0]), r"Received: \(\) for 1 inputs"),
-        (lambda x: network(x) * np.nan, "finite outputs. Received: NaN"),
+        (lambda x: network(x) * np.nan, "finite outputs for `baseline`. Received: NaN"),
+        (lambda x: np.where(x.any(axis=1, keepdims=True), np.nan, network(x)), "finite outputs. Received: NaN"),
     ],
 )
 def test_bad_outputs_are_named(fn, message, x):

@@ -17,10 +17,10 @@ def parts_of(sums, n_pairs, distances=None, seed=0):
     return Parts(2.0 * pairs.present - 1, np.sqrt(pairs.weights), (one - other) / 2, (one + other) / 2, distances)
 
 
-def polynomial(rng, places=1, n_sums=3, *, pairs=0.0):
+def polynomial(rng, places=1, n_sums=3, *, interactions=0.0):
     """Sums that are additive, with pairs of players."""
     constant, single = rng.normal(size=(places, n_sums)), rng.normal(size=(N, places, n_sums))
-    double = pairs * rng.normal(size=(N, N, places, n_sums))
+    double = interactions * rng.normal(size=(N, N, places, n_sums))
 
     def sums(present):
         z = present.astype("float64")
@@ -41,14 +41,14 @@ def test_additive_sums_are_found(rng, places, n_pairs):
 
 
 def test_pairs_of_players_are_found(rng):
-    sums = polynomial(rng, pairs=1.0)
+    sums = polynomial(rng, interactions=1.0)
     parts = parts_of(sums, 400)
     settings = likely_settings(parts)
-    assert settings.pairs > 0
+    assert settings.interactions > 0
     present = rng.random((200, N)) < 0.5
     expected = sums(present).sum(axis=1)
     found, _ = Guess(parts, settings)(present)
-    without, _ = Guess(parts, Settings(**{**vars(settings), "pairs": 0.0}))(present)
+    without, _ = Guess(parts, Settings(**{**vars(settings), "interactions": 0.0}))(present)
     assert np.std(found - expected) < 0.05 * np.std(expected)
     assert np.std(without - expected) > 0.3 * np.std(expected)
 
@@ -74,10 +74,10 @@ def test_sums_of_local_parts_need_fewer_coalitions(rng):
 
 def test_the_ridge_is_that_of_dense_formulas(rng):
     """Against the normal equations of the stacked design: players with variances, and a term of the size."""
-    sums = polynomial(rng, 2, pairs=0.3)
+    sums = polynomial(rng, 2, interactions=0.3)
     distances = rng.random((2, N))
     parts = parts_of(sums, 8, distances)
-    settings = Settings(reach=0.3, floor=0.03, noise=0.2, pairs=0.0, noise_of_even=0.4)
+    settings = Settings(reach=0.3, floor=0.03, noise=0.2, interactions=0.0, noise_of_even=0.4)
     guess = Guess(parts, settings)
     variances = np.exp(-0.5 * np.square(distances / 0.3)) + 0.03
     variances /= variances.sum(axis=1).mean()
@@ -109,9 +109,9 @@ def test_a_sum_that_never_changes(rng):
 
 
 def test_parts_in_float32_are_enough(rng):
-    sums = polynomial(rng, 2, pairs=0.3)
+    sums = polynomial(rng, 2, interactions=0.3)
     exact = parts_of(sums, 500)
-    settings = Settings(reach=np.inf, floor=1.0, noise=1e-4, pairs=0.5, noise_of_even=1e-4)
+    settings = Settings(reach=np.inf, floor=1.0, noise=1e-4, interactions=0.5, noise_of_even=1e-4)
     rounded = Parts(exact.signs, exact.roots, exact.odd.astype("float32"), exact.even.astype("float32"), None)
     present = rng.random((50, N)) < 0.5
     for found, expected in zip(Guess(rounded, settings)(present), Guess(exact, settings)(present)):

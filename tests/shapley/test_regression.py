@@ -78,7 +78,8 @@ def test_the_posterior_is_that_of_normal_distributions(rng, n_pairs, prior):
     n, strength = 8, 3.0
     data = observed(game(n), n, n_pairs, 1)
     covariance = np.eye(n) if prior is None else regression._covariance_around(rng.normal(size=n))
-    solved = regression._Solved(regression.Observed(data.pairs, data.differences[:, 0], data.total[0]), covariance)
+    design = regression._Design(data.pairs, covariance)
+    solved = regression._Solved(design, data)
 
     prior_covariance = covariance / strength
     signs = 2.0 * data.pairs.present - 1
@@ -87,10 +88,22 @@ def test_the_posterior_is_that_of_normal_distributions(rng, n_pairs, prior):
     y = np.append(data.differences[:, 0], data.total[0])
     gain = prior_covariance @ rows.T @ np.linalg.inv(rows @ prior_covariance @ rows.T + noise)
     variance = np.diag(prior_covariance - gain @ rows @ prior_covariance)
-    np.testing.assert_allclose(solved.mean(strength), gain @ y, atol=1e-6)
-    own = solved.noise(strength) + np.square(solved.held_back(strength)).sum(axis=1) / strength
+    np.testing.assert_allclose(solved.mean(strength)[:, 0], gain @ y, atol=1e-6)
+    own = design.noise(strength) + np.square(design.held_back(strength)).sum(axis=1) / strength
     np.testing.assert_allclose(own, variance, atol=1e-6)
-    np.testing.assert_allclose(regression._variance([solved], strength), variance, atol=1e-6)
+    np.testing.assert_allclose(regression._variance([design], strength), variance, atol=1e-6)
+
+
+@pytest.mark.parametrize("n_pairs", [6, 40])
+def test_values_do_not_depend_on_those_beside_them(rng, n_pairs):
+    n = 10
+    games = [game(n, seed) for seed in range(3)] + [lambda present: present @ np.arange(n, dtype="float64")]
+    each = [observed(value, n, n_pairs, 0) for value in games]
+    differences = np.concatenate([data.differences for data in each], axis=1)
+    together = regression.Observed(each[0].pairs, differences, np.concatenate([data.total for data in each]))
+    found = regression.shapley_values([together])
+    alone = [np.concatenate(parts, axis=1) for parts in zip(*(regression.shapley_values([data]) for data in each))]
+    np.testing.assert_allclose(found, alone, atol=1e-10)
 
 
 @pytest.mark.parametrize("per_player", [2.5, 5, 25])

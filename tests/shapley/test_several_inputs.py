@@ -52,21 +52,16 @@ def test_two_inputs_have_the_values_of_one_that_holds_both(name, model_takes, gi
     inputs = {"zebra": first, "apple": second} if model_takes == "dict" else [first, second]
     model = keras.Model(inputs, y)
     x = {"zebra": parts[0], "apple": parts[1]} if given == "dict" else list(parts)
-    # in the order of the players: keys are sorted
-    order = [1, 0] if given == "dict" else [0, 1]
-    flat = np.concatenate([parts[i].reshape(3, -1) for i in order], axis=1)
     of_one = np.concatenate([part.reshape(3, -1) for part in parts], axis=1)
-    columns = np.concatenate([[np.arange(3), np.arange(3, 7)][i] for i in order])
-    np.testing.assert_array_equal(flat, of_one[:, columns])
 
     explain = EXPLAIN[name]
     result = explain(model, x, [[2, 0]], baseline=0.5)
-    # players in the same order, so that the same coalitions are drawn
-    expected = explain(one, of_one, [[2, 0]], baseline=0.5, players=np.argsort(columns))
+    expected = explain(one, of_one, [[2, 0]], baseline=0.5)
     if name in ("exact", "sampled"):
         np.testing.assert_allclose(result.values, expected.values, atol=1e-6)
     np.testing.assert_allclose(result.total, expected.total, atol=1e-6)
     np.testing.assert_array_equal(result.target, expected.target)
+    assert given == "list" or list(result.heatmap) == list(result.x) == ["zebra", "apple"]
     zebra, apple = (result.heatmap[key] for key in (("zebra", "apple") if given == "dict" else (0, 1)))
     assert zebra.shape == (3, 2, 3) and apple.shape == (3, 2, 2, 2)
     joined = np.concatenate([zebra, apple.reshape(3, 2, 4)], axis=2)
@@ -76,8 +71,7 @@ def test_two_inputs_have_the_values_of_one_that_holds_both(name, model_takes, gi
         result = explain(model, x, [[2, 0]], baseline=0.5, n_samples=0)
         joined = [result.heatmap[key].reshape(3, 2, -1) for key in (("zebra", "apple") if given == "dict" else (0, 1))]
         joined = np.concatenate(joined, axis=2)
-    if name in ("exact", "moments") or given == "list":
-        np.testing.assert_allclose(joined, plain.heatmap, atol=1e-5)
+    np.testing.assert_allclose(joined, plain.heatmap, atol=1e-5)
     np.testing.assert_array_equal(result.x["zebra"] if given == "dict" else result.x[0], parts[0])
 
 

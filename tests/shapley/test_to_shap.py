@@ -92,8 +92,8 @@ def test_groups_of_features_and_several_inputs(shap, x):
         lambda batch: batch["age"][:, 0] * batch["pair"].sum(axis=1), inputs, 0, players=players
     )
     explanation = several.to_shap()
-    assert explanation.feature_names == ["age", "pair 0", "pair 1", "scan"]
-    np.testing.assert_allclose(explanation.data[:, 3], x[:, 1:].mean(axis=1))
+    assert explanation.feature_names == ["age", "scan", "pair 0", "pair 1"]
+    np.testing.assert_allclose(explanation.data[:, 1], x[:, 1:].mean(axis=1))
     draw_tables(shap, explanation)
     with pytest.raises(ValueError, match="by='players'"):
         several.to_shap("elements")
