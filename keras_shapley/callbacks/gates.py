@@ -4,17 +4,21 @@ from collections.abc import Sequence
 from typing import Any
 
 import keras
-from keras import ops
+from keras import ops, tree
 
 from keras_shapley.backend import compiled, vjp
 from keras_shapley.layers.activations import gate
 from keras_shapley.layers.base import ShapleyLayer
 from keras_shapley.layers.linear_maps import LINEAR_TYPES, linear_map
 from keras_shapley.layers.normal import normal_cdf
+from keras_shapley.models.evaluation import as_model_takes
+from keras_shapley.models.given_inputs import inputs_and_labels, inputs_of, is_frame
 from keras_shapley.models.graph import Call, Graph
 from keras_shapley.models.layer_types import activation_name
 from keras_shapley.models.tracing import trace
-from keras_shapley.utils.typing import Tensor
+from keras_shapley.utils.data import is_data_set
+from keras_shapley.utils.structures import is_nested, leaves
+from keras_shapley.utils.typing import Structure, Tensor
 from keras_shapley.utils.validation import finite
 
 
@@ -30,13 +34,16 @@ class GateMonitor(keras.callbacks.Callback):
     `CSVLogger` and `TensorBoard` if this callback comes before them in the list.
 
     Args:
-        x: inputs as the model takes them in `fit`, shape `(n, ...)`. A few hundred are enough.
-        y: their labels as the model takes them in `fit`, shape `(n, ...)`.
+        x: inputs as the model takes them in `fit`: an array `(n, ...)`, several in a list or dict, or a data frame; or
+            a data set of batches `(x, y)`. A few hundred samples are enough.
+        y: their labels as the model takes them in `fit`, arrays `(n, ...)` in the structure of its outputs; None if
+            they are in the data set.
         threshold: gates below it count as closed, above 0 and below 1/2.
 
     Raises:
-        ValueError: when it is made, if `threshold` is out of range, `x` holds NaN or infinity, or `x` and `y` differ
-            in length; when training begins, if the model is neither Sequential nor Functional or has several inputs.
+        ValueError: when it is made, if `threshold` is out of range, `x` holds NaN or infinity, there are no labels, or
+            `x` and `y` differ in length; when training begins, if the model is neither Sequential nor Functional, or
+            `x` or `y` does not fit it.
 
     Example:
         >>> x = np.random.default_rng(0).normal(size=(32, 6)).astype("float32")
@@ -51,42 +58,55 @@ class GateMonitor(keras.callbacks.Callback):
 
     _graph: Graph
     _kernels: dict[str, list[int]]
+    _data: tuple[Structure, Structure]
 
-    def __init__(self, x: Tensor, y: Tensor, *, threshold: float = 0.01) -> None:
+    def __init__(self, x: Structure, y: Structure | None = None, *, threshold: float = 0.01) -> None:
         super().__init__()
-        self.x = finite("x", ops.convert_to_numpy(x))
-        self.y = ops.convert_to_numpy(y)
-        if len(self.x) != len(self.y) or not len(self.x):
-            raise ValueError(
-                f"`x` and `y` must have the same length, 1 or more. Received lengths: {len(self.x)} and {len(self.y)}"
-            )
+        if is_data_set(x):
+            x, labels = inputs_and_labels(None, x)
+            y = labels if y is None else y
+        if y is None:
+            raise ValueError("`y` must be the labels of `x`: the gradients are those of the loss. Received: None")
+        self.x = x
+        self.y = tree.map_structure(ops.convert_to_numpy, y)
+        arrays = leaves(x) if is_nested(x) else [x]
+        for array in [] if is_frame(x) else arrays:
+            finite("x", ops.convert_to_numpy(array))
+        lengths = {len(array) for array in [*arrays, *tree.flatten(self.y)]}
+        if len(lengths) > 1 or not max(lengths):
+            raise ValueError(f"`x` and `y` must have the same length, 1 or more. Received lengths: {sorted(lengths)}")
         if not 0 < threshold < 0.5:
             raise ValueError(f"`threshold` must be above 0 and below 0.5. Received: threshold={threshold!r}")
         self.threshold = threshold
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         self._graph = trace(self.model)
-        if len(self._graph.inputs) != 1:
-            raise ValueError(f"GateMonitor takes models with one input. Received: {len(self._graph.inputs)}")
         self._kernels = _kernel_indices(self._graph.calls, self.model.variables)
         self._measure = compiled(self._measurements, self.model.variables)
+        x = as_model_takes(self.model, inputs_of(self.model, self.x))
+        self._data = tree.map_structure(ops.convert_to_tensor, (x, self.y))
+        # what fails, fails before training; and what is compiled here serves every epoch
+        try:
+            self._measure(*self._data)
+        except Exception as error:
+            raise ValueError(f"GateMonitor cannot measure the model on `x` and `y`: {error}") from error
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        measurements = self._measure(ops.convert_to_tensor(self.x), ops.convert_to_tensor(self.y))
+        measurements = self._measure(*self._data)
         if logs is not None:
             logs.update({key: float(ops.convert_to_numpy(value)) for key, value in measurements.items()})
 
-    def _measurements(self, x: Tensor, y: Tensor) -> dict[str, Tensor]:
+    def _measurements(self, x: Structure, y: Structure) -> dict[str, Tensor]:
         """What is added to the logs, scalars by their keys."""
         return {**self._gate_shares(x), **self._gradient_norms(x, y)}
 
-    def _gate_shares(self, x: Tensor) -> dict[str, Tensor]:
+    def _gate_shares(self, x: Structure) -> dict[str, Tensor]:
         """Shares of closed and of open gates of every call that has gates."""
-        tensors = {self._graph.inputs[0]: x}
+        tensors = dict(zip(self._graph.inputs, tree.flatten(x)))
         shares = {}
         for call in self._graph.calls:
             inputs = [tensors[value] for value in call.inputs]
-            outputs = keras.tree.flatten(call(*inputs))
+            outputs = tree.flatten(call(*inputs))
             tensors.update(zip(call.outputs, outputs))
             gates = _gates(call, inputs, outputs)
             if gates is not None:
@@ -94,7 +114,7 @@ class GateMonitor(keras.callbacks.Callback):
                 shares[f"{call.name}/open"] = ops.mean(ops.cast(gates > 1 - self.threshold, "float32"))
         return shares
 
-    def _gradient_norms(self, x: Tensor, y: Tensor) -> dict[str, Tensor]:
+    def _gradient_norms(self, x: Structure, y: Structure) -> dict[str, Tensor]:
         """Norm of the gradient of the loss with respect to the kernel of every linear layer."""
         variables = self.model.variables
         values = [variable.value for variable in variables]

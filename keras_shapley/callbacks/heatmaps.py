@@ -8,23 +8,35 @@ from typing import Any, Literal, Protocol
 
 import keras
 import numpy as np
-from keras import ops
 
+from keras_shapley.callbacks.arguments import (
+    by_input,
+    checked_class_means,
+    checked_images,
+    checked_labels,
+    checked_names,
+    checked_target,
+    finite_inputs,
+    in_layout,
+    of_rows,
+    shown_input,
+)
 from keras_shapley.callbacks.labels import are_labels, check_labels, true_values
 from keras_shapley.callbacks.subject import Subject, output_values, rules_in_words
 from keras_shapley.callbacks.tensorboard import TensorBoardImages
 from keras_shapley.lrp.diagnosis import diagnosis
 from keras_shapley.lrp.explainer import LRP
 from keras_shapley.lrp.explanation import Explanation
+from keras_shapley.models.given_inputs import inputs_and_labels
 from keras_shapley.models.outputs import ModelOutput
 from keras_shapley.plotting.animation import animated_gif
-from keras_shapley.plotting.arrays import display_images, height_and_width, relevance_maps, unflattened
 from keras_shapley.plotting.files import npz_content, png_content
 from keras_shapley.plotting.heatmaps import plot_heatmaps
+from keras_shapley.utils.data import is_data_set
 from keras_shapley.utils.files import check_writable, write
-from keras_shapley.utils.targets import class_labels
-from keras_shapley.utils.typing import Tensor
-from keras_shapley.utils.validation import finite, integer, one_of
+from keras_shapley.utils.structures import leaves
+from keras_shapley.utils.typing import Structure, Tensor
+from keras_shapley.utils.validation import integer, one_of
 
 # images of `class_means` that are explained at once
 _BLOCK_SIZE = 64
@@ -58,7 +70,8 @@ class LRPHeatmaps(keras.callbacks.Callback):
 
     Args:
         x: images as the model takes them, shape `(n, h, w)` or `(n, h, w, channels)`; any other shape if `images` is
-            given and has as many pixels.
+            given and has as many pixels. For a model with several inputs a list or dict of arrays, of which one is
+            drawn. Or a data set of batches of these, which may have the labels, too: all of it is explained.
         y: labels of the images for the explained output: class numbers of shape `(n,)` or `(n, 1)`, or one-hot rows;
             for a regression the true numbers, in the shape of the output. The classes of a single sigmoid unit are 0
             and 1, and both are explained by the unit, which speaks for class 1.
@@ -85,7 +98,12 @@ class LRPHeatmaps(keras.callbacks.Callback):
         explainer: `LRP` of the model or of a part of it, or any object with its method `explain(x, target)`. By default
             `LRP(model, output=output, seed=seed)` of the model in training.
         output: name or index of the output that the default explainer explains, for a model with several.
+        shown: name or index of the input that is drawn, for a model with several. By default the only one that has the
+            shape of images.
         seed: seed of the default explainer.
+
+    Warns:
+        RuntimeWarning: if a file cannot be written. Training goes on.
 
     Raises:
         ValueError: when it is made, if an option is out of range, lengths differ, or a number is NaN or infinite; when
@@ -111,7 +129,7 @@ class LRPHeatmaps(keras.callbacks.Callback):
 
     def __init__(
         self,
-        x: Tensor,
+        x: Any,
         y: Tensor | None = None,
         *,
         target: Literal["true", "predicted"] | int | Tensor | None = None,
@@ -125,15 +143,21 @@ class LRPHeatmaps(keras.callbacks.Callback):
         animation: bool = False,
         explainer: Explainer | None = None,
         output: str | int | None = None,
+        shown: str | int | None = None,
         seed: int = 0,
     ) -> None:
         super().__init__()
-        self.x = finite("x", ops.convert_to_numpy(x))
-        self.y = None if y is None else _checked_labels(y, len(self.x))
-        self.target = _checked_target(target, self.y)
-        self.images = _checked_images(images, self.x)
-        self.class_names = _checked_names(class_names)
-        self.class_means = None if class_means is None else _checked_class_means(class_means, self.x.shape[1:])
+        if is_data_set(x):
+            x, labels = inputs_and_labels(None, x)
+            y = labels if y is None else y
+        self.x = finite_inputs("x", x)
+        self.shown = shown_input(shown, self.x)
+        of_shown = leaves(self.x)[self.shown]
+        self.y = None if y is None else checked_labels(y, len(of_shown))
+        self.target = checked_target(target, self.y)
+        self.images = checked_images(images, of_shown)
+        self.class_names = checked_names(class_names)
+        self.class_means = None if class_means is None else checked_class_means(class_means, self.x)
         self.directory = pathlib.Path(directory)
         self.tensorboard_dir = None if tensorboard_dir is None else pathlib.Path(tensorboard_dir)
         self.freq = integer("freq", freq, 1)
@@ -173,7 +197,7 @@ class LRPHeatmaps(keras.callbacks.Callback):
         explanation = self._explain(self.x, self._subject.request())
         preset = getattr(self._explainer, "preset", None)
         faults = diagnosis(explanation, getattr(self._explainer, "model", self.model), preset)
-        if not np.all(np.isfinite(explanation.input)):
+        if not all(np.isfinite(part).all() for part in leaves(explanation.input)):
             skipped = f"LRPHeatmaps drew nothing for epoch {epoch + 1}, whose relevance is not finite"
             warnings.warn(": ".join([skipped, *faults.values()]), stacklevel=2)
             return
@@ -190,7 +214,7 @@ class LRPHeatmaps(keras.callbacks.Callback):
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         for suffix, pictures in self._frames.items():
-            write(self.directory / f"lrp_heatmaps{suffix}.gif", animated_gif(pictures))
+            self._write_file(f"lrp_heatmaps{suffix}.gif", animated_gif(pictures))
         self._frames = {}
         if self._tensorboard is not None:
             self._tensorboard.close()
@@ -229,34 +253,36 @@ class LRPHeatmaps(keras.callbacks.Callback):
             if len(self.class_names) != n_names:
                 raise ValueError(f"`class_names` must be {n_names}. Received: {len(self.class_names)} names")
 
-    def _explain(self, x: np.ndarray, target: np.ndarray | int | None) -> Explanation:
+    def _explain(self, x: Structure, target: np.ndarray | int | None) -> Explanation:
         with warnings.catch_warnings():
             # `on_epoch_end` warns itself, and names the epoch
             warnings.simplefilter("ignore", RuntimeWarning)
             return self._explainer.explain(x, target)
 
-    def _class_means(self, x: np.ndarray, labels: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+    def _class_means(self, x: Structure, labels: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
         """Mean relevance and mean image of each class, shape `(n_classes, ...)`."""
+        images = leaves(x)[self.shown]
+        n = len(images)
         # all blocks have the same size, as another size would be compiled anew: the last repeats its last image
-        size = min(_BLOCK_SIZE, len(x))
-        blocks = [np.minimum(np.arange(start, start + size), len(x) - 1) for start in range(0, len(x), size)]
+        size = min(_BLOCK_SIZE, n)
+        blocks = [np.minimum(np.arange(start, start + size), n - 1) for start in range(0, n, size)]
         # a class is explained by its own output, unless all images are by one
         own = [None if labels is None else self._subject.unit(labels[block]) for block in blocks]
         targets = own if isinstance(self._subject.target, str) else [self._subject.request()] * len(blocks)
-        explanations = [self._explain(x[block], target) for block, target in zip(blocks, targets)]
-        relevance = np.concatenate([explanation.input for explanation in explanations])[: len(x)]
+        explanations = [self._explain(of_rows(x, block), target) for block, target in zip(blocks, targets)]
+        relevance = np.concatenate([leaves(explanation.input)[self.shown] for explanation in explanations])[:n]
         output = self._subject.output
         if labels is None:
-            values = np.concatenate([output_values(explanation) for explanation in explanations])[: len(x)]
+            values = np.concatenate([output_values(explanation) for explanation in explanations])[:n]
             labels = np.array([output.predicted(row) for row in values])
         n_classes = output.n_classes or 0
-        return _mean_by_class(relevance, labels, n_classes), _mean_by_class(x, labels, n_classes)
+        return _mean_by_class(relevance, labels, n_classes), _mean_by_class(images, labels, n_classes)
 
     def _picture(self, explanation: Explanation, epoch: int, logs: Mapping[str, Any] | None) -> bytes:
         """Heatmaps of `x`, a PNG file."""
         return png_content(
             plot_heatmaps(
-                _in_layout(explanation.input, self.images),
+                in_layout(leaves(explanation.input)[self.shown], self.images),
                 self.images,
                 titles=self._subject.titles(explanation),
                 title=_with_logs(self._subject.headline(), rules_in_words(self._explainer), epoch, logs),
@@ -276,7 +302,7 @@ class LRPHeatmaps(keras.callbacks.Callback):
             subject = f"Mean relevance of {self._subject.output.unit_name(0, self._subject.names)}, by class"
         return png_content(
             plot_heatmaps(
-                _in_layout(relevance[indices], self.images),
+                in_layout(relevance[indices], self.images),
                 images[indices].reshape(-1, *self.images.shape[1:]) if can_be_shown else None,
                 titles=[self._subject.class_name(index) for index in indices],
                 title=_with_logs(subject, rules_in_words(self._explainer), epoch, logs),
@@ -287,8 +313,8 @@ class LRPHeatmaps(keras.callbacks.Callback):
         """What `save_arrays` saves."""
         gaps = explanation.conservation_gap.signed
         arrays = {
-            "relevance": explanation.input,
-            "x": self.x,
+            **by_input("relevance", explanation.input),
+            **by_input("x", self.x),
             "output": explanation.output,
             "target": explanation.target,
             "head_total": explanation.head_total,
@@ -305,85 +331,22 @@ class LRPHeatmaps(keras.callbacks.Callback):
         """Writes what was drawn after an epoch, pictures by the suffix of their names."""
         name = f"epoch_{epoch + 1:04d}"
         for suffix, picture in pictures.items():
-            write(self.directory / f"{name}{suffix}.png", picture)
+            self._write_file(f"{name}{suffix}.png", picture)
             if self.animation:
                 self._frames.setdefault(suffix, []).append(picture)
         if self.save_arrays:
-            write(self.directory / f"{name}.npz", npz_content(**arrays))
+            self._write_file(f"{name}.npz", npz_content(**arrays))
         if self._tensorboard is not None:
             tags = {f"lrp_heatmaps{suffix}": picture for suffix, picture in pictures.items()}
             self._tensorboard.write(tags, epoch + 1)
 
-
-def _checked_labels(y: Tensor, n: int) -> np.ndarray:
-    """`y` as an array of `n` rows of finite numbers."""
-    y = np.asarray(ops.convert_to_numpy(y))
-    y = y.astype("int32") if y.dtype == bool else y
-    if not np.issubdtype(y.dtype, np.number) or y.shape[:1] != (n,):
-        raise ValueError(
-            f"`y` must be numbers of shape ({n}, ...), the labels of the explained output for each image of `x`. "
-            f"Received: {y.dtype} of shape {y.shape}"
-        )
-    return finite("y", y)
-
-
-def _checked_target(target: Any, y: np.ndarray | None) -> str | int | np.ndarray | None:
-    """`"true"`, `"predicted"`, an int, weights as an array, or None for the default."""
-    if target is None:
-        return None
-    if isinstance(target, str):
-        one_of("target", target, ("true", "predicted"))
-        if target == "true" and y is None:
-            raise ValueError("target='true' needs the true classes `y`. Received: y=None")
-        return target
-    array = np.asarray(ops.convert_to_numpy(target))
-    if array.ndim == 0 and np.issubdtype(array.dtype, np.integer):
-        return int(array)
-    if array.ndim == 0 or not (array.dtype == bool or np.issubdtype(array.dtype, np.floating)):
-        raise ValueError(
-            "`target` must be 'true', 'predicted', the index of an output, or weights, bools or floats of the shape of "
-            f"one output. Received: target={target!r}"
-        )
-    return array
-
-
-def _checked_images(images: Tensor | None, x: np.ndarray) -> np.ndarray:
-    """The images that are shown beside the relevance of `x`."""
-    shown = x if images is None else ops.convert_to_numpy(images)
-    if len(shown) != len(x):
-        raise ValueError(f"`images` must be {len(x)}, as many as `x`. Received shape: {shown.shape}")
-    try:
-        display_images(shown)
-    except ValueError as error:
-        if images is not None:
-            raise
-        raise ValueError(f"`x` cannot be shown as it is, so `images=` must say what to show: {error}") from None
-    relevance_maps(_in_layout(np.zeros(x.shape), shown), shown)
-    return shown
-
-
-def _checked_names(class_names: Sequence[str] | None) -> list[str] | None:
-    if isinstance(class_names, str):
-        raise ValueError(f"`class_names` must be a list of strings. Received: class_names={class_names!r}")
-    return None if class_names is None else [str(name) for name in class_names]
-
-
-def _checked_class_means(
-    class_means: Tensor | tuple[Tensor, Tensor], shape: tuple[int, ...]
-) -> tuple[np.ndarray, np.ndarray | None]:
-    """Images and their class numbers, or None without these."""
-    has_classes = isinstance(class_means, tuple) and len(class_means) == 2
-    x, y = class_means if has_classes else (class_means, None)
-    x = finite("class_means", ops.convert_to_numpy(x))
-    if x.shape[1:] != shape or not len(x):
-        raise ValueError(f"`class_means` must be images of shape {shape}, as `x`. Received: shape {x.shape}")
-    return x, None if y is None else class_labels("class_means", y, len(x))
-
-
-def _in_layout(relevance: np.ndarray, images: np.ndarray) -> np.ndarray:
-    """Relevance in the layout of the images, if the model takes them in another."""
-    has_pixels = relevance.ndim in (3, 4) and height_and_width(relevance.shape) == height_and_width(images.shape)
-    return relevance if has_pixels else unflattened("x", relevance.reshape(len(relevance), -1), images.shape)
+    def _write_file(self, name: str, content: bytes) -> None:
+        """Writes a file, or warns: a full disk must not end a training."""
+        path = self.directory / name
+        try:
+            write(path, content)
+        except OSError as error:
+            warnings.warn(f"LRPHeatmaps could not write {path}: {error}", RuntimeWarning, stacklevel=4)
 
 
 def _mean_by_class(values: np.ndarray, labels: np.ndarray, n_classes: int) -> np.ndarray:

@@ -34,9 +34,10 @@ from keras_shapley.lrp.requests import (
 )
 from keras_shapley.lrp.rule_table import RuleTable
 from keras_shapley.lrp.rules.base import Rule
+from keras_shapley.models.given_inputs import inputs_and_labels, inputs_of
 from keras_shapley.models.outputs import ModelOutput, model_output
 from keras_shapley.models.tracing import trace
-from keras_shapley.utils.data import batches
+from keras_shapley.utils.data import batches, is_data_set
 from keras_shapley.utils.progress import Progress
 from keras_shapley.utils.typing import Operation, Structure, Tensor
 from keras_shapley.utils.validation import integer, one_of
@@ -200,7 +201,7 @@ class LRP:
         """Relevance of the input, in the shortest time.
 
         Args:
-            x: a batch, as the model takes it.
+            x: a batch, as the model takes it, or a data frame; of a data set all batches at once.
             target: what is explained. None: the largest output of each sample, which for a single unit is that unit. An
                 int: that output, for all samples. Ints of shape `(batch,)` or `(batch, 1)`: an output for each sample.
                 Ints of shape `(batch, k)` or `(1, k)`: `k` outputs for each sample, each explained by itself. Outputs
@@ -220,6 +221,7 @@ class LRP:
         Warns:
             RuntimeWarning: as `explain` does. To name the layer, the batch is then explained once more.
         """
+        x = inputs_of(self.model, x)
         tensors = input_tensors(self.model, x)
         targets = self._targets(target, versus, tensors)
         self._compile()
@@ -254,6 +256,7 @@ class LRP:
                 the call that has the largest part in it, and what helps. Errors of the head's sampling or quadrature
                 are no cause.
         """
+        x = inputs_of(self.model, x)
         tensors = input_tensors(self.model, x)
         explanation = self._explanation(x, tensors, self._targets(target, versus, tensors))
         self._warn(explanation)
@@ -265,11 +268,12 @@ class LRP:
         """Explanations of a data set of any size, batch by batch.
 
         Args:
-            data: arrays in the structure of the model's input; or a `tf.data.Dataset`, `keras.utils.PyDataset` or other
-                iterable of batches, each `x`, `(x, y)` or `(x, y, sample_weight)`.
+            data: arrays in the structure of the model's input, a data frame, or a tuple of these and their labels,
+                `(x, y)`; or a `tf.data.Dataset`, `keras.utils.PyDataset`, PyTorch `DataLoader` or other iterable of
+                batches, each `x`, `(x, y)` or `(x, y, sample_weight)`.
             target: as in a call. Beside arrays it has a row for each of their samples, or is the same for all. Beside a
-                data set it is the same for all, or `"true"` for the labels `y`: class numbers or one-hot rows. The
-                labels 0 and 1 of a single unit both explain that unit.
+                data set it is the same for all. With labels it may be `"true"`: the class numbers or one-hot rows in
+                `y`. The labels 0 and 1 of a single unit both explain that unit.
             versus: in the same forms.
             batch_size: number of samples explained at a time, for arrays.
             progress: whether to show a progress bar.
@@ -283,11 +287,14 @@ class LRP:
         Warns:
             RuntimeWarning: as `explain` does.
         """
-        n_batches, parts = batches(data, batch_size)
+        labels = None
+        if not is_data_set(data):
+            data, labels = inputs_and_labels(self.model, data)
+        n_batches, parts = batches(data, batch_size, labels)
         bar = Progress(n_batches, "batch", progress)
         size = 0
         for batch in parts:
-            x = batch[0]
+            x = inputs_of(self.model, batch[0])
             tensors = input_tensors(self.model, x)
             shape = self._output_shape(tensors)
             targets = self._targets(

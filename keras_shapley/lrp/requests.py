@@ -213,7 +213,7 @@ def batch_target(name: str, value: Any, data: Any, batch: Batch, output: ModelOu
     if isinstance(value, str):
         one_of(name, value, ("true",))
         if y is None:
-            raise ValueError(f"{name}='true' needs batches (x, y). Beside arrays, give the labels as `{name}`.")
+            raise ValueError(f"{name}='true' needs data with labels, as (x, y). Beside arrays, give them as `{name}`.")
         return _labelled_units(y, len(tree.flatten(x)[0]), output)
     if value is None or not np.ndim(value):
         return value

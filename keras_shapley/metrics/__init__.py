@@ -1,7 +1,7 @@
 # ruff: noqa: F403
 """How faithful attributions are: measures of any array of attributions, whichever library made it.
 
-Throughout, `fn` is a Keras model with one input, or a function of a NumPy batch, with outputs `(batch, ...)`.
+Throughout, `fn` is a Keras model, or a function of a NumPy batch, with outputs `(batch, ...)`.
 Attributions are an array of the shape of `x`, or of `x` without the channels, where the channels of a pixel go
 together; or an explanation object, such as `Explanation` or `ShapleyValues`, whose `heatmap` is taken. Results have one
 number for each image, shape `(batch,)`, in float64.

@@ -1,16 +1,16 @@
 """How the output changes when elements are removed or inserted, compared with what attributions predict."""
 
-import math
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from keras_shapley.metrics.checks import Attributions, checked_arguments
+from keras_shapley.metrics.checks import Attributions, checked_samples, n_elements
 from keras_shapley.metrics.target_function import TargetFunction
-from keras_shapley.utils.attributions import as_array, own_target
+from keras_shapley.models.given_inputs import inputs_of
+from keras_shapley.utils.attributions import own_target
 from keras_shapley.utils.progress import Progress
-from keras_shapley.utils.typing import Function
+from keras_shapley.utils.typing import Function, Structure
 from keras_shapley.utils.validation import integer, one_of
 
 __all__ = ["deletion", "infidelity", "insertion", "perturbation_curve", "pixel_flipping"]
@@ -18,13 +18,13 @@ __all__ = ["deletion", "infidelity", "insertion", "perturbation_curve", "pixel_f
 
 def perturbation_curve(
     fn: Function,
-    x: ArrayLike,
+    x: Structure,
     attributions: Attributions,
     target: ArrayLike | None = None,
     *,
     order: str = "most_relevant",
     insert: bool = False,
-    baseline: ArrayLike = 0.0,
+    baseline: Structure = 0.0,
     steps: int | None = None,
     output: str | int | None = None,
     batch_size: int = 256,
@@ -35,16 +35,16 @@ def perturbation_curve(
     The pixel-flipping curve of Bach et al. (2015) and Samek et al. (2017).
 
     Args:
-        fn: a Keras model with one input, or a function of a NumPy batch, with outputs `(batch, ...)`.
-        x: batch of inputs, shape `(batch, ...)`.
-        attributions: of `x`, an array in its shape, or without the channels where the channels of a pixel go together;
-            or an explanation object.
+        fn: a Keras model, or a function of a NumPy batch, with outputs `(batch, ...)`.
+        x: batch of inputs, shape `(batch, ...)`; several as a list or dict, whose elements are all in one order.
+        attributions: of `x`, in its structure and shape, or without the channels where the channels of a pixel of a
+            single input go together; or an explanation object.
         target: the output to look at, one for each image: None for the largest, an int, ints of shape `(batch,)` or
             `(batch, 1)`; or weights of the outputs, bools or floats of the shape of one output, for a weighted sum. The
             `target` of an explanation object is the output that it explains.
         order: which elements come first, `"most_relevant"` or `"least_relevant"`.
         insert: whether elements are inserted into the baseline, rather than removed from the image.
-        baseline: values of absent elements: a number, or an array of the shape of one input.
+        baseline: values of absent elements: a number, or an array of the shape of one input, for each input.
         steps: number of parts in which the elements come, as equal as possible; at most the number of elements, and by
             default that number or 50, whichever is smaller.
         output: name or index of the model's output; None for a function, or a model with one output.
@@ -66,7 +66,7 @@ def perturbation_curve(
         [[6.0, 2.0, -1.0, -2.0, 0.0]]
     """
     one_of("order", order, ("most_relevant", "least_relevant"))
-    inputs, values, absent = checked_arguments(x, attributions, baseline)
+    fn, output, inputs, values, absent = checked_samples(fn, x, attributions, baseline, output)
     scores = values.reshape(len(values), -1)
     n = scores.shape[1]
     steps = min(50, n) if steps is None else integer("steps", steps, 1)
@@ -88,7 +88,7 @@ def perturbation_curve(
 
 
 def deletion(
-    fn: Function, x: ArrayLike, attributions: Attributions, target: ArrayLike | None = None, **options: Any
+    fn: Function, x: Structure, attributions: Attributions, target: ArrayLike | None = None, **options: Any
 ) -> np.ndarray:
     """Area under the output while the most relevant elements are removed first; the lower the better.
 
@@ -113,11 +113,12 @@ def deletion(
         >>> ks.metrics.deletion(lambda x: x @ weights, x, x * weights[:, 0]).tolist()
         [0.5]
     """
-    return _area(perturbation_curve(fn, x, attributions, target, **options), attributions)
+    x = inputs_of(fn, x)
+    return _area(perturbation_curve(fn, x, attributions, target, **options), n_elements(x, attributions))
 
 
 def insertion(
-    fn: Function, x: ArrayLike, attributions: Attributions, target: ArrayLike | None = None, **options: Any
+    fn: Function, x: Structure, attributions: Attributions, target: ArrayLike | None = None, **options: Any
 ) -> np.ndarray:
     """Area under the output while the most relevant elements are inserted first; the higher the better.
 
@@ -142,12 +143,14 @@ def insertion(
         >>> ks.metrics.insertion(lambda x: x @ weights, x, x * weights[:, 0]).tolist()
         [5.5]
     """
-    return _area(perturbation_curve(fn, x, attributions, target, insert=True, **options), attributions)
+    x = inputs_of(fn, x)
+    curves = perturbation_curve(fn, x, attributions, target, insert=True, **options)
+    return _area(curves, n_elements(x, attributions))
 
 
 def pixel_flipping(
     fn: Function,
-    x: ArrayLike,
+    x: Structure,
     attributions: Attributions,
     target: ArrayLike | None = None,
     *,
@@ -188,11 +191,11 @@ def pixel_flipping(
 
 def infidelity(
     fn: Function,
-    x: ArrayLike,
+    x: Structure,
     attributions: Attributions,
     target: ArrayLike | None = None,
     *,
-    baseline: ArrayLike = 0.0,
+    baseline: Structure = 0.0,
     n: int = 256,
     seed: int = 0,
     output: str | int | None = None,
@@ -209,7 +212,7 @@ def infidelity(
         x: batch of inputs, shape `(batch, ...)`.
         attributions: of `x`, an array in its shape or without the channels, or an explanation object.
         target: the output to look at, as in `perturbation_curve`.
-        baseline: values of absent elements: a number, or an array of the shape of one input.
+        baseline: values of absent elements: a number, or an array of the shape of one input, for each input.
         n: number of random sets, the same for all images.
         seed: of the sets.
         output: name or index of the model's output; None for a function, or a model with one output.
@@ -233,7 +236,7 @@ def infidelity(
     """
     integer("n", n, 1)
     integer("seed", seed, 0)
-    inputs, values, absent = checked_arguments(x, attributions, baseline)
+    fn, output, inputs, values, absent = checked_samples(fn, x, attributions, baseline, output)
     # a stream of its own: attributions may come from coalitions of the same seed
     rng = np.random.default_rng([seed, 1])
     shape = values.shape[1:]
@@ -251,9 +254,8 @@ def infidelity(
     return np.array(errors)
 
 
-def _area(curves: np.ndarray, attributions: Attributions) -> np.ndarray:
-    """Area under each curve over the part of the elements, by the trapezoidal rule."""
-    n = math.prod(np.shape(as_array(attributions))[1:])
+def _area(curves: np.ndarray, n: int) -> np.ndarray:
+    """Area under each curve over the part of n elements, by the trapezoidal rule."""
     parts = np.diff(_element_counts(n, curves.shape[1] - 1)) / n
     return (curves[:, 1:] + curves[:, :-1]) @ parts / 2
 

@@ -8,19 +8,20 @@ from typing import Any
 import keras
 import numpy as np
 from keras import ops
-from numpy.typing import ArrayLike
 
 from keras_shapley.metrics.agreement import rank_correlation
 from keras_shapley.metrics.checks import Attributions, attribution_array, checked_batch, flat_attributions, ratio
 from keras_shapley.utils.progress import Progress
+from keras_shapley.utils.structures import filled, is_nested, leaves, skeleton_of
+from keras_shapley.utils.typing import Structure
 from keras_shapley.utils.validation import integer
 
 __all__ = ["randomization", "sensitivity_max"]
 
 
 def sensitivity_max(
-    explain: Callable[[np.ndarray], Attributions],
-    x: ArrayLike,
+    explain: Callable[[Any], Attributions],
+    x: Structure,
     *,
     radius: float = 0.02,
     n: int = 10,
@@ -35,7 +36,7 @@ def sensitivity_max(
     Args:
         explain: function of a batch that returns its attributions, an array `(batch, ...)` or an explanation object. It
             should explain the same targets in each call: the largest output may be another one for a changed input.
-        x: batch of inputs, floats.
+        x: batch of inputs, floats; several as a list or dict, of which the floats are changed.
         radius: largest change of an element, in units of the input.
         n: number of draws.
         seed: of the draws.
@@ -57,20 +58,27 @@ def sensitivity_max(
     integer("seed", seed, 0)
     if not isinstance(radius, numbers.Real) or not radius > 0:
         raise ValueError(f"`radius` must be a positive number. Received: radius={radius!r}")
-    inputs = checked_batch(x)
-    if not np.issubdtype(inputs.dtype, np.inexact):
-        raise ValueError(f"`x` must be floats, to be changed a little. Received: {inputs.dtype}")
+    skeleton = skeleton_of(x)
+    arrays = [checked_batch(leaf) for leaf in (leaves(x) if is_nested(x) else [x])]
+    are_floats = [np.issubdtype(array.dtype, np.inexact) for array in arrays]
+    if not any(are_floats):
+        dtypes = ", ".join(str(array.dtype) for array in arrays)
+        raise ValueError(f"`x` must be floats, to be changed a little. Received: {dtypes}")
     rng = np.random.default_rng(seed)
-    attributions = flat_attributions(explain(inputs))
-    if len(attributions) != len(inputs):
+    batch = len(arrays[0])
+    attributions = flat_attributions(explain(filled(skeleton, arrays)))
+    if len(attributions) != batch:
         raise ValueError(
-            f"`explain` must give attributions of each of the {len(inputs)} inputs. Received: {len(attributions)}"
+            f"`explain` must give attributions of each of the {batch} inputs. Received: {len(attributions)}"
         )
-    largest = np.zeros(len(inputs))
+    largest = np.zeros(batch)
     bar = Progress(n, "draw", progress)
     for _ in range(n):
-        changed = (inputs + rng.uniform(-radius, radius, size=inputs.shape)).astype(inputs.dtype)
-        change = flat_attributions(explain(changed)) - attributions
+        changed = [
+            (array + rng.uniform(-radius, radius, size=array.shape)).astype(array.dtype) if is_float else array
+            for array, is_float in zip(arrays, are_floats)
+        ]
+        change = flat_attributions(explain(filled(skeleton, changed))) - attributions
         largest = np.maximum(largest, np.linalg.norm(change, axis=1))
         bar.add()
     return ratio(largest, np.linalg.norm(attributions, axis=1))
@@ -79,7 +87,7 @@ def sensitivity_max(
 def randomization(
     model: keras.Model,
     explain: Callable[[Any], Attributions],
-    x: ArrayLike,
+    x: Structure,
     *,
     seed: int = 0,
     progress: bool = True,
@@ -94,7 +102,7 @@ def randomization(
         model: a Keras model.
         explain: function of a batch that returns its attributions by the model's present weights, an array
             `(batch, ...)` or an explanation object. It should explain the same targets in each call.
-        x: batch of inputs.
+        x: batch of inputs, in any structure that `explain` takes.
         seed: of the shuffling.
         progress: whether to show a progress bar if it takes more than two seconds.
 

@@ -16,7 +16,6 @@ from keras_shapley.shapley.masks import Masks, bias_of_masks
 from keras_shapley.shapley.moments import MomentPropagation
 from keras_shapley.shapley.result import ShapleyValues
 from keras_shapley.utils.progress import Progress
-from keras_shapley.utils.structures import as_leaves
 from keras_shapley.utils.typing import Structure
 from keras_shapley.utils.validation import integer, one_of
 
@@ -118,9 +117,10 @@ def fast_shapley_values(
     n = integer("n", _DEFAULT_N[method] if n is None else n, 1)
     if integer("n_samples", n_samples, 0) == 1:
         raise ValueError("`n_samples` must be 0, or 2 or more, to have a variance. Received: n_samples=1")
-    dtype = _float_inputs(model, x)
+    dtype = _float_dtype(model)
     index = output_index(model, output)
     game = Game(model, x, baseline, players, batch_size, output, dtype)
+    _check_shapes(model, game.x)
     explained = game.explained(target)
     if method == "moments":
         estimate = MomentPropagation(model, game.players, n, n_samples, seed, index)
@@ -205,8 +205,8 @@ def _shares(values: np.ndarray) -> np.ndarray:
     return np.divide(sizes, total, out=equal, where=total > 0)
 
 
-def _float_inputs(model: keras.Model, x: Structure) -> str:
-    """The dtype of a model's inputs, which must be floats; raises a `ValueError` where `x` has another shape."""
+def _float_dtype(model: keras.Model) -> str:
+    """The dtype of a model's inputs; raises a `ValueError` if they are no floats."""
     if not isinstance(model, keras.Model) or not model.built:
         raise ValueError(f"`model` must be a built keras.Model. Received: {model!r}")
     # a model whose call is code of its own does not say what it takes
@@ -219,9 +219,14 @@ def _float_inputs(model: keras.Model, x: Structure) -> str:
             f"`model` must have inputs of floats. Received: {received}. Use shapley_values(model, x) or LRP(model), "
             "which take tokens."
         )
-    for array, tensor in zip(tree.flatten(as_model_takes(model, as_leaves(x))), inputs):
+    return inputs[0].dtype
+
+
+def _check_shapes(model: keras.Model, x: Structure) -> None:
+    """Raises a `ValueError` if a batch has another shape than the model's inputs."""
+    inputs = getattr(model, "inputs", None) or []
+    for array, tensor in zip(tree.flatten(as_model_takes(model, x)) if inputs else [], inputs):
         shape, expected = np.shape(array), tuple(tensor.shape)
         fits = len(shape) == len(expected) and all(a in (None, b) for a, b in zip(expected[1:], shape[1:]))
         if not fits or len(shape) < 2 or 0 in shape:
             raise ValueError(f"`x` must be a batch of shape {expected}, of one image or more. Received: shape {shape}")
-    return inputs[0].dtype

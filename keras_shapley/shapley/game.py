@@ -12,6 +12,7 @@ from keras import tree
 from numpy.typing import ArrayLike
 
 from keras_shapley.models.evaluation import as_outputs, batch_function, batch_size_for, in_few_sizes
+from keras_shapley.models.given_inputs import inputs_of, is_frame
 from keras_shapley.models.last_layers import LastLayers
 from keras_shapley.models.outputs import output_index
 from keras_shapley.shapley.first_dense import FirstDense, first_dense
@@ -82,6 +83,7 @@ class Game:
         batch_size: largest number of inputs in an evaluation.
         n_evaluations: number of inputs on which the function was evaluated until now.
         fn: the function of a batch in the structure of `x`.
+        feature_names: the columns of a data frame, where its elements are the players; else None.
     """
 
     def __init__(
@@ -96,9 +98,11 @@ class Game:
     ) -> None:
         if batch_size is not None:
             integer("batch_size", batch_size, 1)
-        self.inputs = Inputs(x, baseline, dtype)
+        columns = [str(name) for name in x.columns] if is_frame(x) else None
+        self.inputs = Inputs(inputs_of(fn, x), inputs_of(fn, baseline), dtype)
         self.players = Players(players, self.inputs.shapes, self.inputs.skeleton)
-        self._feature_names = None if self.players.are_groups else self.inputs.feature_names
+        is_by_column = columns is not None and not self.players.are_groups and len(columns) == self.players.n
+        self.feature_names = columns if is_by_column else None
         self._model = fn if isinstance(fn, keras.Model) else None
         self._output = output
         self.fn = batch_function(fn, output)
@@ -195,7 +199,7 @@ class Game:
             x=self.x,
             n_evaluations=int(self.n_evaluations),
             method=method,
-            feature_names=self._feature_names,
+            feature_names=self.feature_names,
         )
 
     def _batches(self, arrays: list[np.ndarray]) -> Iterator[tuple[Structure, slice]]:

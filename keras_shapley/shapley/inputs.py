@@ -23,11 +23,9 @@ class Inputs:
         arrays: NumPy arrays `(batch, ...)`, in the order in which `x` has them.
         skeleton: how they are nested, see `utils.structures`.
         background: baseline inputs `(n, ...)`, one array for each of `arrays`.
-        feature_names: the names of the columns of a data frame, else None.
     """
 
     def __init__(self, x: Structure, baseline: Structure, dtype: str | None = None) -> None:
-        self.feature_names = [str(name) for name in getattr(x, "columns", ())] or None
         self.skeleton = skeleton_of(x)
         self.arrays = [_checked(leaf, dtype) for leaf in (leaves(x) if is_nested(x) else [x])]
         lengths = {len(array) for array in self.arrays}

@@ -144,7 +144,8 @@ def shapley_values(
         options = {"baseline": baseline, "players": players, "output": output, "batch_size": batch_size}
         n = game.players.n if method == "exact" else max(len(game.active_players(k)) for k in range(len(game)))
         call, effort_options = effort.of_another(method, n)
-        found = call(fn, x, target, progress=progress, **options, **effort_options)
+        found = call(fn, game.x, target, progress=progress, **options, **effort_options)
+        names = names or game.feature_names
     return found if names is None else dataclasses.replace(found, feature_names=names)
 
 

@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from typing import Any
 
 import keras
-import numpy as np
 from keras import ops, tree
 
 from keras_shapley.utils.typing import Structure
@@ -14,13 +13,14 @@ from keras_shapley.utils.validation import integer
 Batch = tuple[Structure, Structure, slice | None]
 
 
-def batches(data: Any, batch_size: int) -> tuple[int | None, Iterator[Batch]]:
+def batches(data: Any, batch_size: int, labels: Structure | None = None) -> tuple[int | None, Iterator[Batch]]:
     """A data set cut into batches.
 
     Args:
         data: arrays, or a dict, list or tuple of them, of one length; or a data set of batches, each `x`, `(x, y)` or
             `(x, y, sample_weight)`.
         batch_size: of arrays; other data come in batches of their own.
+        labels: of arrays, or None.
 
     Returns:
         `(length, iterator)`: the number of batches, None where it is not known, and an iterator of `(x, y, place)`: a
@@ -31,12 +31,12 @@ def batches(data: Any, batch_size: int) -> tuple[int | None, Iterator[Batch]]:
         TypeError: if `data` is neither arrays nor a data set.
     """
     integer("batch_size", batch_size, 1)
-    if isinstance(data, np.ndarray) or ops.is_tensor(data) or isinstance(data, (dict, list, tuple)):
-        return _of_arrays(data, batch_size)
+    if not is_data_set(data):
+        if not hasattr(data, "__len__") or isinstance(data, str):
+            raise TypeError(f"`data` must be arrays or a data set of batches. Received: {type(data).__name__}")
+        return _of_arrays(data, labels, batch_size)
     if isinstance(data, keras.utils.PyDataset):
         return len(data), (_unpacked(data[i]) for i in range(len(data)))
-    if not hasattr(data, "__iter__"):
-        raise TypeError(f"`data` must be arrays or a data set of batches. Received: {type(data).__name__}")
     try:
         length = len(data)
     except TypeError:  # unknown, or infinite
@@ -44,15 +44,24 @@ def batches(data: Any, batch_size: int) -> tuple[int | None, Iterator[Batch]]:
     return length, map(_unpacked, data)
 
 
-def _of_arrays(data: Structure, batch_size: int) -> tuple[int, Iterator[Batch]]:
-    lengths = {len(array) for array in tree.flatten(data)}
+def is_data_set(data: Any) -> bool:
+    """Whether this is a data set of batches, rather than arrays."""
+    if isinstance(data, keras.utils.PyDataset):
+        return True
+    is_array = ops.is_tensor(data) or hasattr(data, "__array__")
+    return hasattr(data, "__iter__") and not is_array and not isinstance(data, (dict, list, tuple, str, bytes))
+
+
+def _of_arrays(data: Structure, labels: Structure | None, batch_size: int) -> tuple[int, Iterator[Batch]]:
+    lengths = {len(array) for array in tree.flatten((data, [] if labels is None else labels))}
     if len(lengths) != 1 or lengths == {0}:
         raise ValueError(f"`data` must be arrays of one length, 1 or more. Received lengths: {sorted(lengths)}")
     (n,) = lengths
     places = [slice(start, start + batch_size) for start in range(0, n, batch_size)]
 
     def part(place: slice) -> Batch:
-        return tree.map_structure(lambda array: array[place], data), None, place
+        x, y = tree.map_structure(lambda array: array[place], (data, [] if labels is None else labels))
+        return x, None if labels is None else y, place
 
     return len(places), map(part, places)
 

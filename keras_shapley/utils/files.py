@@ -3,6 +3,7 @@
 import os
 import pathlib
 import tempfile
+import threading
 
 
 def check_writable(name: str, directory: pathlib.Path) -> None:
@@ -27,7 +28,8 @@ def check_writable(name: str, directory: pathlib.Path) -> None:
 
 def write(path: pathlib.Path, content: bytes) -> None:
     """Writes a file in one step, so that no reader sees half of it."""
-    new = path.with_name(f"{path.name}.new")
+    # a name of its own, so that two writers do not meet
+    new = path.with_name(f"{path.name}.{os.getpid()}-{threading.get_ident()}.new")
     try:
         new.write_bytes(content)
         os.replace(new, path)

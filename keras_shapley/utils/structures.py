@@ -7,8 +7,6 @@ import itertools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-import numpy as np
-
 from keras_shapley.utils.typing import Structure
 
 
@@ -40,11 +38,6 @@ def is_nested(value: Any) -> bool:
         return True
     parts = leaves(value) if _is_container(value) else []
     return any(len(getattr(part, "shape", ())) > 1 for part in parts)
-
-
-def as_leaves(structure: Structure) -> Structure:
-    """A structure of arrays as it is; lists of numbers, and whatever becomes an array, as a NumPy array."""
-    return structure if is_nested(structure) or hasattr(structure, "shape") else np.asarray(structure)
 
 
 def filled(skeleton: Structure, leaves: Sequence[Any]) -> Structure:

@@ -107,9 +107,9 @@ def test_a_file_of_logs_has_them(data, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ((np.zeros((3, 2)), np.zeros(2)), "`x` and `y` must have the same length.* Received lengths: 3 and 2"),
+        ((np.zeros((3, 2)), np.zeros(2)), "`x` and `y` must have the same length.* Received lengths: .2, 3"),
         ((np.full((2, 2), np.nan), np.zeros(2)), "`x` must be finite"),
-        ((np.zeros((0, 2)), np.zeros(0)), "Received lengths: 0 and 0"),
+        ((np.zeros((0, 2)), np.zeros(0)), "Received lengths: .0"),
     ],
 )
 def test_bad_data_is_named(arguments, message):
@@ -120,8 +120,57 @@ def test_bad_data_is_named(arguments, message):
 def test_a_bad_threshold_or_model_is_named(data):
     with pytest.raises(ValueError, match="`threshold` must be above 0 and below 0.5. Received: threshold=0.5"):
         ks.GateMonitor(*data, threshold=0.5)
-    inputs = [keras.Input((6,)), keras.Input((6,))]
-    monitor = ks.GateMonitor(*data)
-    monitor.set_model(keras.Model(inputs, layers.Add()(inputs)))
-    with pytest.raises(ValueError, match="models with one input. Received: 2"):
-        monitor.on_train_begin()
+    with pytest.raises(ValueError, match="`y` must be the labels of `x`"):
+        ks.GateMonitor(data[0])
+
+
+def two_of_each():
+    """A model with two inputs and two outputs, and its data, by name in another order."""
+    wide, deep = keras.Input((1,), name="wide"), keras.Input((6,), name="deep")
+    hidden = layers.Dense(5, "relu", name="hidden", kernel_initializer=keras.initializers.GlorotUniform(3))(deep)
+    joined = layers.Concatenate()([hidden, wide])
+    outputs = {"kind": layers.Dense(3, "softmax", name="kind")(joined), "size": layers.Dense(1, name="size")(joined)}
+    model = keras.Model({"wide": wide, "deep": deep}, outputs)
+    model.compile("sgd", {"kind": "sparse_categorical_crossentropy", "size": "mse"}, jit_compile=JIT)
+    rng = np.random.default_rng(0)
+    x = {"deep": rng.normal(size=(12, 6)).astype("float32"), "wide": rng.normal(size=(12, 1)).astype("float32")}
+    y = {"size": rng.normal(size=(12, 1)).astype("float32"), "kind": np.arange(12) % 3}
+    return model, x, y
+
+
+def in_batches(x, y):
+    for start in range(0, 12, 5):
+        yield tuple({name: part[start : start + 5] for name, part in parts.items()} for parts in (x, y))
+
+
+@pytest.mark.parametrize("given", ["arrays", "a column", "a data set"])
+def test_several_inputs_and_outputs(given):
+    model, x, y = two_of_each()
+    arguments = {
+        "arrays": (x, y),
+        "a column": ({**x, "wide": x["wide"][:, 0]}, y),
+        "a data set": (in_batches(x, y),),
+    }
+    history = model.fit(x, y, verbose=0, callbacks=[ks.GateMonitor(*arguments[given])]).history
+    assert {key for key in history if "/" in key} == {
+        "hidden/closed",
+        "hidden/open",
+        "hidden/gradient_norm",
+        "kind/gradient_norm",
+        "size/gradient_norm",
+    }
+    kernel, bias = (ops.convert_to_numpy(w) for w in model.get_layer("hidden").weights)
+    assert history["hidden/closed"][0] == pytest.approx(np.mean(x["deep"] @ kernel + bias <= 0))
+
+
+def test_what_cannot_be_measured_is_refused_before_training():
+    model, x, y = two_of_each()
+    before = model.get_weights()
+    for arguments, message in [
+        ((x, {"kind": y["kind"]}), "`y`: y_true and y_pred have different structures"),
+        (({"deep": x["deep"]}, y), "`x` must be"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            model.fit(x, y, verbose=0, callbacks=[ks.GateMonitor(*arguments)])
+    for a, b in zip(before, model.get_weights()):
+        np.testing.assert_array_equal(a, b)

@@ -213,7 +213,7 @@ def two_inputs(x):
 @pytest.mark.parametrize("names", [None, ("a", "b")])
 @pytest.mark.parametrize("sizes", [(3, 3), (3, 4)])
 def test_results_of_several_inputs(names, sizes, rng):
-    """They are compared element by element, input after input. Metrics that change the input take one."""
+    """They are compared element by element, input after input, and elements are changed in one order."""
     x = [rng.normal(size=(2, size)) for size in sizes]
     x = dict(zip(names, x)) if names else x
     truth = ks.exact_shapley_values(two_inputs, x, 0)
@@ -223,9 +223,29 @@ def test_results_of_several_inputs(names, sizes, rng):
         assert expected.shape == (2,)
         np.testing.assert_array_equal(metric(estimate, truth), expected)
     np.testing.assert_allclose(metrics.conservation(truth, truth.total), 0, atol=1e-12)
+    joined = np.concatenate(list(x.values()) if names else x, axis=1)
+
+    def of_joined(rows):
+        return two_inputs(np.split(rows, [3], axis=1))
+
+    swapped = dict(reversed(x.items())) if names else x
     for metric in PERTURBATION:
-        with pytest.raises(ValueError, match="`attributions` must be one array.*(list|dict) of 2"):
-            metric(two_inputs, x, truth)
+        expected = metric(of_joined, joined, truth.values, 0, baseline=0.5)
+        np.testing.assert_allclose(metric(two_inputs, x, truth, baseline=0.5), expected)
+        np.testing.assert_allclose(metric(two_inputs, x, truth.values, 0, baseline=0.5), expected)
+        baselines = {name: np.full(part.shape[1], 0.5) for name, part in swapped.items()} if names else [0.5, 0.5]
+        heatmap = {name: truth.heatmap[name] for name in swapped} if names else truth.heatmap
+        np.testing.assert_allclose(metric(two_inputs, x, heatmap, 0, baseline=baselines), expected)
+        with pytest.raises(ValueError, match="`attributions`"):
+            metric(of_joined, joined, truth)
+
+    def gradient_free(inputs):
+        return ks.exact_shapley_values(two_inputs, inputs, 0)
+
+    of_structure = metrics.sensitivity_max(gradient_free, x, n=3)
+    of_rows = metrics.sensitivity_max(lambda rows: ks.exact_shapley_values(of_joined, rows, 0), joined, n=3)
+    np.testing.assert_allclose(of_structure, of_rows, rtol=0.6)
+    assert (of_structure > 0).all()
 
 
 def test_progress_is_shown_by_default_for_work_that_takes_long(x, capsys, monkeypatch):

@@ -1,0 +1,221 @@
+"""Whatever holds data gives the explanation that its arrays give, in every function."""
+
+import keras
+import numpy as np
+import pytest
+from keras import layers, ops
+from reference.marks import MAY_MISS_THE_TOTAL
+
+import keras_shapley as ks
+from keras_shapley.models.given_inputs import inputs_and_labels
+
+NAMES = ("height", "age", "weight")
+
+
+@pytest.fixture
+def table(rng):
+    return rng.normal(size=(7, 3)).astype("float32")
+
+
+@pytest.fixture
+def y():
+    return np.arange(7) % 2
+
+
+def of_table():
+    return keras.Sequential([keras.Input((3,)), layers.Dense(4, "relu"), layers.Dense(2, "softmax")])
+
+
+def of_columns(as_dict=True):
+    """A model with an input for each column, by name."""
+    inputs = {name: keras.Input((1,), name=name) for name in NAMES}
+    hidden = layers.Dense(4, "relu")(layers.Concatenate()(list(inputs.values())))
+    return keras.Model(inputs if as_dict else list(inputs.values()), layers.Dense(2, "softmax")(hidden))
+
+
+def columns(table):
+    return {name: table[:, i : i + 1] for i, name in enumerate(NAMES)}
+
+
+class InBatches(keras.utils.PyDataset):
+    def __init__(self, *arrays):
+        super().__init__()
+        self.arrays = arrays
+
+    def __len__(self):
+        return 3
+
+    def __getitem__(self, i):
+        return tuple(array[3 * i : 3 * i + 3] for array in self.arrays)
+
+
+def frame(x, y):
+    return pytest.importorskip("pandas").DataFrame(x, columns=NAMES)
+
+
+def tf_data(x, y):
+    tf = pytest.importorskip("tensorflow")
+    return tf.data.Dataset.from_tensor_slices((x, y)).batch(3)
+
+
+def data_loader(x, y):
+    torch = pytest.importorskip("torch")
+    data = torch.utils.data.TensorDataset(torch.from_numpy(x), torch.from_numpy(y))
+    return torch.utils.data.DataLoader(data, batch_size=3)
+
+
+HOLDERS = {
+    "a data frame": frame,
+    "a tuple": lambda x, y: (x, y),
+    "a tuple with weights": lambda x, y: (x, y, np.ones(7)),
+    "tf.data": tf_data,
+    "a PyDataset": lambda x, y: InBatches(x, y),
+    "a PyDataset without labels": lambda x, y: InBatches(x),
+    "a DataLoader": data_loader,
+    "a generator": lambda x, y: ((x[i : i + 2], y[i : i + 2]) for i in range(0, 7, 2)),
+    "a list": lambda x, y: x.tolist(),
+}
+EXPLAIN = {
+    "LRP": lambda model, x: ops.convert_to_numpy(ks.LRP(model)(x, 1)),
+    "explain": lambda model, x: ks.LRP(model).explain(x, 1).input,
+    "shapley_values": lambda model, x: ks.shapley_values(model, x, 1).values,
+    "orders": lambda model, x: ks.shapley_values(model, x, 1, method="orders", budget=18).values,
+    "exact": lambda model, x: ks.exact_shapley_values(model, x, 1).values,
+    "sampled": lambda model, x: ks.sampled_shapley_values(model, x, 1, n_paths=6).values,
+    "moments": lambda model, x: ks.fast_shapley_values(model, x, 1).values,
+    "masks": lambda model, x: ks.fast_shapley_values(model, x, 1, method="masks").values,
+    "interactions": lambda model, x: ks.shapley_interactions(model, x, 1).values,
+    "deletion": lambda model, x: ks.metrics.deletion(model, x, np.arange(21.0).reshape(7, 3), 1),
+    "infidelity": lambda model, x: ks.metrics.infidelity(model, x, np.arange(21.0).reshape(7, 3), 1),
+}
+
+
+@MAY_MISS_THE_TOTAL
+@pytest.mark.filterwarnings("ignore:method='masks' is biased")
+@pytest.mark.parametrize(
+    ("name", "holder"),
+    [("explain", holder) for holder in HOLDERS]
+    + [(name, holder) for name in EXPLAIN for holder in ("a data frame", "a generator")],
+)
+def test_one_input(name, holder, table, y):
+    model = of_table()
+    found = EXPLAIN[name](model, HOLDERS[holder](table, y))
+    np.testing.assert_allclose(found, EXPLAIN[name](model, table), atol=1e-5)
+
+
+@pytest.mark.parametrize("holder", [name for name in HOLDERS if "without" not in name and name != "a list"])
+def test_labels_of_batches(holder, table, y):
+    explainer = ks.LRP(of_table())
+    given = HOLDERS[holder](table, y)
+    if holder == "a data frame":
+        given = (given, y)
+    found = list(explainer.explain_batches(given, "true", progress=False))
+    np.testing.assert_array_equal(np.concatenate([part.target for part in found]), y)
+    expected = explainer.explain(table, y)
+    np.testing.assert_allclose(np.concatenate([part.input for part in found]), expected.input, atol=1e-5)
+
+
+def test_rows_of_a_data_frame_are_explained_in_batches(table):
+    explainer = ks.LRP(of_table())
+    found = list(explainer.explain_batches(frame(table, None), batch_size=3, progress=False))
+    assert [len(part.input) for part in found] == [3, 3, 1]
+    np.testing.assert_allclose(
+        np.concatenate([part.input for part in found]), explainer.explain(table).input, atol=1e-5
+    )
+
+
+COLUMNS = {
+    "columns": columns,
+    "columns without an axis": lambda x: {name: part[:, 0] for name, part in columns(x).items()},
+    "columns in another order": lambda x: dict(reversed(columns(x).items())),
+    "a data frame": lambda x: frame(x, None),
+    "a larger data frame": lambda x: frame(x, None).assign(other="text")[["age", "other", "weight", "height"]],
+    "a list": lambda x: list(columns(x).values()),
+    "a list without an axis": lambda x: [part[:, 0] for part in columns(x).values()],
+    "a data set": lambda x: ({name: part[i : i + 3] for name, part in columns(x).items()} for i in range(0, 7, 3)),
+}
+
+
+@pytest.fixture(params=[(given, as_dict) for given in COLUMNS for as_dict in (True, False)])
+def columns_of_model(request, table):
+    """A model with an input for each column, the columns as they are given, their names in order, and the arrays."""
+    given, as_dict = request.param
+    if as_dict and "list" in given:
+        pytest.skip("Keras takes dicts there")
+    x = COLUMNS[given](table)
+    order = [key for key in x if key in NAMES] if hasattr(x, "keys") else list(NAMES)
+    arrays = COLUMNS["a list" if "list" in given else "columns"](table)
+    return of_columns(as_dict), x, order, arrays
+
+
+@MAY_MISS_THE_TOTAL
+@pytest.mark.filterwarnings("ignore:method='masks' is biased")
+@pytest.mark.parametrize("name", ["shapley_values", "moments"])
+def test_an_input_for_each_column(name, columns_of_model):
+    """Players are in the order in which columns are given."""
+    model, x, order, arrays = columns_of_model
+    expected = EXPLAIN[name](model, arrays)[:, [NAMES.index(key) for key in order]]
+    # other coalitions are drawn for other orders of columns
+    is_random = name == "moments" and order != list(NAMES)
+    np.testing.assert_allclose(EXPLAIN[name](model, x), expected, atol=0.1 if is_random else 1e-5)
+
+
+def test_relevance_of_an_input_for_each_column(columns_of_model):
+    model, x, order, arrays = columns_of_model
+    found = EXPLAIN["explain"](model, x)
+    expected = EXPLAIN["explain"](model, arrays)
+    keys = order if isinstance(found, dict) else range(3)
+    assert list(keys) == (list(found) if isinstance(found, dict) else [0, 1, 2])
+    for key in keys:
+        np.testing.assert_allclose(found[key], expected[key], atol=1e-5)
+
+
+def test_infidelity_of_an_input_for_each_column(columns_of_model):
+    model, x, order, arrays = columns_of_model
+    attributions = columns(np.arange(21.0).reshape(7, 3))
+    given = attributions if isinstance(arrays, dict) else list(attributions.values())
+    expected = ks.metrics.infidelity(model, arrays, given, 1)
+    # other sets are drawn for other orders of columns
+    rtol = 1e-5 if order == list(NAMES) else 0.3
+    np.testing.assert_allclose(ks.metrics.infidelity(model, x, given, 1), expected, rtol=rtol)
+
+
+def test_one_input_of_a_column_needs_no_axis(table):
+    model = keras.Sequential([keras.Input((1,)), layers.Dense(3, "relu"), layers.Dense(1)])
+    found = ks.LRP(model).explain(table[:, 0]).input
+    np.testing.assert_allclose(found, ks.LRP(model).explain(table[:, :1]).input, atol=1e-6)
+    values = ks.shapley_values(model, table[:, 0]).values
+    np.testing.assert_allclose(values, ks.shapley_values(model, table[:, :1]).values, atol=1e-6)
+
+
+def test_a_background_may_be_a_data_frame(table):
+    x = frame(table, None)
+    found = ks.shapley_values(of_table_model := of_table(), x[:2], 1, baseline=x)
+    np.testing.assert_allclose(found.values, ks.shapley_values(of_table_model, table[:2], 1, baseline=table).values)
+    assert found.feature_names == list(NAMES)
+    by_column = ks.shapley_values(of_columns(), x[:2], 1, baseline=x)
+    assert by_column.values.shape == (2, 3)
+    orders = ks.shapley_values(of_table_model, x, 1, method="orders", budget=18)
+    assert orders.feature_names == list(NAMES)
+
+
+def test_what_holds_no_inputs_is_named(table, y):
+    model = of_columns()
+    x = frame(table, None)
+    with pytest.raises(ValueError, match=r"`x` must have a column for each.*lacks \['age'\]; it has \['height'"):
+        ks.LRP(model).explain(x.drop(columns="age"))
+    with pytest.raises(ValueError, match="column 'age' of (object|str)"):
+        ks.shapley_values(model, x.assign(age="old"), 0)
+    with pytest.raises(ValueError, match="`data` has no batch"):
+        ks.shapley_values(of_table(), iter([]))
+    with pytest.raises(ValueError, match="`data` has no end"):
+        ks.LRP(of_table()).explain(tf_data(table, y).repeat())
+
+
+def test_tuples_of_several_inputs_are_no_pairs(table, y):
+    model = of_columns(as_dict=False)
+    parts = tuple(columns(table).values())
+    assert inputs_and_labels(model, parts)[1] is None
+    x, labels = inputs_and_labels(model, (parts, y))
+    np.testing.assert_array_equal(labels, y)
+    assert all(a is b for a, b in zip(x, parts))
