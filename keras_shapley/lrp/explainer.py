@@ -36,6 +36,7 @@ from keras_shapley.lrp.rule_table import RuleTable
 from keras_shapley.lrp.rules.base import Rule
 from keras_shapley.models.given_inputs import inputs_and_labels, inputs_of
 from keras_shapley.models.outputs import ModelOutput, model_output
+from keras_shapley.models.tokens import behind_text, tokens_of
 from keras_shapley.models.tracing import trace
 from keras_shapley.utils.data import batches, is_data_set
 from keras_shapley.utils.progress import Progress
@@ -146,6 +147,8 @@ class LRP:
         if not isinstance(model, keras.Model):
             raise ValueError(f"`model` must be a keras.Model. Received: {model!r}")
 
+        # a model that begins with texts is explained from its tokens on
+        self._text, model = behind_text(model) or (None, model)
         graph = trace(model)
         table = RuleTable(None if rules == "auto" else rules, graph.calls)
         is_measured = rules == "auto" or baseline is not None or table.needs_baseline
@@ -221,7 +224,7 @@ class LRP:
         Warns:
             RuntimeWarning: as `explain` does. To name the layer, the batch is then explained once more.
         """
-        x = inputs_of(self.model, x)
+        x = self._inputs(x)
         tensors = input_tensors(self.model, x)
         targets = self._targets(target, versus, tensors)
         self._compile()
@@ -256,7 +259,7 @@ class LRP:
                 the call that has the largest part in it, and what helps. Errors of the head's sampling or quadrature
                 are no cause.
         """
-        x = inputs_of(self.model, x)
+        x = self._inputs(x)
         tensors = input_tensors(self.model, x)
         explanation = self._explanation(x, tensors, self._targets(target, versus, tensors))
         self._warn(explanation)
@@ -294,7 +297,7 @@ class LRP:
         bar = Progress(n_batches, "batch", progress)
         size = 0
         for batch in parts:
-            x = inputs_of(self.model, batch[0])
+            x = self._inputs(batch[0])
             tensors = input_tensors(self.model, x)
             shape = self._output_shape(tensors)
             targets = self._targets(
@@ -312,6 +315,11 @@ class LRP:
             bar.add()
         if not size:
             raise ValueError("`data` has no batch.")
+
+    def _inputs(self, x: Any) -> Structure:
+        """Inputs as the model takes them, of whatever holds them; of texts their tokens."""
+        x = inputs_of(self.model, x)
+        return x if self._text is None else tokens_of(self._text, x)
 
     def _targets(self, target: Any, versus: Any, tensors: list[Tensor]) -> TargetPairs:
         return target_pairs(target, versus, len(tensors[0]), self._output_shape(tensors), self._walk.dtype)

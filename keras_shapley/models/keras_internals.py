@@ -60,7 +60,8 @@ def is_transparent(op: Operation) -> bool:
 
 
 def nodes(model: Any) -> Iterator[Any]:
-    """The nodes of a Functional model in an order in which they can run, its inputs left out."""
+    """The nodes of a Functional or built Sequential model in an order in which they can run, its inputs left out."""
+    model = getattr(model, "_functional", model)
     for depth in sorted(model._nodes_by_depth, reverse=True):
         for node in model._nodes_by_depth[depth]:
             if not node.is_input:

@@ -1,19 +1,24 @@
 """Approximate Shapley values of a whole network for the cost of a few gradients."""
 
+import dataclasses
 import math
 import warnings
 from typing import Any
 
 import keras
 import numpy as np
-from keras import tree
+from keras import layers, ops, tree
 from numpy.typing import ArrayLike
 
 from keras_shapley.models.evaluation import as_model_takes
+from keras_shapley.models.given_inputs import inputs_of
 from keras_shapley.models.outputs import output_index
+from keras_shapley.models.tokens import behind_embedding, behind_text, tokens_of
 from keras_shapley.shapley.game import Game
+from keras_shapley.shapley.inputs import Inputs
 from keras_shapley.shapley.masks import Masks, bias_of_masks
 from keras_shapley.shapley.moments import MomentPropagation
+from keras_shapley.shapley.players import Players
 from keras_shapley.shapley.result import ShapleyValues
 from keras_shapley.utils.progress import Progress
 from keras_shapley.utils.typing import Structure
@@ -58,7 +63,8 @@ def fast_shapley_values(
     table or large groups, take large steps. Both warn, and so does a large residual.
 
     Args:
-        model: a built Keras model whose inputs are floats; Sequential or Functional for `"moments"`.
+        model: a built Keras model whose inputs are floats, or that begins with an Embedding of tokens without a mask;
+            Sequential or Functional for `"moments"`.
         x: a batch as the model takes it: an array, or a list or dict of arrays.
         target: what is explained of each image: None for the largest output; an int, or ints of shape `(batch,)` or
             `(batch, 1)`, for output indices; `(batch, k)` or `(1, k)` for k targets, which cost k times as much; or
@@ -117,6 +123,13 @@ def fast_shapley_values(
     n = integer("n", _DEFAULT_N[method] if n is None else n, 1)
     if integer("n_samples", n_samples, 0) == 1:
         raise ValueError("`n_samples` must be 0, or 2 or more, to have a variance. Received: n_samples=1")
+    text, model = behind_text(model) or (None, model)
+    x = x if text is None else tokens_of(text, x)
+    embedded = behind_embedding(model)
+    if embedded is not None:
+        options = {"method": method, "n": n, "n_samples": n_samples, "output": output, "seed": seed}
+        options |= {"normalize": normalize, "batch_size": batch_size, "progress": progress}
+        return _of_tokens(*embedded, inputs_of(model, x), target, baseline, players, options)
     dtype = _float_dtype(model)
     index = output_index(model, output)
     game = Game(model, x, baseline, players, batch_size, output, dtype)
@@ -164,6 +177,24 @@ def fast_shapley_values(
         shares = _shares(result.values)
         result.values = result.values + shares * result.residual[:, None]
     return result
+
+
+def _of_tokens(
+    layer: layers.Embedding,
+    model: keras.Model,
+    x: Structure,
+    target: ArrayLike | None,
+    baseline: Structure,
+    players: Any,
+    options: dict[str, Any],
+) -> ShapleyValues:
+    """The values of tokens: those of their vectors, which the model behind the embedding takes."""
+    tokens = Inputs(x, baseline)
+    (numbers,) = Players(players, tokens.shapes).parts
+    vectors, absent = (ops.convert_to_numpy(layer(each)) for (each,) in (tokens.arrays, tokens.background))
+    of_vectors = np.broadcast_to(numbers[..., None], vectors.shape[1:])
+    result = fast_shapley_values(model, vectors, target, baseline=absent, players=of_vectors, **options)
+    return dataclasses.replace(result, x=tokens.arrays[0], players=numbers)
 
 
 def _warn_of_residual(result: ShapleyValues) -> None:

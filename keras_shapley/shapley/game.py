@@ -15,6 +15,7 @@ from keras_shapley.models.evaluation import as_outputs, batch_function, batch_si
 from keras_shapley.models.given_inputs import inputs_of, is_frame
 from keras_shapley.models.last_layers import LastLayers
 from keras_shapley.models.outputs import output_index
+from keras_shapley.models.tokens import behind_text, tokens_of
 from keras_shapley.shapley.first_dense import FirstDense, first_dense
 from keras_shapley.shapley.inputs import Inputs
 from keras_shapley.shapley.players import Players
@@ -78,6 +79,7 @@ class Game:
         dtype: of the inputs; None for their own.
 
     Attributes:
+        model: the model; behind a TextVectorization where it begins with one. None for a function.
         inputs: `Inputs`, the batch and the background as flat lists of arrays.
         players: `Players` of an input.
         batch_size: largest number of inputs in an evaluation.
@@ -98,16 +100,18 @@ class Game:
     ) -> None:
         if batch_size is not None:
             integer("batch_size", batch_size, 1)
+        text, fn = behind_text(fn) or (None, fn)
         columns = [str(name) for name in x.columns] if is_frame(x) else None
-        self.inputs = Inputs(inputs_of(fn, x), inputs_of(fn, baseline), dtype)
+        x, baseline = inputs_of(fn, x), inputs_of(fn, baseline)
+        self.inputs = Inputs(x if text is None else tokens_of(text, x), baseline, dtype)
         self.players = Players(players, self.inputs.shapes, self.inputs.skeleton)
         is_by_column = columns is not None and not self.players.are_groups and len(columns) == self.players.n
         self.feature_names = columns if is_by_column else None
-        self._model = fn if isinstance(fn, keras.Model) else None
+        self.model = fn if isinstance(fn, keras.Model) else None
         self._output = output
         self.fn = batch_function(fn, output)
         self.batch_size = batch_size or batch_size_for(fn, self.x)
-        if self._model is not None:
+        if self.model is not None:
             self.fn = in_few_sizes(self.fn, self.batch_size)
         self.n_evaluations = 0
 
@@ -115,7 +119,9 @@ class Game:
     def baseline_output(self) -> np.ndarray:
         """Output without players, a mean over the background, in the shape of one output."""
         batches = (batch for batch, _ in self._batches(self.inputs.background))
-        parts = (self.outputs(self.fn, batch, " for `baseline`").sum(axis=0) for batch in batches)
+        are_ids = all(array.dtype.kind in "iu" for array in self.inputs.background)
+        given = " for `baseline`" + (" (if it is all padding, give the id of another token)" if are_ids else "")
+        parts = (self.outputs(self.fn, batch, given).sum(axis=0) for batch in batches)
         return np.asarray(sum(parts)) / len(self.inputs.background[0])
 
     def active_players(self, number: int) -> np.ndarray:
@@ -134,9 +140,9 @@ class Game:
     @functools.cached_property
     def first_dense(self) -> FirstDense | None:
         """The model in two parts, if it begins with a Dense layer whose increments can be kept; else None."""
-        if self._model is None:
+        if self.model is None:
             return None
-        candidate = first_dense(self._model, output_index(self._model, self._output))
+        candidate = first_dense(self.model, output_index(self.model, self._output))
         if candidate is None:
             return None
         rows = len(self.inputs.background[0]) * self.players.n + math.prod(self.inputs.shapes[0])

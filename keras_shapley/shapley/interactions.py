@@ -4,7 +4,6 @@ import dataclasses
 import functools
 from typing import Any, NamedTuple
 
-import keras
 import numpy as np
 from numpy.typing import ArrayLike
 
@@ -181,7 +180,8 @@ def shapley_interactions(
     largest = max(len(game.active_players(number)) for number in range(len(game)))
     if 2**largest > most:
         _n_pairs(largest, budget)
-    layers = last_layers(fn, output_index(fn, output)) if isinstance(fn, keras.Model) and 2**largest > most else None
+    model = game.model
+    layers = last_layers(model, output_index(model, output)) if model is not None and 2**largest > most else None
     if layers is not None and not Surrogate(next(game.of_images(explained)), layers, None, 0, seed).fits:
         layers = None
     distances = None if layers is None else place_distances(game, layers)

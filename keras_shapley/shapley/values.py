@@ -138,13 +138,13 @@ def shapley_values(
                 f"`players` must be up to {_MOST_PLAYERS} for method={method!r}. Received: {game.players.n}. Group "
                 "them, as players='patches' does for images, or use method='moments' or 'orders'."
             )
-        layers = _layers(fn, output, method, prior)
+        layers = _layers(fn if game.model is None else game.model, output, method, prior)
         found = _from_pairs(game, game.explained(target), layers, effort, prior, progress)
     else:
         options = {"baseline": baseline, "players": players, "output": output, "batch_size": batch_size}
         n = game.players.n if method == "exact" else max(len(game.active_players(k)) for k in range(len(game)))
         call, effort_options = effort.of_another(method, n)
-        found = call(fn, game.x, target, progress=progress, **options, **effort_options)
+        found = call(game.model or fn, game.x, target, progress=progress, **options, **effort_options)
         names = names or game.feature_names
     return found if names is None else dataclasses.replace(found, feature_names=names)
 

@@ -422,7 +422,7 @@ def test_masks_are_wrong_behind_a_normalization_and_what_is_recommended_is_right
         ({"model": keras.Sequential([layers.Dense(2)])}, "`model` must be a built keras.Model"),
         ({"model": lambda x: x}, "`model` must be a built keras.Model"),
         (
-            {"model": keras.Sequential([keras.Input((4,), dtype="int32"), layers.Embedding(3, 2), layers.Flatten()])},
+            {"model": keras.Sequential([keras.Input((4,), dtype="int32"), layers.Rescaling(2.0)])},
             "`model` must have inputs of floats.*int32.*shapley_values",
         ),
     ],
