@@ -52,3 +52,8 @@ def test_heatmaps(model, data, tmp_path):
     heatmaps = ks.LRPHeatmaps(data[0][:2], images=np.zeros((2, 2, 2)), directory=tmp_path)
     with pytest.raises(ValueError, match="shapley_values"):
         model.fit(*data, verbose=0, callbacks=[heatmaps])
+
+
+def test_plot(model, data):
+    pytest.importorskip("shap")
+    assert ks.shapley_values(model, data[0][:3], 1).to_shap().values.shape == (3, 4)
