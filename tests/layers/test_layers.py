@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from keras import layers, ops
 from reference import geometry, paper
-from reference.layer_cases import CASES, MODES, NAMES, arguments_of, build, close
+from reference.layer_cases import CASES, MODES, NAMES, arguments_of, build, close, kernels_of
 
 import keras_shapley as ks
 
@@ -29,7 +29,9 @@ def check_against_reference(case, modes, rng, apply, pullbacks, dtype, rtol):
     x = rng.normal(size=shape).astype(dtype)
     parent = build(getattr(layers, name), arguments, shape, rng, dtype=dtype)
     weights = parent.get_weights()
-    kernel, bias = [*weights, None][:2]
+    n_kernels = len(kernels_of(type(parent)))
+    kernels, bias = weights[:n_kernels], [*weights, None][n_kernels]
+    kernel = geometry.kernel_of(kernels)
     cells = geometry.neurons(parent, shape)
     upstream = rng.normal(size=geometry.output_shape(cells)).astype(dtype)
 
@@ -46,7 +48,8 @@ def check_against_reference(case, modes, rng, apply, pullbacks, dtype, rtol):
         _, _, value, gradient, pooled, extra = MODES[mode]
         assert y.dtype == dtype and all(slope.dtype == dtype for slope in slopes)
         close(y, paper.forward(value, cells, x, kernel, bias, pooled=pooled), rtol, mode)
-        expected = paper.gradients(gradient, cells, x, kernel, bias, upstream, pooled=pooled, **extra)
+        dx, dkernel, dbias = paper.gradients(gradient, cells, x, kernel, bias, upstream, pooled=pooled, **extra)
+        expected = [dx, *geometry.kernel_gradients(dkernel, kernels), dbias]
         for actual, true in zip(slopes, expected, strict=bias is not None):
             close(actual, true, rtol, mode)
 
