@@ -201,6 +201,12 @@ def kernels_of(cls):
     return ["depthwise" if "Depthwise" in cls.__name__ else "kernel"]
 
 
+def operands_of(cls, weights):
+    """`(kernels, bias)` among a layer's weights; the bias is None where there is none."""
+    n = len(kernels_of(cls))
+    return weights[:n], [*weights, None][n]
+
+
 def build(cls, arguments, shape, rng=None, **more):
     """A built layer; with `rng`, with weights of which about half the neurons are open."""
     layer = cls(**{f"{kernels_of(cls)[0]}_initializer": "zeros", **arguments, **more})
