@@ -199,9 +199,10 @@ def keep_only(only: set[str], plans: dict[Operation, Plan], left: dict[Operation
     if unknown:
         possible = ", ".join(uses.names[op] for op in plans) or "none"
         raise ValueError(f"`only` names layers that the model has not: {', '.join(unknown)}. Convertible: {possible}")
+    reasons = {op: "the layer in front of it takes it in" for plan in plans.values() for op in plan.absorbed} | left
     for name in sorted(only):
         if ops[name] not in plans:
-            reason = left.get(ops[name], "it has no weights")
+            reason = reasons.get(ops[name], "it has no weights")
             raise ValueError(f"`only` names {uses.described(ops[name])}, which cannot be converted: {reason}.")
     for op in [op for op in plans if uses.names[op] not in only]:
         left[op] = "it was not asked for"

@@ -59,7 +59,7 @@ CASES = {
     "transposed2d, channels_first": (
         layers.Conv2DTranspose,
         dict(filters=4, kernel_size=2, strides=2, data_format="channels_first"),
-        (2, 2, 3, 2),
+        (2, 2, 2, 3),
     ),
     "transposed3d": (layers.Conv3DTranspose, dict(filters=2, kernel_size=2, strides=2), (1, 1, 2, 2, 2)),
     "separable1d": (layers.SeparableConv1D, dict(filters=4, kernel_size=3, padding="same", strides=2), (2, 5, 3)),
@@ -70,7 +70,7 @@ CASES = {
     ),
     "separable2d, channels_first": (
         layers.SeparableConv2D,
-        dict(filters=4, kernel_size=2, data_format="channels_first"),
+        dict(filters=3, kernel_size=2, data_format="channels_first"),
         (2, 2, 3, 5),
     ),
     "einsum": (layers.EinsumDense, dict(equation="abc,cd->abd", output_shape=(None, 4), bias_axes="d"), (2, 3, 5)),

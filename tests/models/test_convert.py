@@ -104,6 +104,8 @@ def test_only_what_is_named_is_converted(images):
         ks.to_shapley(model, only=["to_add"])
     with pytest.raises(ValueError, match=r"`only` names 'add' \(Add\).*: it has no weights"):
         ks.to_shapley(model, only=["add"])
+    with pytest.raises(ValueError, match=r"`only` names 'bn' .*: the layer in front of it takes it in"):
+        ks.to_shapley(model, only=["bn", "depthwise"])
 
 
 def test_normalisations_stay_on_request(images, rng):
