@@ -266,8 +266,8 @@ def test_forward_mode_and_second_derivatives_of_sa(case, mode, rng, apply, direc
         close(actual, expected, rtol=1e-4)
 
 
-def bottleneck(new):
-    """A small network that holds every layer that makes an image smaller, or keeps its size."""
+def plain(new):
+    """Small networks, which between them hold every layer of one kind but Conv3D; `new` finds a type by its name."""
     return [
         new("DepthwiseConv2D")(3, padding="same"),
         new("Conv2D")(4, 3, strides=2, padding="same"),
@@ -300,7 +300,7 @@ def transposed(new):
     ]
 
 
-@pytest.mark.parametrize("middle", [bottleneck, separable, transposed])
+@pytest.mark.parametrize("middle", [plain, separable, transposed])
 @pytest.mark.parametrize("prefix", ["SA", "ShapLU"])
 def test_a_network_of_the_layers_learns(prefix, middle, rng):
     """`fit` as each backend compiles it by default."""
@@ -346,7 +346,7 @@ def test_separable_with_an_identity_behind_is_depthwise(mode, rng, apply, pullba
     fns = [lambda x, k, b: apply(separable, x, k, identity, b), lambda *o: apply(depthwise, *o)]
     upstream = rng.normal(size=(2, 3, 3, 3)).astype("float32")
     if mode == "ShapLU, full":
-        # the other kernel's zeros count as inputs, which eq. (4) divides the bias among
+        # weights of zero count as inputs, among which eq. (4) divides the bias
         bias[:] = 0
     one, other = pullbacks(fns, (x, kernel, bias), upstream)
     for actual, expected in zip((one[0], *one[1]), (other[0], *other[1]), strict=True):

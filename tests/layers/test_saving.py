@@ -58,7 +58,6 @@ def model(request, rng):
     x = new(prefix, "SeparableConv1D")(x)
     x = new(prefix, "Conv1DTranspose")(x)
     x = new(prefix, "DepthwiseConv1D")(x)
-    x = layers.Cropping1D((0, 0))(x)
     x = new(prefix, "EinsumDense")(x)
     x = new(prefix, "Dense")(x)
     model = keras.Model(volume, layers.Dense(2)(layers.Flatten()(x)))
