@@ -1,28 +1,59 @@
 """Layers with Shapley activations, and what they are made of."""
 
 from keras_shapley.layers.initializers import SANormal
-from keras_shapley.layers.sa import SAConv1D, SAConv2D, SAConv3D, SADense, SADepthwiseConv2D, SAEinsumDense
+from keras_shapley.layers.sa import (
+    SAConv1D,
+    SAConv1DTranspose,
+    SAConv2D,
+    SAConv2DTranspose,
+    SAConv3D,
+    SAConv3DTranspose,
+    SADense,
+    SADepthwiseConv1D,
+    SADepthwiseConv2D,
+    SAEinsumDense,
+    SASeparableConv1D,
+    SASeparableConv2D,
+)
 from keras_shapley.layers.shaplu import (
     ShapLUConv1D,
+    ShapLUConv1DTranspose,
     ShapLUConv2D,
+    ShapLUConv2DTranspose,
     ShapLUConv3D,
+    ShapLUConv3DTranspose,
     ShapLUDense,
+    ShapLUDepthwiseConv1D,
     ShapLUDepthwiseConv2D,
     ShapLUEinsumDense,
+    ShapLUSeparableConv1D,
+    ShapLUSeparableConv2D,
 )
 
 __all__ = [
     "SAConv1D",
+    "SAConv1DTranspose",
     "SAConv2D",
+    "SAConv2DTranspose",
     "SAConv3D",
+    "SAConv3DTranspose",
     "SADense",
+    "SADepthwiseConv1D",
     "SADepthwiseConv2D",
     "SAEinsumDense",
     "SANormal",
+    "SASeparableConv1D",
+    "SASeparableConv2D",
     "ShapLUConv1D",
+    "ShapLUConv1DTranspose",
     "ShapLUConv2D",
+    "ShapLUConv2DTranspose",
     "ShapLUConv3D",
+    "ShapLUConv3DTranspose",
     "ShapLUDense",
+    "ShapLUDepthwiseConv1D",
     "ShapLUDepthwiseConv2D",
     "ShapLUEinsumDense",
+    "ShapLUSeparableConv1D",
+    "ShapLUSeparableConv2D",
 ]

@@ -2,7 +2,7 @@
 
 import contextlib
 import contextvars
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import keras
@@ -110,43 +110,44 @@ class ShapleyLayer(keras.layers.Layer):
             gradient: whether the gradient flows into `q`.
         """
         linear = linear_map(self)
-        kernel = self.kernel
-        u = self._sums(linear, x, kernel)
+        kernels = linear.kernels
+        u = self._sums(linear, x, kernels)
         b = linear.bias_or_zero(self.moment_dtype)
-        x = ops.cast(x, self.moment_dtype)
-        kernel = ops.cast(kernel, self.moment_dtype)
+        x, *kernels = self._in_moment_dtype(x, *kernels)
         if not gradient:
-            x, kernel = ops.stop_gradient(x), ops.stop_gradient(kernel)
-        return GateMoments(u, self.second_moment_of(linear, x, kernel), b)
+            x, *kernels = map(ops.stop_gradient, (x, *kernels))
+        return GateMoments(u, self.second_moment_of(linear, x, kernels), b)
 
     def full_moments(self, x: Tensor) -> FullMoments:
         """The operands of all of eq. (4), in the dtype of `gate_moments`."""
         linear = linear_map(self)
-        kernel = self.kernel
-        u = self._sums(linear, x, kernel)
+        kernels = linear.kernels
+        u = self._sums(linear, x, kernels)
         b = linear.bias_or_zero(self.moment_dtype)
         # cast once: in low precision the gradients of q and c are added before they are rounded
-        x = ops.cast(x, self.moment_dtype)
-        kernel = ops.cast(kernel, self.moment_dtype)
-        q = linear.second_moment(x, kernel)
-        c = linear(ops.square(x) * x, ops.square(kernel) * kernel)
+        x, *kernels = self._in_moment_dtype(x, *kernels)
+        q, c = (linear.power_sums(x, kernels, power) for power in (2, 3))
         return FullMoments(u, q, c, b, linear.fan_in(ops.ones_like(x[:1])))
 
-    def second_moment_of(self, linear: LinearMap, x: Tensor, kernel: Tensor) -> Tensor:
-        """`q` of every neuron, exact or pooled as the layer's option says."""
-        moment = linear.second_moment if self.second_moment == "exact" else linear.pooled_second_moment
-        return moment(x, kernel)
+    def second_moment_of(self, linear: LinearMap, x: Tensor, kernels: Sequence[Tensor]) -> Tensor:
+        """`q` of every neuron, exact or pooled as the layer's option says; `kernels` in the form of `linear`'s."""
+        if self.second_moment == "exact":
+            return linear.power_sums(x, kernels, 2)
+        return linear.pooled_second_moment(x, linear.product(kernels))
 
     def rectified(self, x: Tensor) -> Tensor:
         """`relu(u + b)` of every neuron, with the backend's own derivative, in the dtype of `gate_moments`."""
         linear = linear_map(self)
-        return ops.relu(self._sums(linear, x, self.kernel) + linear.bias_or_zero(self.moment_dtype))
+        return ops.relu(self._sums(linear, x, linear.kernels) + linear.bias_or_zero(self.moment_dtype))
 
-    def _sums(self, linear: LinearMap, x: Tensor, kernel: Tensor) -> Tensor:
+    def _sums(self, linear: LinearMap, x: Tensor, kernels: Sequence[Tensor]) -> Tensor:
         """`u` of every neuron, computed as the parent does."""
-        u = ops.cast(linear(x, kernel), self.moment_dtype)
+        u = ops.cast(linear.power_sums(x, kernels, 1), self.moment_dtype)
         # a sum below the range of float16 is -inf, of which ReLU makes 0: here too it stays finite
         return ops.maximum(u, FLOAT16_MIN) if self.compute_dtype == "float16" else u
+
+    def _in_moment_dtype(self, *tensors: Tensor) -> list[Tensor]:
+        return [ops.cast(tensor, self.moment_dtype) for tensor in tensors]
 
     @property
     def moment_dtype(self) -> str:

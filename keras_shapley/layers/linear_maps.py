@@ -5,7 +5,7 @@ The Shapley maths needs a layer only through this map, so supporting a new layer
 
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from keras import layers, ops
@@ -34,6 +34,16 @@ class LinearMap:
         return self.layer.kernel
 
     @property
+    def kernels(self) -> list[Tensor]:
+        """The kernel as the layer stores it: the factors of which it is the `product`, one for most layers."""
+        return [self.kernel]
+
+    def product(self, kernels: Sequence[Tensor]) -> Tensor:
+        """The kernel with these factors."""
+        (kernel,) = kernels
+        return kernel
+
+    @property
     def bias(self) -> Tensor | None:
         """Bias, in a shape that broadcasts against the output, or None."""
         return None if self.layer.bias is None else self.along_channels(self.layer.bias)
@@ -52,7 +62,7 @@ class LinearMap:
 
     def sums(self, x: Tensor) -> Tensor:
         """`L(x; W)` with the layer's own weights."""
-        return self(x, ops.cast(self.kernel, x.dtype))
+        return self.power_sums(x, [ops.cast(kernel, x.dtype) for kernel in self.kernels], 1)
 
     def preactivation(self, x: Tensor) -> Tensor:
         """`u + b` with the layer's own weights: its output before the activation."""
@@ -99,9 +109,15 @@ class LinearMap:
         """The kernel times one factor for each channel of the output, by default its last axis."""
         return kernel * factors
 
-    def second_moment(self, x: Tensor, kernel: Tensor) -> Tensor:
-        """`q`, the sum of `(w_i x_i)**2`."""
-        return self(ops.square(x), ops.square(kernel))
+    def power_sums(self, x: Tensor, kernels: Sequence[Tensor], power: int) -> Tensor:
+        """Sums of `(w_i x_i)**power`: `u` for 1, `q` for 2.
+
+        Args:
+            x: the layer's input.
+            kernels: factors of the kernel, in the form of `kernels`.
+            power: 1, 2 or 3.
+        """
+        return self(_power(x, power), _power(self.product(kernels), power))
 
     def pooled_second_moment(self, x: Tensor, kernel: Tensor) -> Tensor:
         """Mean field of `q` over the input channels, tap by tap and within each group.
@@ -202,6 +218,11 @@ def _matmul(x: Tensor, kernel: Tensor) -> Tensor:
     return matmul(x, kernel)
 
 
+def _power(x: Tensor, power: int) -> Tensor:
+    square = x if power == 1 else ops.square(x)
+    return square * x if power == 3 else square
+
+
 def _axis(kernel: str, label: str) -> int | None:
     return kernel.index(label) if label in kernel else None
 
@@ -217,6 +238,11 @@ class _ConvMap(LinearMap):
     """What convolutions share: an axis of channels, and groups of channels that do not meet."""
 
     groups: int
+
+    @property
+    def geometry(self) -> dict[str, Any]:
+        """The layer's arguments as those of an operation of `keras.ops`."""
+        return {name: getattr(self.layer, name) for name in ("strides", "padding", "data_format", "dilation_rate")}
 
     def along_channels(self, vector: Tensor) -> Tensor:
         if self.layer.data_format == "channels_last":
@@ -260,19 +286,12 @@ class ConvMap(_ConvMap):
         return self.layer.groups
 
     def __call__(self, x: Tensor, kernel: Tensor) -> Tensor:
-        layer, padding = self.layer, self.layer.padding
-        if padding == "causal":
+        layer, geometry = self.layer, self.geometry
+        if layer.padding == "causal":
             margins = [[0, 0]] * (layer.rank + 2)
             margins[2 if self.channel_axis == 1 else 1] = [layer.dilation_rate[0] * (layer.kernel_size[0] - 1), 0]
-            x, padding = ops.pad(x, margins), "valid"
-        return ops.conv(
-            x,
-            kernel,
-            strides=list(layer.strides),
-            padding=padding,
-            dilation_rate=layer.dilation_rate,
-            data_format=layer.data_format,
-        )
+            x, geometry["padding"] = ops.pad(x, margins), "valid"
+        return ops.conv(x, kernel, **geometry)
 
     def times_inputs(self, kernel: Tensor, factors: Tensor) -> Tensor:
         by_group = ops.transpose(ops.reshape(factors, (self.groups, -1)))
@@ -302,15 +321,7 @@ class DepthwiseConvMap(_ConvMap):
         return self.kernel.shape[-2]
 
     def __call__(self, x: Tensor, kernel: Tensor) -> Tensor:
-        layer = self.layer
-        return ops.depthwise_conv(
-            x,
-            kernel,
-            strides=layer.strides,
-            padding=layer.padding,
-            dilation_rate=layer.dilation_rate,
-            data_format=layer.data_format,
-        )
+        return ops.depthwise_conv(x, kernel, **self.geometry)
 
     def times_inputs(self, kernel: Tensor, factors: Tensor) -> Tensor:
         return kernel * ops.reshape(factors, (-1, 1))
@@ -323,7 +334,7 @@ class DepthwiseConvMap(_ConvMap):
 
     def pooled_second_moment(self, x: Tensor, kernel: Tensor) -> Tensor:
         # one input channel a group: its mean is itself
-        return self.second_moment(x, kernel)
+        return self(ops.square(x), ops.square(kernel))
 
 
 @_maps(layers.Conv1DTranspose, layers.Conv2DTranspose, layers.Conv3DTranspose)
@@ -331,16 +342,7 @@ class ConvTransposeMap(_ConvMap):
     groups = 1
 
     def __call__(self, x: Tensor, kernel: Tensor) -> Tensor:
-        layer = self.layer
-        return ops.conv_transpose(
-            x,
-            kernel,
-            strides=list(layer.strides),
-            padding=layer.padding,
-            output_padding=layer.output_padding,
-            data_format=layer.data_format,
-            dilation_rate=layer.dilation_rate,
-        )
+        return ops.conv_transpose(x, kernel, output_padding=self.layer.output_padding, **self.geometry)
 
     def times_inputs(self, kernel: Tensor, factors: Tensor) -> Tensor:
         return kernel * factors
@@ -352,7 +354,10 @@ class ConvTransposeMap(_ConvMap):
         return (*self.kernel.shape[:-2], 1, self.kernel.shape[-1])
 
     def pooled_second_moment(self, x: Tensor, kernel: Tensor) -> Tensor:
-        return self(sum_of_squares(x, self.channel_axis) / kernel.shape[-1], sum_of_squares(kernel, -1))
+        # two equal channels: the gradient of one has failed for a batch of one (PyTorch 2.13)
+        n, axis = 2 * kernel.shape[-1], self.channel_axis
+        halves = ops.repeat(sum_of_squares(x, axis) / n, 2, axis)
+        return self(halves, ops.repeat(sum_of_squares(kernel, -1), 2, -1))
 
 
 @_maps(layers.SeparableConv1D, layers.SeparableConv2D)
@@ -364,24 +369,26 @@ class SeparableConvMap(ConvMap):
         return 1
 
     @property
+    def kernels(self) -> list[Tensor]:
+        return [self.layer.depthwise_kernel, self.layer.pointwise_kernel]
+
+    @property
     def kernel(self) -> Tensor:
-        depthwise, pointwise = self.layer.depthwise_kernel, self.layer.pointwise_kernel
+        return self.product(self.kernels)
+
+    def product(self, kernels: Sequence[Tensor]) -> Tensor:
+        depthwise, pointwise = kernels
         *_, channels, multiplier = depthwise.shape
         mixing = ops.reshape(pointwise, (channels, multiplier, self.layer.filters))
         return ops.einsum("...cm,cmf->...cf", depthwise, mixing)
 
-    def sums(self, x: Tensor) -> Tensor:
+    def power_sums(self, x: Tensor, kernels: Sequence[Tensor], power: int) -> Tensor:
+        if power > 1 and self.layer.depth_multiplier > 1:
+            # each weight is a sum of products
+            return super().power_sums(x, kernels, power)
         # one kernel after the other is cheaper than their product
-        layer = self.layer
-        return ops.separable_conv(
-            x,
-            ops.cast(layer.depthwise_kernel, x.dtype),
-            ops.cast(layer.pointwise_kernel, x.dtype),
-            strides=layer.strides,
-            padding=layer.padding,
-            dilation_rate=layer.dilation_rate,
-            data_format=layer.data_format,
-        )
+        depthwise, pointwise = (_power(kernel, power) for kernel in kernels)
+        return ops.separable_conv(_power(x, power), depthwise, pointwise, **self.geometry)
 
     def _unit_shape(self) -> tuple[int, ...]:
         return (*self.layer.depthwise_kernel.shape[:-1], 1)

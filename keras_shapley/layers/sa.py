@@ -143,6 +143,123 @@ class SAConv3D(ShapleyActivation, keras.layers.Conv3D):
 
 
 @keras.saving.register_keras_serializable(package="keras_shapley")
+class SAConv1DTranspose(ShapleyActivation, keras.layers.Conv1DTranspose):
+    """`keras.layers.Conv1DTranspose` with the Shapley activation SA, eq. (5) of Li & Cui (2022), built in.
+
+    The inputs of a neuron are the elements of the layer's input that reach it. With strides and at the borders their
+    number differs between neurons. A neuron that no input reaches has the output `relu(b)`.
+
+    Args:
+        args, kwargs: `filters, kernel_size` and the others of `keras.layers.Conv1DTranspose`.
+            `activation` must be None or `"linear"`.
+        second_moment: `"exact"`: `q`, the sum of `(w_i x_i)**2`, is a second linear map. `"pooled"`: the mean of `x**2`
+            over the input channels times the sum of `w**2`, which is cheaper.
+        moment_gradient: whether the gradient flows into `q`. False is cheaper, and no longer the exact derivative.
+
+    Raises:
+        ValueError: on another `activation`, an unknown option, or a quantized dtype policy.
+
+    Input shape:
+        `(batch, steps, channels)`, as of `keras.layers.Conv1DTranspose`.
+
+    Output shape:
+        `(batch, new_steps, filters)`.
+
+    Example:
+        >>> layer = ks.SAConv1DTranspose(4, 3, strides=2)
+        >>> tuple(layer(np.ones((2, 8, 3))).shape)
+        (2, 17, 4)
+    """
+
+
+@keras.saving.register_keras_serializable(package="keras_shapley")
+class SAConv2DTranspose(ShapleyActivation, keras.layers.Conv2DTranspose):
+    """`keras.layers.Conv2DTranspose` with the Shapley activation SA, eq. (5) of Li & Cui (2022), built in.
+
+    The inputs of a neuron are the elements of the layer's input that reach it. With strides and at the borders their
+    number differs between neurons. A neuron that no input reaches has the output `relu(b)`.
+
+    Args:
+        args, kwargs: `filters, kernel_size` and the others of `keras.layers.Conv2DTranspose`.
+            `activation` must be None or `"linear"`.
+        second_moment: `"exact"`: `q`, the sum of `(w_i x_i)**2`, is a second linear map. `"pooled"`: the mean of `x**2`
+            over the input channels times the sum of `w**2`, which is cheaper.
+        moment_gradient: whether the gradient flows into `q`. False is cheaper, and no longer the exact derivative.
+
+    Raises:
+        ValueError: on another `activation`, an unknown option, or a quantized dtype policy.
+
+    Input shape:
+        `(batch, height, width, channels)`, as of `keras.layers.Conv2DTranspose`.
+
+    Output shape:
+        `(batch, new_height, new_width, filters)`.
+
+    Example:
+        >>> layer = ks.SAConv2DTranspose(4, 3, strides=2)
+        >>> tuple(layer(np.ones((2, 8, 8, 3))).shape)
+        (2, 17, 17, 4)
+    """
+
+
+@keras.saving.register_keras_serializable(package="keras_shapley")
+class SAConv3DTranspose(ShapleyActivation, keras.layers.Conv3DTranspose):
+    """`keras.layers.Conv3DTranspose` with the Shapley activation SA, eq. (5) of Li & Cui (2022), built in.
+
+    The inputs of a neuron are the elements of the layer's input that reach it. With strides and at the borders their
+    number differs between neurons. A neuron that no input reaches has the output `relu(b)`.
+
+    Args:
+        args, kwargs: `filters, kernel_size` and the others of `keras.layers.Conv3DTranspose`.
+            `activation` must be None or `"linear"`.
+        second_moment: `"exact"`: `q`, the sum of `(w_i x_i)**2`, is a second linear map. `"pooled"`: the mean of `x**2`
+            over the input channels times the sum of `w**2`, which is cheaper.
+        moment_gradient: whether the gradient flows into `q`. False is cheaper, and no longer the exact derivative.
+
+    Raises:
+        ValueError: on another `activation`, an unknown option, or a quantized dtype policy.
+
+    Input shape:
+        `(batch, depth, height, width, channels)`, as of `keras.layers.Conv3DTranspose`.
+
+    Output shape:
+        `(batch, new_depth, new_height, new_width, filters)`.
+
+    Example:
+        >>> layer = ks.SAConv3DTranspose(4, 3)
+        >>> tuple(layer(np.ones((2, 5, 5, 5, 3))).shape)
+        (2, 7, 7, 7, 4)
+    """
+
+
+@keras.saving.register_keras_serializable(package="keras_shapley")
+class SADepthwiseConv1D(ShapleyActivation, keras.layers.DepthwiseConv1D):
+    """`keras.layers.DepthwiseConv1D` with the Shapley activation SA, eq. (5) of Li & Cui (2022), built in.
+
+    Args:
+        args, kwargs: `kernel_size` and the others of `keras.layers.DepthwiseConv1D`.
+            `activation` must be None or `"linear"`.
+        second_moment: `"exact"`: `q`, the sum of `(w_i x_i)**2`, is a second linear map. `"pooled"` is the same here,
+            because each group has one input channel.
+        moment_gradient: whether the gradient flows into `q`. False is cheaper, and no longer the exact derivative.
+
+    Raises:
+        ValueError: on another `activation`, an unknown option, or a quantized dtype policy.
+
+    Input shape:
+        `(batch, steps, channels)`, as of `keras.layers.DepthwiseConv1D`.
+
+    Output shape:
+        `(batch, new_steps, channels * depth_multiplier)`.
+
+    Example:
+        >>> layer = ks.SADepthwiseConv1D(3)
+        >>> tuple(layer(np.ones((2, 8, 3))).shape)
+        (2, 6, 3)
+    """
+
+
+@keras.saving.register_keras_serializable(package="keras_shapley")
 class SADepthwiseConv2D(ShapleyActivation, keras.layers.DepthwiseConv2D):
     """`keras.layers.DepthwiseConv2D` with the Shapley activation SA, eq. (5) of Li & Cui (2022), built in.
 
@@ -166,6 +283,68 @@ class SADepthwiseConv2D(ShapleyActivation, keras.layers.DepthwiseConv2D):
         >>> layer = ks.SADepthwiseConv2D(3)
         >>> tuple(layer(np.ones((2, 8, 8, 3))).shape)
         (2, 6, 6, 3)
+    """
+
+
+@keras.saving.register_keras_serializable(package="keras_shapley")
+class SASeparableConv1D(ShapleyActivation, keras.layers.SeparableConv1D):
+    """`keras.layers.SeparableConv1D` with the Shapley activation SA, eq. (5) of Li & Cui (2022), built in.
+
+    The inputs of a neuron are elements of the layer's input: the depthwise and the pointwise kernel are one kernel,
+    their product.
+
+    Args:
+        args, kwargs: `filters, kernel_size` and the others of `keras.layers.SeparableConv1D`.
+            `activation` must be None or `"linear"`.
+        second_moment: `"exact"`: `q`, the sum of `(w_i x_i)**2`, is a second separable map if `depth_multiplier` is 1.
+            Else it is a full convolution, which costs more than the layer itself. `"pooled"`: the mean of `x**2` over
+            the input channels times the sum of `w**2`, which is cheaper.
+        moment_gradient: whether the gradient flows into `q`. False is cheaper, and no longer the exact derivative.
+
+    Raises:
+        ValueError: on another `activation`, an unknown option, or a quantized dtype policy.
+
+    Input shape:
+        `(batch, steps, channels)`, as of `keras.layers.SeparableConv1D`.
+
+    Output shape:
+        `(batch, new_steps, filters)`.
+
+    Example:
+        >>> layer = ks.SASeparableConv1D(4, 3)
+        >>> tuple(layer(np.ones((2, 8, 3))).shape)
+        (2, 6, 4)
+    """
+
+
+@keras.saving.register_keras_serializable(package="keras_shapley")
+class SASeparableConv2D(ShapleyActivation, keras.layers.SeparableConv2D):
+    """`keras.layers.SeparableConv2D` with the Shapley activation SA, eq. (5) of Li & Cui (2022), built in.
+
+    The inputs of a neuron are elements of the layer's input: the depthwise and the pointwise kernel are one kernel,
+    their product.
+
+    Args:
+        args, kwargs: `filters, kernel_size` and the others of `keras.layers.SeparableConv2D`.
+            `activation` must be None or `"linear"`.
+        second_moment: `"exact"`: `q`, the sum of `(w_i x_i)**2`, is a second separable map if `depth_multiplier` is 1.
+            Else it is a full convolution, which costs more than the layer itself. `"pooled"`: the mean of `x**2` over
+            the input channels times the sum of `w**2`, which is cheaper.
+        moment_gradient: whether the gradient flows into `q`. False is cheaper, and no longer the exact derivative.
+
+    Raises:
+        ValueError: on another `activation`, an unknown option, or a quantized dtype policy.
+
+    Input shape:
+        `(batch, height, width, channels)`, as of `keras.layers.SeparableConv2D`.
+
+    Output shape:
+        `(batch, new_height, new_width, filters)`.
+
+    Example:
+        >>> layer = ks.SASeparableConv2D(4, 3)
+        >>> tuple(layer(np.ones((2, 8, 8, 3))).shape)
+        (2, 6, 6, 4)
     """
 
 

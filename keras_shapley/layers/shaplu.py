@@ -154,6 +154,123 @@ class ShapLUConv3D(ShapleyLinearUnit, keras.layers.Conv3D):
 
 
 @keras.saving.register_keras_serializable(package="keras_shapley")
+class ShapLUConv1DTranspose(ShapleyLinearUnit, keras.layers.Conv1DTranspose):
+    """`keras.layers.Conv1DTranspose` with ReLU forward and the Shapley gradient, eq. (4) of Li & Cui (2022), backward.
+
+    The inputs of a neuron are the elements of the layer's input that reach it. With strides and at the borders their
+    number differs between neurons. A neuron that no input reaches has the output `relu(b)`.
+
+    Args:
+        args, kwargs: `filters, kernel_size` and the others of `keras.layers.Conv1DTranspose`.
+            `activation` must be None or `"linear"`.
+        second_moment: `"exact"`: `q`, the sum of `(w_i x_i)**2`, is a second linear map. `"pooled"`: the mean of `x**2`
+            over the input channels times the sum of `w**2`, which is cheaper.
+        gradient: `"simplified"`, what the paper ran, or `"full"`, all of eq. (4), which needs `second_moment="exact"`.
+
+    Raises:
+        ValueError: on another `activation`, an unknown option, or a quantized dtype policy.
+
+    Input shape:
+        `(batch, steps, channels)`, as of `keras.layers.Conv1DTranspose`.
+
+    Output shape:
+        `(batch, new_steps, filters)`.
+
+    Example:
+        >>> layer = ks.ShapLUConv1DTranspose(4, 3, strides=2)
+        >>> tuple(layer(np.ones((2, 8, 3))).shape)
+        (2, 17, 4)
+    """
+
+
+@keras.saving.register_keras_serializable(package="keras_shapley")
+class ShapLUConv2DTranspose(ShapleyLinearUnit, keras.layers.Conv2DTranspose):
+    """`keras.layers.Conv2DTranspose` with ReLU forward and the Shapley gradient, eq. (4) of Li & Cui (2022), backward.
+
+    The inputs of a neuron are the elements of the layer's input that reach it. With strides and at the borders their
+    number differs between neurons. A neuron that no input reaches has the output `relu(b)`.
+
+    Args:
+        args, kwargs: `filters, kernel_size` and the others of `keras.layers.Conv2DTranspose`.
+            `activation` must be None or `"linear"`.
+        second_moment: `"exact"`: `q`, the sum of `(w_i x_i)**2`, is a second linear map. `"pooled"`: the mean of `x**2`
+            over the input channels times the sum of `w**2`, which is cheaper.
+        gradient: `"simplified"`, what the paper ran, or `"full"`, all of eq. (4), which needs `second_moment="exact"`.
+
+    Raises:
+        ValueError: on another `activation`, an unknown option, or a quantized dtype policy.
+
+    Input shape:
+        `(batch, height, width, channels)`, as of `keras.layers.Conv2DTranspose`.
+
+    Output shape:
+        `(batch, new_height, new_width, filters)`.
+
+    Example:
+        >>> layer = ks.ShapLUConv2DTranspose(4, 3, strides=2)
+        >>> tuple(layer(np.ones((2, 8, 8, 3))).shape)
+        (2, 17, 17, 4)
+    """
+
+
+@keras.saving.register_keras_serializable(package="keras_shapley")
+class ShapLUConv3DTranspose(ShapleyLinearUnit, keras.layers.Conv3DTranspose):
+    """`keras.layers.Conv3DTranspose` with ReLU forward and the Shapley gradient, eq. (4) of Li & Cui (2022), backward.
+
+    The inputs of a neuron are the elements of the layer's input that reach it. With strides and at the borders their
+    number differs between neurons. A neuron that no input reaches has the output `relu(b)`.
+
+    Args:
+        args, kwargs: `filters, kernel_size` and the others of `keras.layers.Conv3DTranspose`.
+            `activation` must be None or `"linear"`.
+        second_moment: `"exact"`: `q`, the sum of `(w_i x_i)**2`, is a second linear map. `"pooled"`: the mean of `x**2`
+            over the input channels times the sum of `w**2`, which is cheaper.
+        gradient: `"simplified"`, what the paper ran, or `"full"`, all of eq. (4), which needs `second_moment="exact"`.
+
+    Raises:
+        ValueError: on another `activation`, an unknown option, or a quantized dtype policy.
+
+    Input shape:
+        `(batch, depth, height, width, channels)`, as of `keras.layers.Conv3DTranspose`.
+
+    Output shape:
+        `(batch, new_depth, new_height, new_width, filters)`.
+
+    Example:
+        >>> layer = ks.ShapLUConv3DTranspose(4, 3)
+        >>> tuple(layer(np.ones((2, 5, 5, 5, 3))).shape)
+        (2, 7, 7, 7, 4)
+    """
+
+
+@keras.saving.register_keras_serializable(package="keras_shapley")
+class ShapLUDepthwiseConv1D(ShapleyLinearUnit, keras.layers.DepthwiseConv1D):
+    """`keras.layers.DepthwiseConv1D` with ReLU forward and the Shapley gradient, eq. (4) of Li & Cui (2022), backward.
+
+    Args:
+        args, kwargs: `kernel_size` and the others of `keras.layers.DepthwiseConv1D`.
+            `activation` must be None or `"linear"`.
+        second_moment: `"exact"`: `q`, the sum of `(w_i x_i)**2`, is a second linear map. `"pooled"` is the same here,
+            because each group has one input channel.
+        gradient: `"simplified"`, what the paper ran, or `"full"`, all of eq. (4), which needs `second_moment="exact"`.
+
+    Raises:
+        ValueError: on another `activation`, an unknown option, or a quantized dtype policy.
+
+    Input shape:
+        `(batch, steps, channels)`, as of `keras.layers.DepthwiseConv1D`.
+
+    Output shape:
+        `(batch, new_steps, channels * depth_multiplier)`.
+
+    Example:
+        >>> layer = ks.ShapLUDepthwiseConv1D(3)
+        >>> tuple(layer(np.ones((2, 8, 3))).shape)
+        (2, 6, 3)
+    """
+
+
+@keras.saving.register_keras_serializable(package="keras_shapley")
 class ShapLUDepthwiseConv2D(ShapleyLinearUnit, keras.layers.DepthwiseConv2D):
     """`keras.layers.DepthwiseConv2D` with ReLU forward and the Shapley gradient, eq. (4) of Li & Cui (2022), backward.
 
@@ -177,6 +294,68 @@ class ShapLUDepthwiseConv2D(ShapleyLinearUnit, keras.layers.DepthwiseConv2D):
         >>> layer = ks.ShapLUDepthwiseConv2D(3)
         >>> tuple(layer(np.ones((2, 8, 8, 3))).shape)
         (2, 6, 6, 3)
+    """
+
+
+@keras.saving.register_keras_serializable(package="keras_shapley")
+class ShapLUSeparableConv1D(ShapleyLinearUnit, keras.layers.SeparableConv1D):
+    """`keras.layers.SeparableConv1D` with ReLU forward and the Shapley gradient, eq. (4) of Li & Cui (2022), backward.
+
+    The inputs of a neuron are elements of the layer's input: the depthwise and the pointwise kernel are one kernel,
+    their product.
+
+    Args:
+        args, kwargs: `filters, kernel_size` and the others of `keras.layers.SeparableConv1D`.
+            `activation` must be None or `"linear"`.
+        second_moment: `"exact"`: `q`, the sum of `(w_i x_i)**2`, is a second separable map if `depth_multiplier` is 1.
+            Else it is a full convolution, which costs more than the layer itself. `"pooled"`: the mean of `x**2` over
+            the input channels times the sum of `w**2`, which is cheaper.
+        gradient: `"simplified"`, what the paper ran, or `"full"`, all of eq. (4), which needs `second_moment="exact"`.
+
+    Raises:
+        ValueError: on another `activation`, an unknown option, or a quantized dtype policy.
+
+    Input shape:
+        `(batch, steps, channels)`, as of `keras.layers.SeparableConv1D`.
+
+    Output shape:
+        `(batch, new_steps, filters)`.
+
+    Example:
+        >>> layer = ks.ShapLUSeparableConv1D(4, 3)
+        >>> tuple(layer(np.ones((2, 8, 3))).shape)
+        (2, 6, 4)
+    """
+
+
+@keras.saving.register_keras_serializable(package="keras_shapley")
+class ShapLUSeparableConv2D(ShapleyLinearUnit, keras.layers.SeparableConv2D):
+    """`keras.layers.SeparableConv2D` with ReLU forward and the Shapley gradient, eq. (4) of Li & Cui (2022), backward.
+
+    The inputs of a neuron are elements of the layer's input: the depthwise and the pointwise kernel are one kernel,
+    their product.
+
+    Args:
+        args, kwargs: `filters, kernel_size` and the others of `keras.layers.SeparableConv2D`.
+            `activation` must be None or `"linear"`.
+        second_moment: `"exact"`: `q`, the sum of `(w_i x_i)**2`, is a second separable map if `depth_multiplier` is 1.
+            Else it is a full convolution, which costs more than the layer itself. `"pooled"`: the mean of `x**2` over
+            the input channels times the sum of `w**2`, which is cheaper.
+        gradient: `"simplified"`, what the paper ran, or `"full"`, all of eq. (4), which needs `second_moment="exact"`.
+
+    Raises:
+        ValueError: on another `activation`, an unknown option, or a quantized dtype policy.
+
+    Input shape:
+        `(batch, height, width, channels)`, as of `keras.layers.SeparableConv2D`.
+
+    Output shape:
+        `(batch, new_height, new_width, filters)`.
+
+    Example:
+        >>> layer = ks.ShapLUSeparableConv2D(4, 3)
+        >>> tuple(layer(np.ones((2, 8, 8, 3))).shape)
+        (2, 6, 6, 4)
     """
 
 

@@ -7,8 +7,10 @@ layer with another kernel and bias.
 import collections
 import dataclasses
 from collections.abc import Collection
+from typing import Any
 
 import keras
+import numpy as np
 from keras import layers, ops
 
 from keras_shapley.layers.base import ShapleyLayer
@@ -110,10 +112,28 @@ def merges(calls: Collection[Call], linear: Collection[Call]) -> dict[Call, Merg
     return dict(merge_by_call)
 
 
-def normalizes_channels(call: Call, neighbour: Call) -> bool:
+def can_merge(norm: layers.BatchNormalization, layer: Any) -> bool:
+    """Whether `merged_weights` has a place for the BatchNormalization behind a linear layer."""
+    if isinstance(layer, layers.EinsumDense):
+        # `use_bias` is no argument of it, and its bias may be shared by the channels
+        channels = norm.moving_mean.shape[0]
+        return layer.bias is not None and layer.bias.shape[-1] == channels and _normalizes_channels(norm, layer)
+    return _normalizes_channels(norm, layer)
+
+
+def merged_weights(norm: layers.BatchNormalization, layer: Any) -> list[np.ndarray]:
+    """The weights of a linear layer with a bias that does the work of the BatchNormalization behind it as well."""
+    scale, shift = _affine(norm, "float32")
+    linear = linear_map(layer)
+    *others, last = [ops.cast(kernel, "float32") for kernel in linear.kernels]
+    bias = shift if layer.bias is None else ops.cast(layer.bias, "float32") * scale + shift
+    return [ops.convert_to_numpy(weight) for weight in (*others, linear.times_outputs(last, scale), bias)]
+
+
+def _normalizes_channels(norm: layers.BatchNormalization, layer: Any) -> bool:
     """Whether a BatchNormalization has one scale for each channel of the linear layer beside it."""
-    rank = call.op.input_spec.ndim
-    return call.op.axis % rank == linear_map(neighbour.op).channel_axis % rank
+    rank = norm.input_spec.ndim
+    return norm.axis % rank == linear_map(layer).channel_axis % rank
 
 
 def _ends_linear(call: Call) -> bool:
@@ -121,7 +141,7 @@ def _ends_linear(call: Call) -> bool:
 
 
 def _check_axis(call: Call, neighbour: Call) -> None:
-    if not normalizes_channels(call, neighbour):
+    if not _normalizes_channels(call.op, neighbour.op):
         raise ValueError(
             f"Layer {call.description} cannot be merged into {neighbour.description}: it normalises axis "
             f"{call.op.axis}, which is not the axis of that layer's channels. Use merge_batch_norm=False."

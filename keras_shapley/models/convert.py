@@ -6,16 +6,15 @@ from typing import Any
 
 import keras
 import numpy as np
-from keras import layers, ops
+from keras import layers
 
 from keras_shapley import layers as shapley_layers
 from keras_shapley.layers.base import ShapleyLayer
 from keras_shapley.layers.initializers import SANormal
-from keras_shapley.layers.linear_maps import linear_map
+from keras_shapley.layers.linear_maps import LINEAR_TYPES
 from keras_shapley.layers.sa import ShapleyActivation
-from keras_shapley.models.batch_norm import Merge
-from keras_shapley.models.conversion_plan import CONVERTIBLE, Plan, Planner, keep_only, layer_name
-from keras_shapley.models.graph import Call, Graph
+from keras_shapley.models.batch_norm import merged_weights
+from keras_shapley.models.conversion_plan import Plan, Planner, Uses, is_time_distributed, keep_only
 from keras_shapley.models.keras_internals import is_transparent
 from keras_shapley.models.tracing import trace
 from keras_shapley.utils.typing import Operation, Structure
@@ -69,17 +68,19 @@ def to_shapley(
 ) -> tuple[keras.Model, Conversion]:
     """A model with Shapley activations, eqs. (4) and (5), in place of ReLU, and the same weights.
 
-    Dense, EinsumDense, Conv1D, Conv2D, Conv3D and DepthwiseConv2D layers are converted if their activation is ReLU, or
-    if a separate ReLU is all that follows them. A BatchNormalization in between is merged into the layer, because the
-    Shapley activation is a function of all weighted inputs of the sum that ReLU sees. Its statistics are then frozen.
+    Dense, EinsumDense and convolutions of every kind are converted if their activation is ReLU, or if a separate ReLU
+    is all that follows them. A BatchNormalization in between is merged into the layer, because the Shapley activation
+    is a function of all weighted inputs of the sum that ReLU sees. Its statistics are then frozen. Nested models, and
+    layers and models inside TimeDistributed, are converted, too. The report has every layer with weights.
 
     `"shaplu"` leaves the outputs as they were. `"sa"` changes them, and the new model needs some training.
 
     Args:
-        model: a built Sequential or Functional model, which is left as it is. Nested models are converted too.
+        model: a built Sequential or Functional model, which is left as it is.
         activation: `"sa"` or `"shaplu"`.
         second_moment: of the new layers, `"exact"` or `"pooled"`.
-        only: names of the layers to convert, `outer/inner` in nested models. None converts all that can be.
+        only: names of the layers to convert, `outer/inner` in nested models and in TimeDistributed. None converts all
+            that can be.
         replaces: the activation that is replaced, or several: `"relu"`, `"relu6"` (which loses its upper bound) and
             `"gelu"`. The last two change the outputs with `"shaplu"` as well.
         merge_batch_norm: False leaves layers that are followed by a BatchNormalization as they are.
@@ -106,21 +107,22 @@ def to_shapley(
     replaces = (replaces,) if isinstance(replaces, str) else tuple(replaces)
     for name in replaces:
         one_of("replaces", name, _REPLACEABLE)
-    graph = _trace(model)
-    plans, left = Planner(graph, replaces, merge_batch_norm).plans()
-    names = {call.op: layer_name(call) for call in reversed(graph.calls)}
+    uses = _uses(model)
+    plans, left = Planner(uses, replaces, merge_batch_norm).plans()
     if only is not None:
-        keep_only({only} if isinstance(only, str) else set(only), plans, left, names, graph)
+        keep_only({only} if isinstance(only, str) else set(only), plans, left, uses)
 
     replacements: dict[Operation, _Replacement] = {}
     changed = {}
     for op, plan in plans.items():
         new = _shapley_layer(op, _PREFIXES[activation], second_moment, plan)
-        weights = None if plan.norm is None else _merged_weights(op, plan.norm)
+        weights = None if plan.norm is None else merged_weights(plan.norm, op)
         replacements[op] = _Replacement(new, weights)
-        replacements |= {call.op: _Replacement(None) for call in plan.absorbed}
-        changed[names[op]] = f"{_described(op, plan)} -> {type(new).__name__}"
-    report = Conversion(changed, {names[op]: reason for op, reason in left.items()})
+        replacements |= {absorbed: _Replacement(None) for absorbed in plan.absorbed}
+        parts = [type(op).__name__, *map(uses.described, plan.absorbed)]
+        old = ", ".join(parts) + ("" if plan.activation is not None else f" with {plan.function}")
+        changed[uses.names[op]] = f"{old} -> {type(new).__name__}"
+    report = Conversion(changed, {uses.names[op]: reason for op, reason in left.items()})
     return _Rebuilder(replacements).rebuild(model), report
 
 
@@ -149,26 +151,25 @@ def to_relu(model: keras.Model, *, approximate: bool = False, x: Structure = Non
         {'hidden': 'ShapLUDense -> Dense with relu'}
     """
     one_of("approximate", approximate, (True, False))
-    calls = {call.op: call for call in reversed(_trace(model).calls) if isinstance(call.op, ShapleyLayer)}
-    inexact = [call.name for op, call in calls.items() if isinstance(op, ShapleyActivation)]
+    names = {op: name for op, name in _uses(model).names.items() if isinstance(op, ShapleyLayer)}
+    inexact = [name for op, name in names.items() if isinstance(op, ShapleyActivation)]
     if inexact and not approximate:
         raise ValueError(
             f"Model '{model.name}' has SA layers, which are not ReLU: {', '.join(sorted(inexact))}. With "
             "approximate=True they are replaced all the same, and the outputs change: pass x= to see how much."
         )
-    replacements = {op: _Replacement(_relu_layer(op)) for op in calls}
+    replacements = {op: _Replacement(_relu_layer(op)) for op in names}
     changed = {
-        layer_name(call): f"{type(op).__name__} -> {type(replacements[op].layer).__name__} with relu"
-        for op, call in calls.items()
+        name: f"{type(op).__name__} -> {type(replacements[op].layer).__name__} with relu" for op, name in names.items()
     }
     plain = _Rebuilder(replacements).rebuild(model)
     return plain, Conversion(changed, {}, None if x is None else _difference(model, plain, x))
 
 
-def _trace(model: Any) -> Graph:
+def _uses(model: Any) -> Uses:
     if not isinstance(model, keras.Model):
         raise ValueError(f"`model` must be a keras.Model. Received: {model!r}")
-    return trace(model)
+    return Uses(trace(model))
 
 
 def _difference(model: keras.Model, other: keras.Model, x: Structure) -> tuple[float, float]:
@@ -176,12 +177,6 @@ def _difference(model: keras.Model, other: keras.Model, x: Structure) -> tuple[f
     pairs = zip(*(keras.tree.flatten(each.predict(x, verbose=0)) for each in (model, other)))
     sizes = np.concatenate([np.abs(a - b).ravel() for a, b in pairs])
     return float(sizes.mean()), float(sizes.max())
-
-
-def _described(op: Operation, plan: Plan) -> str:
-    """A layer, and what is merged into it, in words."""
-    parts = [type(op).__name__, *(f"'{call.name}' ({type(call.op).__name__})" for call in plan.absorbed)]
-    return ", ".join(parts) + ("" if plan.activation is not None else f" with {plan.function}")
 
 
 def _shapley_layer(layer: Operation, prefix: str, second_moment: str, plan: Plan) -> ShapleyLayer:
@@ -200,14 +195,8 @@ def _relu_layer(layer: ShapleyLayer) -> layers.Layer:
         if isinstance(value, dict) and value.get("registered_name") == _SA_NORMAL:
             # the same for ReLU; the weights are kept anyway
             config[key] = keras.initializers.serialize(keras.initializers.HeNormal())
-    parent = next(cls for cls in CONVERTIBLE if isinstance(layer, cls))
+    parent = next(cls for cls in LINEAR_TYPES if isinstance(layer, cls))
     return parent.from_config({**config, "activation": "relu"})
-
-
-def _merged_weights(layer: Operation, norm: Call) -> list[np.ndarray]:
-    """Weights of a layer with the BatchNormalization behind it merged in."""
-    merged = Merge(behind=norm)(linear_map(layer), ops.zeros((1,), "float32"))
-    return [ops.convert_to_numpy(merged.kernel), ops.convert_to_numpy(merged.bias).reshape(-1)]
 
 
 @dataclasses.dataclass
@@ -237,7 +226,9 @@ class _Rebuilder:
         rebuilt = self._new(model)
         for old, replacement in self._replacements.items():
             new: Any = replacement.layer
-            if isinstance(new, layers.Layer) and not isinstance(new, keras.Model) and old.weights:
+            # the weights of a container are those of the layers in it
+            is_container = is_transparent(old) or is_time_distributed(old)
+            if isinstance(new, layers.Layer) and not is_container and old.weights:
                 new.set_weights(old.get_weights() if replacement.weights is None else replacement.weights)
                 if isinstance(new, layers.Normalization):
                     new.finalize_state()
@@ -249,11 +240,14 @@ class _Rebuilder:
             self._replacements[op] = _Replacement(self._copy(op))
         return self._replacements[op].layer
 
-    def _copy(self, op: Operation) -> Operation:
+    def _copy(self, op: Operation) -> Operation | None:
         if isinstance(op, keras.Sequential):
             return self._sequential(op)
         if is_transparent(op):
             return keras.models.clone_model(op, clone_function=self._new, call_function=_called)
+        if is_time_distributed(op):
+            layer = self._new(op.layer)
+            return None if layer is None else layers.TimeDistributed(**{**op.get_config(), "layer": layer})
         return type(op).from_config(op.get_config())
 
     def _sequential(self, model: keras.Sequential) -> keras.Sequential:

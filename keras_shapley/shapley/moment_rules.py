@@ -234,10 +234,10 @@ class SA(Linear):
     def moments(self, call: Call, sums: list[Moments], inputs: list[Moments]) -> list[Moments]:
         ((m, v),) = inputs
         linear = linear_map(call.op)
-        kernel = ops.cast(linear.kernel, m.dtype)
+        kernels = [ops.cast(kernel, m.dtype) for kernel in linear.kernels]
         b = linear.bias_or_zero(m.dtype)
         # q is linear in the squares of the inputs, exact or pooled, so that their means give its mean
-        q = call.op.second_moment_of(linear, ops.sqrt(ops.square(m) + v + VARIANCE_FLOOR**2), kernel)
+        q = call.op.second_moment_of(linear, ops.sqrt(ops.square(m) + v + VARIANCE_FLOOR**2), kernels)
         return [quadrature_moments(lambda s: shapley_activation(s - b, q, b), *sums[0])]
 
     def outputs(self, call: Call, sums: list[Tensor], tensors: list[Tensor]) -> list[Tensor]:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from keras import layers
 from reference import geometry, paper
-from reference.layer_cases import NAMES, arguments_of, build, close
+from reference.layer_cases import NAMES, arguments_of, build, close, kernels_of
 
 import keras_shapley as ks
 
@@ -20,6 +20,12 @@ CASES = [
     ("Conv2D", dict(filters=4, kernel_size=3, padding="same", strides=2), (2, 5, 5, 2), (2, 3, 3, 4)),
     ("Conv3D", dict(filters=2, kernel_size=2), (2, 3, 3, 3, 2), (2, 2, 2, 2, 2)),
     ("DepthwiseConv2D", dict(kernel_size=2, depth_multiplier=2), (2, 4, 4, 3), (2, 3, 3, 6)),
+    ("DepthwiseConv1D", dict(kernel_size=3, padding="same"), (2, 4, 3), (2, 4, 3)),
+    ("SeparableConv1D", dict(filters=3, kernel_size=2, use_bias=False), (2, 5, 4), (2, 4, 3)),
+    ("SeparableConv2D", dict(filters=3, kernel_size=3, depth_multiplier=2, strides=2), (2, 5, 5, 2), (2, 2, 2, 3)),
+    ("Conv1DTranspose", dict(filters=3, kernel_size=3, strides=2), (2, 3, 4), (2, 7, 3)),
+    ("Conv2DTranspose", dict(filters=3, kernel_size=3, strides=2, padding="same"), (2, 3, 2, 4), (2, 6, 4, 3)),
+    ("Conv3DTranspose", dict(filters=2, kernel_size=2), (2, 2, 2, 2, 3), (2, 3, 3, 3, 2)),
     ("EinsumDense", dict(equation="abc,cd->abd", output_shape=(5, 3), bias_axes="d"), (2, 5, 4), (2, 5, 3)),
 ]
 OPTIONS = {"SA": dict(second_moment="pooled", moment_gradient=False), "ShapLU": dict(gradient="full")}
@@ -46,7 +52,7 @@ def test_layer_keeps_the_contract_of_keras(name, arguments, shape, output_shape)
         arguments,
         input_shape=shape,
         expected_output_shape=output_shape,
-        expected_num_trainable_weights=1 + arguments.get("use_bias", True),
+        expected_num_trainable_weights=len(kernels_of(getattr(ks, name))) + arguments.get("use_bias", True),
         expected_num_non_trainable_weights=0,
         expected_num_seed_generators=0,
         expected_num_losses=0,
@@ -82,7 +88,7 @@ def test_lora_is_the_parents(cls, rng, numpy):
 def test_constraints_hold_after_a_training_step(cls, rng, numpy):
     name = parent_of(cls)
     arguments, shape = arguments_of(name)
-    prefix = "depthwise" if name == "DepthwiseConv2D" else "kernel"
+    (prefix,) = kernels_of(cls)
     layer = cls(**arguments, **{f"{prefix}_constraint": "unit_norm"}, bias_constraint="non_neg")
     model = keras.Sequential([keras.Input(shape[1:]), layer])
     model.compile(keras.optimizers.SGD(0.5), "mse", jit_compile=False)
@@ -97,15 +103,15 @@ def test_constraints_hold_after_a_training_step(cls, rng, numpy):
 def test_regularisation_losses_are_the_parents(cls, rng, numpy):
     name = parent_of(cls)
     arguments, shape = arguments_of(name)
-    prefix = "depthwise" if name == "DepthwiseConv2D" else "kernel"
-    arguments = {**arguments, f"{prefix}_regularizer": "l2", "bias_regularizer": "l1", "activity_regularizer": "l1"}
+    regularizers = {f"{kernel}_regularizer": "l2" for kernel in kernels_of(cls)}
+    arguments = {**arguments, **regularizers, "bias_regularizer": "l1", "activity_regularizer": "l1"}
     x = rng.normal(size=shape).astype("float32")
     layer, parent = build(cls, arguments, shape, rng), build(getattr(layers, name), arguments, shape, activation="relu")
     parent.set_weights(layer.get_weights())
     y = numpy(layer(x))
     parent(x)
     losses, expected = ([float(numpy(loss)) for loss in each.losses] for each in (layer, parent))
-    assert len(losses) == len(expected) == 3
+    assert len(losses) == len(expected) == 2 + len(regularizers)
     np.testing.assert_allclose(losses[1:], expected[1:], rtol=1e-6)
     # that of the activity is of the layer's own output
     np.testing.assert_allclose(losses[0], 0.01 * np.abs(y).sum() / len(x), rtol=1e-5)

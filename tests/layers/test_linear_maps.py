@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from keras import layers, ops
 from reference import geometry, paper
+from reference.layer_cases import operands_of
 
 import keras_shapley
 from keras_shapley.layers.linear_maps import LINEAR_TYPES, ConvMap, linear_map
@@ -38,6 +39,39 @@ CASES = {
         layers.DepthwiseConv2D,
         dict(kernel_size=2, data_format="channels_first"),
         (2, 3, 4, 5),
+    ),
+    "transposed1d, dilated": (layers.Conv1DTranspose, dict(filters=3, kernel_size=3, dilation_rate=2), (2, 4, 2)),
+    "transposed2d, strided": (
+        layers.Conv2DTranspose,
+        dict(filters=3, kernel_size=(2, 3), strides=2),
+        (1, 3, 2, 2),
+    ),
+    "transposed2d, same, strided": (
+        layers.Conv2DTranspose,
+        dict(filters=2, kernel_size=4, strides=(3, 2), padding="same"),
+        (1, 3, 2, 3),
+    ),
+    "transposed2d, output_padding": (
+        layers.Conv2DTranspose,
+        dict(filters=2, kernel_size=(4, 3), strides=3, padding="same", output_padding=(2, 1)),
+        (1, 3, 2, 3),
+    ),
+    "transposed2d, channels_first": (
+        layers.Conv2DTranspose,
+        dict(filters=4, kernel_size=2, strides=2, data_format="channels_first"),
+        (2, 2, 2, 3),
+    ),
+    "transposed3d": (layers.Conv3DTranspose, dict(filters=2, kernel_size=2, strides=2), (1, 1, 2, 2, 2)),
+    "separable1d": (layers.SeparableConv1D, dict(filters=4, kernel_size=3, padding="same", strides=2), (2, 5, 3)),
+    "separable2d": (
+        layers.SeparableConv2D,
+        dict(filters=3, kernel_size=3, padding="same", dilation_rate=2, depth_multiplier=2),
+        (2, 4, 4, 2),
+    ),
+    "separable2d, channels_first": (
+        layers.SeparableConv2D,
+        dict(filters=3, kernel_size=2, data_format="channels_first"),
+        (2, 2, 3, 5),
     ),
     "einsum": (layers.EinsumDense, dict(equation="abc,cd->abd", output_shape=(None, 4), bias_axes="d"), (2, 3, 5)),
     "einsum, heads": (
@@ -78,16 +112,15 @@ CASES = {
 def case(request, rng):
     """`(map, x, kernel, bias, cells)` of a layer with random weights, as NumPy arrays."""
     cls, arguments, shape = CASES[request.param]
-    name = "depthwise_initializer" if "Depthwise" in cls.__name__ else "kernel_initializer"
-    layer = cls(**arguments, **{name: "zeros"})
+    layer = cls(**arguments)
     x = rng.normal(size=shape).astype("float32")
     try:
         layer(x)
     except Exception as error:
         pytest.skip(f"{type(layer).__name__} itself: {error}")
     layer.set_weights([rng.normal(size=w.shape) for w in layer.weights])
-    kernel, bias = (np.array(w) for w in layer.get_weights())
-    return linear_map(layer), x, kernel, bias, geometry.neurons(layer, shape)
+    kernels, bias = operands_of(cls, layer.get_weights())
+    return linear_map(layer), x, geometry.kernel_of(kernels), bias, geometry.neurons(layer, shape)
 
 
 def close(actual, expected, numpy):
@@ -131,6 +164,14 @@ def test_map_of_powers_is_the_sum_of_powers(case, numpy):
     linear, x, kernel, _, cells = case
     expected = paper.forward(lambda x, w, b, _: paper.second_moment(x, w), cells, x, kernel)
     close(linear(np.square(x), np.square(kernel)), expected, numpy)
+
+
+@pytest.mark.parametrize("power", [1, 2, 3])
+def test_power_sums_of_the_layers_own_kernels_are_those_of_each_neurons_addends(case, power, numpy):
+    linear, x, kernel, _, cells = case
+    expected = paper.forward(lambda x, w, b, _: np.sum((w * x) ** power), cells, x, kernel)
+    kernels = [ops.convert_to_tensor(kernel) for kernel in linear.kernels]
+    close(linear.power_sums(ops.convert_to_tensor(x), kernels, power), expected, numpy)
 
 
 def test_fan_in_counts_the_real_inputs_of_each_neuron(case, numpy):
@@ -182,7 +223,8 @@ def test_what_is_merged_and_spread_reaches_each_input_in_equal_shares(case, nump
 
 def test_unit_kernel_has_one_output_for_all_units_with_the_same_inputs(case):
     linear, x, *_, cells = case
-    sets = {frozenset(cell.inputs) for cell in cells}
+    # transposed and dilated, units at several positions share their inputs, through other taps
+    sets = {frozenset(zip(cell.inputs, cell.sites, strict=True)) for cell in cells}
     y = linear(ops.convert_to_tensor(x), linear.unit_kernel("float32"))
     assert int(np.prod(y.shape)) == len(sets)
 

@@ -19,6 +19,12 @@ ARGUMENTS = {
     "Conv2D": dict(filters=4, kernel_size=3, strides=2, padding="same", kernel_constraint="max_norm"),
     "Conv3D": dict(filters=2, kernel_size=2, bias_initializer="ones"),
     "DepthwiseConv2D": dict(kernel_size=3, depth_multiplier=2),
+    "DepthwiseConv1D": dict(kernel_size=2, depth_multiplier=2, depthwise_regularizer="l2"),
+    "SeparableConv1D": dict(filters=3, kernel_size=2, depth_multiplier=2, pointwise_constraint="max_norm"),
+    "SeparableConv2D": dict(filters=4, kernel_size=3, padding="same", use_bias=False),
+    "Conv1DTranspose": dict(filters=3, kernel_size=2, dilation_rate=2),
+    "Conv2DTranspose": dict(filters=4, kernel_size=3, strides=2, padding="same", output_padding=1),
+    "Conv3DTranspose": dict(filters=2, kernel_size=2, kernel_initializer="he_normal"),
     "EinsumDense": dict(equation="abc,cd->abd", output_shape=(6, 3), bias_axes="d"),
 }
 OPTIONS = {
@@ -38,12 +44,20 @@ def model(request, rng):
     prefix = request.param
     volume = keras.Input((3, 4, 4, 2), name="volume")
     x = new(prefix, "Conv3D")(volume)
+    x = new(prefix, "Conv3DTranspose")(x)
+    x = new(prefix, "Conv3D")(x)
     x = layers.Reshape((6, 3, 2))(x)
     x = new(prefix, "DepthwiseConv2D")(x)
     x = layers.ZeroPadding2D(1)(x)
     x = new(prefix, "Conv2D")(x)
+    x = new(prefix, "Conv2DTranspose")(x)
+    x = new(prefix, "SeparableConv2D")(x)
+    x = new(prefix, "Conv2D")(x)
     x = layers.Reshape((6, 4))(x)
     x = new(prefix, "Conv1D")(x)
+    x = new(prefix, "SeparableConv1D")(x)
+    x = new(prefix, "Conv1DTranspose")(x)
+    x = new(prefix, "DepthwiseConv1D")(x)
     x = new(prefix, "EinsumDense")(x)
     x = new(prefix, "Dense")(x)
     model = keras.Model(volume, layers.Dense(2)(layers.Flatten()(x)))

@@ -104,6 +104,8 @@ def test_only_what_is_named_is_converted(images):
         ks.to_shapley(model, only=["to_add"])
     with pytest.raises(ValueError, match=r"`only` names 'add' \(Add\).*: it has no weights"):
         ks.to_shapley(model, only=["add"])
+    with pytest.raises(ValueError, match=r"`only` names 'bn' .*: the layer in front of it takes it in"):
+        ks.to_shapley(model, only=["bn", "depthwise"])
 
 
 def test_normalisations_stay_on_request(images, rng):
@@ -224,6 +226,12 @@ def test_other_layers_keep_their_state(rng):
         (layers.Conv2D(4, 3, strides=2, groups=2, activation="relu", bias_initializer=BIAS), (7, 7, 4)),
         (layers.Conv3D(2, 2, activation="relu", bias_initializer=BIAS), (4, 4, 4, 2)),
         (layers.DepthwiseConv2D(3, depth_multiplier=2, padding="same", activation="relu"), (5, 5, 3)),
+        (layers.DepthwiseConv1D(3, depth_multiplier=2, activation="relu", bias_initializer=BIAS), (5, 3)),
+        (layers.SeparableConv1D(4, 3, strides=2, activation="relu", bias_initializer=BIAS), (7, 3)),
+        (layers.SeparableConv2D(4, 3, depth_multiplier=2, activation="relu", use_bias=False), (5, 5, 3)),
+        (layers.Conv1DTranspose(4, 3, dilation_rate=2, activation="relu", bias_initializer=BIAS), (5, 3)),
+        (layers.Conv2DTranspose(4, 3, strides=2, padding="same", output_padding=1, activation="relu"), (4, 4, 3)),
+        (layers.Conv3DTranspose(2, 2, activation="relu", bias_initializer=BIAS), (3, 3, 3, 2)),
     ],
     ids=lambda value: getattr(value, "name", None),
 )
@@ -236,6 +244,214 @@ def test_there_and_back_is_the_same_layer_bit_by_bit(layer, shape, rng):
     own, old = back.layers[0].get_config(), layer.get_config()
     assert {**own, "build_config": None} == {**old, "build_config": None}
     assert report.difference == (0, 0)
+
+
+def normalized(x, layer, name):
+    return layers.ReLU(name=f"{name}_relu")(layers.BatchNormalization(name=f"{name}_bn")(layer(x)))
+
+
+def mobile_net():
+    """As MobileNet and Xception: depthwise and separable convolutions, each normalised and then rectified."""
+    x = keras.Input((8, 8, 3))
+    y = normalized(x, layers.Conv2D(4, 3, strides=2, padding="same", use_bias=False), "stem")
+    y = normalized(y, layers.DepthwiseConv2D(3, padding="same", use_bias=False), "depthwise")
+    y = normalized(y, layers.Conv2D(6, 1, use_bias=False), "pointwise")
+    y = normalized(y, layers.SeparableConv2D(8, 3, depth_multiplier=2, padding="same", bias_initializer=BIAS), "both")
+    y = normalized(y, layers.SeparableConv2D(8, 3, padding="same", use_bias=False), "again")
+    return keras.Model(x, layers.Dense(3, "softmax")(layers.GlobalAveragePooling2D()(y)))
+
+
+def u_net():
+    """As U-Net: transposed convolutions up, and skip connections."""
+    x = keras.Input((8, 8, 3))
+    high = layers.Conv2D(4, 3, padding="same", activation="relu", bias_initializer=BIAS)(x)
+    low = layers.Conv2D(6, 3, padding="same", activation="relu")(layers.MaxPooling2D()(high))
+    bottom = normalized(layers.MaxPooling2D()(low), layers.SeparableConv2D(8, 3, padding="same"), "bottom")
+    up = layers.Conv2DTranspose(6, 3, strides=2, padding="same", activation="relu", bias_initializer=BIAS)(bottom)
+    up = layers.Concatenate()([up, low])
+    up = normalized(up, layers.Conv2DTranspose(4, 2, strides=2, use_bias=False), "up")
+    return keras.Model(x, layers.Conv2D(2, 1, activation="sigmoid", name="map")(layers.Concatenate()([up, high])))
+
+
+def signals():
+    """A model of series with each of the convolutions in one dimension."""
+    x = keras.Input((16, 3))
+    y = normalized(x, layers.SeparableConv1D(6, 3, strides=2, padding="same"), "separable")
+    y = normalized(y, layers.DepthwiseConv1D(3, depth_multiplier=2, padding="same", use_bias=False), "depthwise")
+    y = normalized(y, layers.Conv1DTranspose(4, 4, strides=2, padding="same"), "transposed")
+    return keras.Model(x, layers.Conv1D(1, 1)(y))
+
+
+@pytest.mark.parametrize("make, changed, left", [(mobile_net, 5, 1), (u_net, 5, 1), (signals, 3, 1)])
+def test_every_convolution_is_converted(make, changed, left, rng):
+    """ShapLU keeps the outputs, SA has the layers of eq. (5) with the same weights, and the way back is exact."""
+    model = with_statistics(make(), rng)
+    x = rng.normal(size=(3, *model.inputs[0].shape[1:])).astype("float32")
+    new, report = ks.to_shapley(model, "shaplu")
+    assert (len(report.changed), len(report.left)) == (changed, left)
+    np.testing.assert_allclose(outputs(new, x), outputs(model, x), rtol=1e-5, atol=1e-5)
+    assert not any(isinstance(layer, (layers.BatchNormalization, layers.ReLU)) for layer in new.layers)
+    back, report = ks.to_relu(new, x=x)
+    assert report.difference == (0, 0)
+    assert not any(type(layer).__module__.startswith("keras_shapley") for layer in back.layers)
+    sa, _ = ks.to_shapley(model)
+    for layer, same in zip(sa.layers, new.layers):
+        assert type(layer).__name__.removeprefix("SA") == type(same).__name__.removeprefix("ShapLU")
+        for weight, other in zip(layer.get_weights(), same.get_weights(), strict=True):
+            np.testing.assert_array_equal(weight, other)
+    assert np.isfinite(outputs(sa, x)).all() and np.abs(outputs(sa, x) - outputs(new, x)).max() > 1e-3
+
+
+def test_einsum_dense_with_a_bias_of_two_axes_takes_in_a_normalisation(rng):
+    def model(bias_axes):
+        layer = layers.EinsumDense("abc,cde->abde", (None, 2, 3), bias_axes=bias_axes, bias_initializer=BIAS)
+        return with_statistics(
+            keras.Sequential([keras.Input((4, 5)), layer, layers.BatchNormalization(name="bn"), layers.ReLU()]), rng
+        )
+
+    x = rng.normal(size=(3, 4, 5)).astype("float32")
+    whole = model("de")
+    new, report = ks.to_shapley(whole, "shaplu")
+    assert len(report.changed) == 1
+    np.testing.assert_allclose(outputs(new, x), outputs(whole, x), atol=1e-5)
+    # a bias for each head has no place for a shift of each channel
+    for bias_axes in ("d", None):
+        _, report = ks.to_shapley(model(bias_axes))
+        assert "'bn' (BatchNormalization) cannot be merged into it" in report.left.values()
+
+
+def every_frame():
+    """Layers, and a model, on each frame of a film."""
+    head = keras.Sequential(
+        [
+            keras.Input((6,)),
+            layers.Dense(6, name="dense"),
+            layers.BatchNormalization(name="bn"),
+            layers.Activation("relu", name="relu"),
+            layers.LayerNormalization(name="norm"),
+            layers.Dense(4, "tanh", name="tanh"),
+        ],
+        name="head",
+    )
+    each = layers.TimeDistributed
+    x = keras.Input((5, 6, 6, 2))
+    y = each(layers.Conv2D(3, 3, activation="relu", bias_initializer=BIAS, name="conv"), name="inside")(x)
+    y = each(layers.SeparableConv2D(6, 3, name="separable"), name="before")(y)
+    y = each(layers.BatchNormalization(name="norm"), name="normalized")(y)
+    y = each(layers.ReLU(name="relu"), name="behind")(y)
+    y = each(layers.GlobalAveragePooling2D(name="pool"), name="pooled")(y)
+    y = each(each(head, name="deep"), name="deeper")(layers.Reshape((5, 1, 6))(y))
+    y = layers.LSTM(4, name="memory")(layers.Reshape((5, 4))(y))
+    return keras.Model(x, layers.Dense(2, name="out")(y))
+
+
+@pytest.mark.parametrize("kind", ["sa", "shaplu"])
+def test_layers_inside_time_distributed_are_converted_and_reported(kind, rng, tmp_path):
+    model = every_frame()
+    weights = [rng.uniform(0.5, 1.5, w.shape) * rng.choice([-1, 1], w.shape) for w in model.get_weights()]
+    model.set_weights([np.abs(w) if "variance" in v.path else w for w, v in zip(weights, model.weights)])
+    prefix = {"sa": "SA", "shaplu": "ShapLU"}[kind]
+    new, report = ks.to_shapley(model, kind)
+    assert report.changed == {
+        "inside/conv": f"Conv2D with relu -> {prefix}Conv2D",
+        "before/separable": "SeparableConv2D, 'normalized/norm' (BatchNormalization), 'behind/relu' (ReLU) -> "
+        f"{prefix}SeparableConv2D",
+        "deeper/deep/head/dense": "Dense, 'deeper/deep/head/bn' (BatchNormalization), 'deeper/deep/head/relu' "
+        f"(Activation) -> {prefix}Dense",
+    }
+    assert report.left == {
+        "deeper/deep/head/norm": "there is no Shapley layer for LayerNormalization",
+        "deeper/deep/head/tanh": "its activation is tanh",
+        "memory": "there is no Shapley layer for LSTM",
+        "out": "no activation follows it",
+    }
+    assert list(report.left)[-1] == "out"
+    assert type(new.get_layer("inside").layer) is getattr(ks, f"{prefix}Conv2D")
+    assert {layer.name for layer in new.layers}.isdisjoint({"normalized", "behind"})
+    x = rng.normal(size=(3, 5, 6, 6, 2)).astype("float32")
+    if kind == "shaplu":
+        np.testing.assert_allclose(outputs(new, x), outputs(model, x), atol=1e-5)
+        back, _ = ks.to_relu(new)
+        np.testing.assert_array_equal(outputs(back, x), outputs(new, x))
+    else:
+        assert np.abs(outputs(new, x) - outputs(model, x)).max() > 1e-3
+        with pytest.raises(ValueError, match="SA layers, which are not ReLU: before/separable, deeper/deep/head/dense"):
+            ks.to_relu(new)
+    new.save(tmp_path / "new.keras")
+    np.testing.assert_array_equal(outputs(keras.models.load_model(tmp_path / "new.keras"), x), outputs(new, x))
+
+
+def test_only_names_a_layer_inside_time_distributed():
+    new, report = ks.to_shapley(every_frame(), only="deeper/deep/head/dense")
+    assert list(report.changed) == ["deeper/deep/head/dense"]
+    assert report.left["inside/conv"] == "it was not asked for"
+    assert type(new.get_layer("inside").layer) is layers.Conv2D
+    with pytest.raises(ValueError, match=r"`only` names 'memory' \(LSTM\).*: there is no Shapley layer for LSTM"):
+        ks.to_shapley(every_frame(), only="memory")
+
+
+def test_a_layer_inside_and_outside_of_time_distributed_stays_one(rng):
+    dense = layers.Dense(4, "relu", bias_initializer=BIAS, name="dense")
+    x = keras.Input((3, 4))
+    model = keras.Model(x, layers.Dense(2)(dense(layers.TimeDistributed(dense, name="steps")(x))))
+    new, report = ks.to_shapley(model, "shaplu")
+    assert list(report.changed) == ["steps/dense"]
+    assert new.get_layer("steps").layer is new.get_layer("dense")
+    values = rng.normal(size=(2, 3, 4)).astype("float32")
+    np.testing.assert_allclose(outputs(new, values), outputs(model, values), atol=1e-6)
+
+
+def test_what_follows_a_shared_layer_inside_and_outside_of_time_distributed_must_be_the_same():
+    dense = layers.Dense(4, name="dense")
+    x = keras.Input((3, 4))
+    steps = layers.TimeDistributed(layers.ReLU())(layers.TimeDistributed(dense, name="steps")(x))
+    _, report = ks.to_shapley(keras.Model(x, dense(steps)))
+    assert not report.changed and report.left["steps/dense"] == "no activation follows it"
+
+
+@keras.saving.register_keras_serializable(package="tests")
+class Inner(keras.Model):
+    def __init__(self, **options):
+        super().__init__(**options)
+        self.dense = layers.Dense(4)
+
+    def build(self, input_shape):
+        self.dense.build(input_shape)
+
+    def compute_output_shape(self, input_shape):
+        return (*input_shape[:-1], 4)
+
+    def call(self, inputs):
+        return self.dense(inputs)
+
+
+@pytest.mark.parametrize("steps", [False, True])
+def test_a_model_with_code_of_its_own_inside_keeps_its_weights_and_is_reported(steps, rng):
+    inner = Inner(name="inner")
+    x = keras.Input((3, 4))
+    y = layers.TimeDistributed(inner, name="steps")(x) if steps else inner(x)
+    model = keras.Model(x, layers.Dense(2, "relu", name="dense")(y))
+    new, report = ks.to_shapley(model, "shaplu")
+    assert list(report.changed) == ["dense"]
+    assert report.left == {"steps/inner" if steps else "inner": "there is no Shapley layer for Inner"}
+    values = rng.normal(size=(2, 3, 4)).astype("float32")
+    np.testing.assert_array_equal(outputs(new, values), outputs(model, values))
+
+
+def test_every_layer_with_weights_is_reported():
+    x = keras.Input((4,), dtype="int32")
+    y = layers.Embedding(9, 6, name="tokens")(x)
+    y = layers.MultiHeadAttention(2, 3, name="attention")(y, y)
+    y = layers.Bidirectional(layers.GRU(3, return_sequences=True), name="both_ways")(y)
+    y = layers.Dropout(0.5)(layers.BatchNormalization(name="bn")(y))
+    model = keras.Model(x, layers.Dense(2, "relu", name="dense")(layers.Flatten()(y)))
+    _, report = ks.to_shapley(model)
+    assert report.left == {
+        "tokens": "there is no Shapley layer for Embedding",
+        "attention": "there is no Shapley layer for MultiHeadAttention",
+        "both_ways": "there is no Shapley layer for Bidirectional",
+        "bn": "there is no Shapley layer for BatchNormalization",
+    }
 
 
 @pytest.mark.parametrize("kind", ["sa", "shaplu"])
@@ -287,13 +503,16 @@ class OwnDense(layers.Dense):
     pass
 
 
+class OwnConvolution(layers.Conv2DTranspose):
+    pass
+
+
 def test_what_cannot_be_converted_is_left_with_a_reason(rng):
     quantized = layers.Dense(4, "relu", name="quantized")
     model = keras.Sequential(
         [
             keras.Input((8, 8, 2)),
-            layers.Conv2DTranspose(4, 3, activation="relu", name="transposed"),
-            layers.SeparableConv2D(4, 3, activation="relu", name="separable"),
+            OwnConvolution(4, 3, activation="relu", name="own_convolution"),
             ks.SAConv2D(4, 3, name="already"),
             layers.GlobalMaxPooling2D(),
             OwnDense(4, "relu", name="own"),
@@ -304,8 +523,7 @@ def test_what_cannot_be_converted_is_left_with_a_reason(rng):
     new, report = ks.to_shapley(model)
     assert not report.changed
     assert report.left == {
-        "transposed": "there is no Shapley layer for Conv2DTranspose",
-        "separable": "there is no Shapley layer for SeparableConv2D",
+        "own_convolution": "there is no Shapley layer for OwnConvolution",
         "already": "it is a Shapley layer already",
         "own": "there is no Shapley layer for OwnDense",
         "quantized": "it is quantized",

@@ -54,6 +54,35 @@ CASES = {
         dict(filters=2, kernel_size=(1, 2, 2), dilation_rate=(1, 1, 2), data_format="channels_first"),
         (1, 3, 2, 3, 4),
     ),
+    "Conv1DTranspose": ("Conv1DTranspose", dict(filters=3, kernel_size=3), (2, 4, 2)),
+    "Conv1DTranspose, dilated": (
+        "Conv1DTranspose",
+        dict(filters=2, kernel_size=2, dilation_rate=2, use_bias=False),
+        (1, 4, 3),
+    ),
+    "Conv2DTranspose": ("Conv2DTranspose", dict(filters=3, kernel_size=3, strides=2), (1, 3, 2, 2)),
+    "Conv2DTranspose, same, strided": (
+        "Conv2DTranspose",
+        dict(filters=2, kernel_size=(3, 4), padding="same", strides=2),
+        (1, 3, 2, 2),
+    ),
+    "Conv2DTranspose, output_padding": (
+        "Conv2DTranspose",
+        dict(filters=2, kernel_size=3, strides=(3, 2), padding="same", output_padding=(2, 0)),
+        (1, 2, 3, 2),
+    ),
+    "Conv2DTranspose, channels_first": (
+        "Conv2DTranspose",
+        dict(filters=3, kernel_size=3, strides=2, padding="same", data_format="channels_first"),
+        (2, 2, 2, 3),
+    ),
+    "Conv3DTranspose": ("Conv3DTranspose", dict(filters=2, kernel_size=2, padding="same"), (1, 2, 3, 2, 2)),
+    "DepthwiseConv1D": ("DepthwiseConv1D", dict(kernel_size=3, depth_multiplier=2), (2, 5, 3)),
+    "DepthwiseConv1D, same, strided": (
+        "DepthwiseConv1D",
+        dict(kernel_size=3, padding="same", strides=2, use_bias=False),
+        (2, 6, 3),
+    ),
     "DepthwiseConv2D": ("DepthwiseConv2D", dict(kernel_size=(2, 3), depth_multiplier=2), (2, 4, 4, 2)),
     "DepthwiseConv2D, same, strided": (
         "DepthwiseConv2D",
@@ -69,6 +98,23 @@ CASES = {
         "DepthwiseConv2D",
         dict(kernel_size=3, padding="same", data_format="channels_first"),
         (1, 3, 4, 5),
+    ),
+    "SeparableConv1D": ("SeparableConv1D", dict(filters=4, kernel_size=3, padding="same", strides=2), (2, 6, 3)),
+    "SeparableConv1D, depth_multiplier": (
+        "SeparableConv1D",
+        dict(filters=2, kernel_size=2, depth_multiplier=3, use_bias=False),
+        (2, 4, 3),
+    ),
+    "SeparableConv2D": ("SeparableConv2D", dict(filters=3, kernel_size=(2, 3)), (1, 4, 5, 2)),
+    "SeparableConv2D, same, dilated, depth_multiplier": (
+        "SeparableConv2D",
+        dict(filters=3, kernel_size=3, padding="same", dilation_rate=2, depth_multiplier=2),
+        (1, 4, 3, 2),
+    ),
+    "SeparableConv2D, channels_first": (
+        "SeparableConv2D",
+        dict(filters=3, kernel_size=3, padding="same", depth_multiplier=2, data_format="channels_first"),
+        (1, 2, 4, 3),
     ),
     "EinsumDense": ("EinsumDense", dict(equation="abc,cd->abd", output_shape=(None, 3), bias_axes="d"), (2, 3, 4)),
     "EinsumDense, no bias": ("EinsumDense", dict(equation="ab,bc->ac", output_shape=(3,)), (2, 4)),
@@ -140,7 +186,7 @@ MODES = {
 }
 
 
-NAMES = ["Dense", "Conv1D", "Conv2D", "Conv3D", "DepthwiseConv2D", "EinsumDense"]
+NAMES = list(dict.fromkeys(name for name, *_ in CASES.values()))
 
 
 def arguments_of(name):
@@ -148,10 +194,22 @@ def arguments_of(name):
     return next((arguments, shape) for parent, arguments, shape in CASES.values() if parent == name)
 
 
+def kernels_of(cls):
+    """What a layer type calls its kernels in the arguments of its constructor."""
+    if "Separable" in cls.__name__:
+        return ["depthwise", "pointwise"]
+    return ["depthwise" if "Depthwise" in cls.__name__ else "kernel"]
+
+
+def operands_of(cls, weights):
+    """`(kernels, bias)` among a layer's weights; the bias is None where there is none."""
+    n = len(kernels_of(cls))
+    return weights[:n], [*weights, None][n]
+
+
 def build(cls, arguments, shape, rng=None, **more):
     """A built layer; with `rng`, with weights of which about half the neurons are open."""
-    name = "depthwise_initializer" if "Depthwise" in cls.__name__ else "kernel_initializer"
-    layer = cls(**{name: "zeros", **arguments, **more})
+    layer = cls(**{f"{kernels_of(cls)[0]}_initializer": "zeros", **arguments, **more})
     layer.build(shape)
     if rng is not None:
         layer.set_weights([rng.normal(size=w.shape) for w in layer.weights])

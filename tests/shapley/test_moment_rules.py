@@ -6,6 +6,7 @@ import keras
 import numpy as np
 import pytest
 from keras import layers, ops
+from reference import geometry
 from reference.marks import MAY_MISS_THE_TOTAL
 from scipy import stats
 
@@ -220,6 +221,20 @@ def test_a_softmax_is_the_mean_over_draws(rng):
     np.testing.assert_allclose(mean.sum(axis=1), 1, rtol=1e-5)
     dense = keras.Sequential([keras.Input((4,)), layers.Dense(4, "softmax", kernel_initializer="identity")])
     np.testing.assert_allclose(carried(dense, m, v)[0], mean, rtol=1e-5)
+
+
+@pytest.mark.parametrize("second_moment", ["exact", "pooled"])
+@pytest.mark.parametrize("depth_multiplier", [1, 2])
+def test_a_separable_layer_carries_moments_as_the_convolution_with_its_kernel(depth_multiplier, second_moment, rng):
+    options = dict(second_moment=second_moment, bias_initializer="normal")
+    separable = ks.SASeparableConv2D(4, 3, depth_multiplier=depth_multiplier, **options)
+    convolution = ks.SAConv2D(4, 3, **options)
+    models = [keras.Sequential([keras.Input((4, 4, 3)), layer]) for layer in (separable, convolution)]
+    *kernels, bias = separable.get_weights()
+    convolution.set_weights([geometry.kernel_of(kernels), bias])
+    mean, variance = rng.normal(size=(2, 4, 4, 3)), rng.uniform(size=(2, 4, 4, 3))
+    for actual, expected in zip(*(carried(model, mean, variance) for model in models), strict=True):
+        np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize("second_moment", ["exact", "pooled"])

@@ -161,6 +161,14 @@ ZOO = {
             layers.AveragePooling2D(3),
         ),
     ),
+    "SA in them": lambda: sequential(
+        IMAGE,
+        *flat(
+            ks.SASeparableConv2D(3, 3, depth_multiplier=2),
+            ks.ShapLUSeparableConv2D(3, 2, padding="same"),
+            ks.SAConv2DTranspose(3, 3, second_moment="pooled"),
+        ),
+    ),
     "each step": lambda: sequential(
         STEPS, *flat(layers.TimeDistributed(dense(3, "relu")), layers.TimeDistributed(dense(3)), layers.ReLU())
     ),

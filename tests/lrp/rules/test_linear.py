@@ -39,6 +39,12 @@ LINEAR = [
     (ks.SAConv2D, dict(filters=4, kernel_size=3, strides=2, padding="same"), (5, 5, 2)),
     (ks.ShapLUConv2D, dict(filters=4, kernel_size=3, padding="same"), (4, 4, 2)),
     (ks.ShapLUDepthwiseConv2D, dict(kernel_size=3, padding="same"), (4, 4, 2)),
+    (ks.SADepthwiseConv1D, dict(kernel_size=3, padding="same"), (5, 2)),
+    (ks.SASeparableConv1D, dict(filters=3, kernel_size=3, padding="same"), (5, 2)),
+    (ks.SASeparableConv2D, dict(filters=3, kernel_size=3, padding="same", depth_multiplier=2), (4, 4, 2)),
+    (ks.ShapLUConv1DTranspose, dict(filters=3, kernel_size=4, padding="same"), (4, 2)),
+    (ks.ShapLUConv2DTranspose, dict(filters=3, kernel_size=3, strides=2, padding="same"), (3, 3, 2)),
+    (ks.SAConv3DTranspose, dict(filters=2, kernel_size=2), (2, 2, 2, 2)),
 ]
 # dense, einsum, convolutions plain and in groups, depthwise
 FEW = [LINEAR[i] for i in (0, 3, 8, 10, 13)]
