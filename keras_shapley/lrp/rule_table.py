@@ -12,7 +12,8 @@ from keras_shapley.lrp.presets import Key, Table
 from keras_shapley.lrp.rules.base import Rule
 from keras_shapley.models.graph import Call
 from keras_shapley.models.keras_internals import sublayers
-from keras_shapley.models.layer_types import ATTENTION, activation_of, is_elementwise
+from keras_shapley.models.layer_types import ATTENTION, RECURRENT, activation_of, is_elementwise
+from keras_shapley.models.recurrent import check_recurrent
 from keras_shapley.utils.validation import one_of
 
 
@@ -68,6 +69,8 @@ class RuleTable:
         if isinstance(rule, rules.Pass) and not at_head and activation_of(call.op) is keras.activations.softmax:
             return rules.SoftmaxTaylor()
         _check_type(rule, call)
+        if isinstance(rule, rules.Recurrent):
+            check_recurrent(call)
         if not at_head and isinstance(rule, (rules.LinearRule, rules.Pass)):
             check_activation(call)
         return rule
@@ -140,7 +143,7 @@ def _has_linear_layer(call: Call) -> bool:
     """Whether a call is of a linear layer, or of a layer with one inside."""
     if call.is_a((layers.TimeDistributed,)):
         return isinstance(call.op.layer, LINEAR_TYPES)
-    return call.is_a((*LINEAR_TYPES, *ATTENTION))
+    return call.is_a((*LINEAR_TYPES, *ATTENTION, *RECURRENT))
 
 
 def _check_not_quantized(call: Call) -> None:

@@ -10,6 +10,7 @@ from keras_shapley.lrp.propagation.extremes import Extreme, MaxPooling, PairExtr
 from keras_shapley.lrp.propagation.neurons import Activation, Linear
 from keras_shapley.lrp.propagation.normalization import Normalization
 from keras_shapley.lrp.propagation.products import Attention, Bilinear, Product, Quotient, Softmax
+from keras_shapley.lrp.propagation.recurrent import Recurrent
 from keras_shapley.lrp.propagation.rule import DifferenceRule
 from keras_shapley.lrp.propagation.steps import AlongPath, EachStep
 from keras_shapley.lrp.propagation.sums import Addition, Affine, Lookup, Move, Transpose
@@ -35,12 +36,14 @@ from keras_shapley.models.layer_types import (
     ONE_OPERAND,
     PAIR_EXTREME,
     PRODUCT,
+    RECURRENT,
     RESIZING,
     SCALING,
     SOFTMAX,
     WITHOUT_EFFECT,
     activation_of,
 )
+from keras_shapley.models.recurrent import check_recurrent
 
 # the first entry that fits counts
 _RULES: tuple[tuple[tuple[type, ...], Callable[[], DifferenceRule]], ...] = (
@@ -77,6 +80,9 @@ def difference_rule(call: Call, kind: str, *, at_head: bool = False) -> Differen
         step = Call(f"{call.name}/{call.op.layer.name}", call.op.layer, ((call.data_inputs[0],), {}))
         rule = difference_rule(step, kind)
         return None if rule is None else EachStep(step, rule)
+    if call.is_a(RECURRENT):
+        check_recurrent(call)
+        return Recurrent(kind)
     if call.is_a(STOP_GRADIENT_OPERATIONS):
         return Addition()
     if len(call.data_inputs) == 1:
