@@ -140,16 +140,16 @@ def _lstm_back(steps: _Steps) -> tuple[Structure, StepBack]:
     step, n = steps.step, steps.n
     weights = _Weights(ops.concatenate([step.kernel, step.recurrent_kernel], axis=0))
     xh = ops.concatenate([steps.x.difference, steps.h.difference], axis=-1)
-    sums, squares = steps.part("sums"), weights.squares(xh)
+    z = _with_squares(steps.part("sums"), weights.squares(xh))
     i, f, g, o, kept, added = map(steps.part, ("i", "f", "g", "o", "kept", "added"))
-    of_gates = [
-        steps.coefficients(function, _part_of(sums, squares, k, 4), y)
-        for k, (function, y) in enumerate([(step.gate, i), (step.gate, f), (step.act, g), (step.gate, o)])
-    ]
+    z_i, z_f, z_g, z_o = _blocks(z, 4)
+    # the gates at once: a quadrature takes long to compile
+    of_gates = steps.coefficients(step.gate, _side_by_side([z_i, z_f, z_o]), _side_by_side([i, f, o]))
+    of_g = steps.coefficients(step.act, z_g, g)
     c = _with_squares(steps.part("c"), kept.q + added.q)
     parts = {
         "xh": xh,
-        "gates": {key: ops.concatenate([each[key] for each in of_gates], axis=-1) for key in of_gates[0]},
+        "neurons": {key: _inserted(of_gates[key], of_g[key], 2 * step.cell.units) for key in of_gates},
         "cell": steps.coefficients(step.act, c, steps.part("squashed")),
         "d_kept": kept.difference,
         "d_added": added.difference,
@@ -163,8 +163,8 @@ def _lstm_back(steps: _Steps) -> tuple[Structure, StepBack]:
         m_kept = m_added = m_c + u
         if q is not None:
             m_kept, m_added = m_kept + at["d_kept"] * q, m_added + at["d_added"] * q
-        of_gates = [m_added * at["g"], m_kept * at["c"], m_added * at["i"], m_h * at["squashed"]]
-        m = weights.back(at["xh"], *_times(ops.concatenate(of_gates, axis=-1), at["gates"]))
+        of_neurons = [m_added * at["g"], m_kept * at["c"], m_added * at["i"], m_h * at["squashed"]]
+        m = weights.back(at["xh"], *_times(ops.concatenate(of_neurons, axis=-1), at["neurons"]))
         return m[..., :n], [m[..., n:], m_kept * at["f"]]
 
     return parts, back
@@ -179,10 +179,8 @@ def _gru_back(steps: _Steps) -> tuple[Structure, StepBack]:
     x, h, r, reset = steps.x, steps.h, steps.part("r"), steps.part("reset")
     product = Variation(r.value * reset.value, r.baseline * reset.baseline)
     xh = ops.concatenate([x.difference, h.difference], axis=-1)
-    sums, squares = steps.part("sums"), gate_weights.squares(xh)
-    of_gates = [
-        steps.coefficients(step.gate, _part_of(sums, squares, k, 2), y) for k, y in enumerate([steps.part("z"), r])
-    ]
+    z_gates = _with_squares(steps.part("sums"), gate_weights.squares(xh))
+    of_gates = steps.coefficients(step.gate, z_gates, _side_by_side([steps.part("z"), r]))
     # with reset_after the product is one more addend, else it goes through the weights
     kernel_n, recurrent_kernel_n = kernel[:, split:], recurrent_kernel[:, split:]
     if resets_after:
@@ -194,7 +192,7 @@ def _gru_back(steps: _Steps) -> tuple[Structure, StepBack]:
     parts = {
         "xh": xh,
         "xp": xp,
-        "gates": {key: ops.concatenate([each[key] for each in of_gates], axis=-1) for key in of_gates[0]},
+        "gates": of_gates,
         "candidate": steps.coefficients(step.act, z_n, steps.part("n")),
         "h": _mean(h),
         **{name: _mean(steps.part(name)) for name in ("z", "r", "reset", "n")},
@@ -219,10 +217,23 @@ def _with_squares(z: Variation, squares: Tensor) -> Variation:
     return Variation(z.value, z.baseline, lambda: squares)
 
 
-def _part_of(z: Variation, squares: Tensor, k: int, n: int) -> Variation:
-    """The `k`-th of `n` blocks of sums."""
-    value, baseline, part = (ops.split(each, n, axis=-1)[k] for each in (z.value, z.baseline, squares))
-    return _with_squares(Variation(value, baseline), part)
+def _blocks(z: Variation, n: int) -> list[Variation]:
+    """Sums in `n` blocks of units."""
+    parts = zip(*(ops.split(part, n, axis=-1) for part in (z.value, z.baseline, z.q)))
+    return [_with_squares(Variation(value, baseline), squares) for value, baseline, squares in parts]
+
+
+def _side_by_side(blocks: Sequence[Variation]) -> Variation:
+    """Blocks of units as one."""
+    value, baseline, squares = (
+        ops.concatenate(parts, axis=-1) for parts in zip(*((z.value, z.baseline, z.q) for z in blocks))
+    )
+    return _with_squares(Variation(value, baseline), squares)
+
+
+def _inserted(blocks: Tensor, block: Tensor, at: int) -> Tensor:
+    """Units with a block of others in between."""
+    return ops.concatenate([blocks[..., :at], block, blocks[..., at:]], axis=-1)
 
 
 _BACK = {SimpleStep: _simple_back, LSTMStep: _lstm_back, GRUStep: _gru_back}

