@@ -49,7 +49,7 @@ class RuleTable:
     def user_rule(self, call: Call) -> Rule | None:
         """The rule of a call in the user's own table, None if it has no entry for it."""
         _check_not_quantized(call)
-        return next((rule for key, rule in self._user if _fits(key, call)), None)
+        return next((_of_signal(rule, call) for key, rule in self._user if _fits(key, call)), None)
 
     def rule(self, call: Call, *, at_head: bool = False, preceded: bool = False) -> Rule:
         """The rule of a call.
@@ -64,7 +64,7 @@ class RuleTable:
         """
         _check_not_quantized(call)
         entries = [entry for entry in self.entries if not (preceded and isinstance(entry[0], presets.First))]
-        rule = next((rule for key, rule in entries if _fits(key, call)), None)
+        rule = next((_of_signal(rule, call) for key, rule in entries if _fits(key, call)), None)
         if rule is None and call.is_a((layers.TimeDistributed,)):
             step = Call(f"{call.name}/{call.op.layer.name}", call.op.layer, ((call.data_inputs[0],), {}))
             return rules.EachStep(step, self.rule(step, preceded=preceded))
@@ -130,6 +130,12 @@ def _fits(key: Key, call: Call) -> bool:
     if not call.is_a(_types(key)):
         return False
     return not isinstance(key, presets.First) or not any(map(_has_linear_layer, call.ancestors()))
+
+
+def _of_signal(rule: Rule, call: Call) -> Rule:
+    """The rule, or for a rule of weights on a recurrent layer the rule of such layers with these weights."""
+    is_of_weights = isinstance(rule, rules.LinearRule) and call.is_a(RECURRENT)
+    return rules.Recurrent(rule, rule.epsilon) if is_of_weights else rule
 
 
 def _check_used(table: Table, calls: list[Call]) -> None:

@@ -27,7 +27,8 @@ class Recurrent:
     of biases and of initial states of zero appears as a gap, as `rule` says.
 
     A masked step receives nothing. The two directions of a Bidirectional layer receive equal parts of a product, and
-    parts in proportion of a sum or average.
+    parts in proportion of a sum or average. A rule of weights that a table gives to a recurrent layer, as in
+    `rules=[(keras.layers.LSTM, "epsilon")]`, becomes the `rule` of this one.
 
     Args:
         rule: rule of the weights; `Epsilon()` by default. With `Shapley()` a step's inputs share the bias.

@@ -153,3 +153,14 @@ def test_without_biases_nothing_is_lost(rng):
     model = model_of(rng, layers.LSTM(UNITS, use_bias=False), layers.Dense(4, use_bias=False))
     explanation = ks.LRP(model, rules="paper").explain(rng.normal(size=(4, LENGTH, FEATURES)))
     np.testing.assert_allclose(explanation.input.sum(axis=(1, 2)), explanation.head_total, rtol=1e-3)
+
+
+def test_a_rule_of_weights_is_that_of_the_signal(rng):
+    model = model_of(rng, layers.LSTM(UNITS))
+    x = rng.normal(size=(4, LENGTH, FEATURES)).astype("float32")
+    rule = ks.rules.Gamma(0.5, epsilon=EPSILON)
+    tables = [[(layers.LSTM, rule)], [(layers.LSTM, ks.rules.Recurrent(rule, EPSILON))]]
+    given, expected = (ks.LRP(model, rules=table).explain(x, target=0).input for table in tables)
+    np.testing.assert_array_equal(given, expected)
+    measured = ks.LRP(model, rules=[(layers.LSTM, rule)], baseline=0.0).explain(x, target=0)
+    np.testing.assert_allclose(measured.input.sum(axis=(1, 2)), measured.head_total, atol=1e-5)
