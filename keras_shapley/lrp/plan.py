@@ -8,7 +8,7 @@ from keras_shapley.lrp.head import Head, HeadFunction
 from keras_shapley.lrp.probability_head import ShapleyOptions
 from keras_shapley.lrp.propagation.measured import Measured
 from keras_shapley.lrp.propagation.rule import DifferenceRule
-from keras_shapley.lrp.propagation.table import difference_rule
+from keras_shapley.lrp.propagation.table import required_rule
 from keras_shapley.lrp.propagation.walk import Propagation
 from keras_shapley.lrp.rule_table import RuleTable, check_activation
 from keras_shapley.lrp.rules import AbsoluteSum, LinearRule, Proportional, ShapleyPropagation
@@ -91,11 +91,4 @@ def _difference_rule(table: RuleTable, call: Call, at_head: bool) -> DifferenceR
     if not at_head:
         check_activation(call, known=(keras.activations.softmax,))
     kind = rule.kind if isinstance(rule, ShapleyPropagation) else "shapley"
-    found = difference_rule(call, kind, at_head=at_head)
-    if found is None:
-        raise ValueError(
-            f"{call.description} cannot be measured from a baseline: Shapley propagation has no rule for it. Give "
-            "it one, a function: LRP(model, rules=[(type, rule)], baseline=0.0), or use sampled_shapley_values, which "
-            "takes any model."
-        )
-    return found
+    return required_rule(call, kind, at_head=at_head)

@@ -34,6 +34,7 @@ from keras_shapley.models.layer_types import (
     PAIR_EXTREME,
     PRODUCT,
     RANDOM,
+    RECURRENT,
     RESIZING,
     SOFTMAX,
     UNCENTRED,
@@ -62,6 +63,7 @@ __all__ = [
     "RESIZING",
     "PRESETS",
     "RANDOM",
+    "RECURRENT",
     "SOFTMAX",
     "UNCENTRED",
     "ZERO_PADDING",
@@ -124,6 +126,7 @@ def paper(epsilon: float = 1e-9) -> Table:
         (NORMALIZATION, rules.CentredScale(epsilon)),
         (ATTENTION, rules.Attention(rules.Shapley(epsilon), epsilon)),
         (BILINEAR, rules.Bilinear(epsilon)),
+        (RECURRENT, rules.Recurrent(rules.Shapley(epsilon), epsilon)),
         (SOFTMAX, rules.SoftmaxTaylor()),
         (RESIZING, rules.Resize(epsilon)),
         (MOVING, rules.Move()),
@@ -252,13 +255,14 @@ def epsilon_alpha2_beta1(epsilon: float = 1e-6) -> Table:
 
 
 def _without_weights(epsilon: float) -> Table:
-    """What the presets after the first have in common: pooling, normalisation and attention."""
+    """What the presets after the first have in common: pooling, normalisation, attention and recurrent layers."""
     return [
         (AVERAGE_POOLING, rules.Proportional(epsilon)),
         (MAX_POOLING, rules.WinnerTakesAll()),
         (NORMALIZATION, rules.CentredScale(epsilon)),
         (ATTENTION, rules.Attention(rules.Epsilon(epsilon), epsilon)),
         (BILINEAR, rules.Bilinear(epsilon)),
+        (RECURRENT, rules.Recurrent(rules.Epsilon(epsilon), epsilon)),
     ]
 
 

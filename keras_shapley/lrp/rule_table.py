@@ -1,5 +1,6 @@
 """Which rule a call follows: the user's table first, then the paper's."""
 
+import functools
 from collections.abc import Iterable
 from typing import Any
 
@@ -8,11 +9,13 @@ from keras import layers
 
 from keras_shapley.layers.linear_maps import LINEAR_TYPES
 from keras_shapley.lrp import presets, rules
+from keras_shapley.lrp.inner_model import InnerModel
 from keras_shapley.lrp.presets import Key, Table
 from keras_shapley.lrp.rules.base import Rule
 from keras_shapley.models.graph import Call
-from keras_shapley.models.keras_internals import sublayers
-from keras_shapley.models.layer_types import ATTENTION, activation_of, is_elementwise
+from keras_shapley.models.keras_internals import is_transparent, sublayers
+from keras_shapley.models.layer_types import ATTENTION, RECURRENT, activation_of, is_elementwise
+from keras_shapley.models.recurrent import check_recurrent
 from keras_shapley.utils.validation import one_of
 
 
@@ -46,28 +49,35 @@ class RuleTable:
     def user_rule(self, call: Call) -> Rule | None:
         """The rule of a call in the user's own table, None if it has no entry for it."""
         _check_not_quantized(call)
-        return next((rule for key, rule in self._user if _fits(key, call)), None)
+        return next((_of_signal(rule, call) for key, rule in self._user if _fits(key, call)), None)
 
-    def rule(self, call: Call, *, at_head: bool = False) -> Rule:
+    def rule(self, call: Call, *, at_head: bool = False, preceded: bool = False) -> Rule:
         """The rule of a call.
 
         Args:
             call: the call.
             at_head: whether the head of the model takes care of the call's activation.
+            preceded: whether a linear layer precedes the model that the call is inside of.
 
         Raises:
             ValueError: if there is no rule, or the first that fits is not for such a layer.
         """
         _check_not_quantized(call)
-        rule = next((rule for key, rule in self.entries if _fits(key, call)), None)
+        entries = [entry for entry in self.entries if not (preceded and isinstance(entry[0], presets.First))]
+        rule = next((_of_signal(rule, call) for key, rule in entries if _fits(key, call)), None)
         if rule is None and call.is_a((layers.TimeDistributed,)):
             step = Call(f"{call.name}/{call.op.layer.name}", call.op.layer, ((call.data_inputs[0],), {}))
-            return rules.EachStep(step, self.rule(step))
+            return rules.EachStep(step, self.rule(step, preceded=preceded))
+        if rule is None and is_transparent(call.op):
+            preceded = preceded or any(map(_has_linear_layer, call.ancestors()))
+            return InnerModel(call, functools.partial(self.rule, preceded=preceded))
         if rule is None:
             raise ValueError(self._no_rule(call))
         if isinstance(rule, rules.Pass) and not at_head and activation_of(call.op) is keras.activations.softmax:
             return rules.SoftmaxTaylor()
         _check_type(rule, call)
+        if isinstance(rule, rules.Recurrent):
+            check_recurrent(call)
         if not at_head and isinstance(rule, (rules.LinearRule, rules.Pass)):
             check_activation(call)
         return rule
@@ -122,6 +132,12 @@ def _fits(key: Key, call: Call) -> bool:
     return not isinstance(key, presets.First) or not any(map(_has_linear_layer, call.ancestors()))
 
 
+def _of_signal(rule: Rule, call: Call) -> Rule:
+    """The rule, or for a rule of weights on a recurrent layer the rule of such layers with these weights."""
+    is_of_weights = isinstance(rule, rules.LinearRule) and call.is_a(RECURRENT)
+    return rules.Recurrent(rule, rule.epsilon) if is_of_weights else rule
+
+
 def _check_used(table: Table, calls: list[Call]) -> None:
     """Raises a `ValueError` if no entry fits a call, so that the rules would change nothing."""
     is_name = any(isinstance(key, str) for key, _ in table)
@@ -139,8 +155,8 @@ def _check_used(table: Table, calls: list[Call]) -> None:
 def _has_linear_layer(call: Call) -> bool:
     """Whether a call is of a linear layer, or of a layer with one inside."""
     if call.is_a((layers.TimeDistributed,)):
-        return isinstance(call.op.layer, LINEAR_TYPES)
-    return call.is_a((*LINEAR_TYPES, *ATTENTION))
+        return any(isinstance(layer, (*LINEAR_TYPES, *ATTENTION, *RECURRENT)) for layer in sublayers(call.op.layer))
+    return call.is_a((*LINEAR_TYPES, *ATTENTION, *RECURRENT))
 
 
 def _check_not_quantized(call: Call) -> None:

@@ -42,7 +42,99 @@ class Forward:
     baselines: Tensors | None
 
 
-class Walk:
+class Passage:
+    """Carries tensors forward through the calls of a graph, and relevance back.
+
+    Args:
+        inputs: the graph's inputs.
+        calls: calls, in an order in which they can run.
+        rules: the rule of each call that relevance can reach.
+        merges: by linear call, the `Merge` with the BatchNormalization beside it.
+        dtype: dtype of the relevance.
+    """
+
+    def __init__(
+        self,
+        inputs: Sequence[Value],
+        calls: Sequence[Call],
+        rules: Mapping[Call, Rule],
+        merges: Mapping[Call, Merge],
+        dtype: str,
+    ) -> None:
+        self.inputs = inputs
+        self.calls = calls
+        self.rules = rules
+        self.merges = merges
+        self.dtype = dtype
+
+    def forward(self, x: list[Tensor]) -> Forward:
+        """Every tensor of the model, and the record of each call."""
+        tensors = dict(zip(self.inputs, x))
+        records = []
+        for call in self.calls:
+            inputs = [tensors[value] for value in call.inputs]
+            record = self._record(call, inputs, tensors)
+            saved = record.preactivation
+            outputs = tree.flatten(call(*inputs)) if saved is None else activated(call.op, saved.value, inputs[0])
+            tensors.update(zip(call.outputs, outputs))
+            records.append(record)
+        return Forward(tensors, records, None)
+
+    def _record(self, call: Call, inputs: list[Tensor], tensors: Tensors) -> CallRecord:
+        """The record of a call, with the linear map that its rule should use and a pre-activation worth saving."""
+        if call in self.merges:
+            (source,) = self._sources(call)
+            merged = self.merges[call](linear_map(call.op), ops.cast(tensors[source], self.dtype))
+            return CallRecord(call.name, call.op, ((source,), {}), call.outputs, linear_map=merged)
+        record = CallRecord(call.name, call.op, call.bind_controls(inputs), call.outputs)
+        linear = record.linear_map
+        if linear is not None and self._saves_preactivation(call, linear):
+            value, pullback = vjp(linear.preactivation, ops.cast(inputs[0], self.dtype))
+            record.preactivation = Preactivation(value, pullback)
+        return record
+
+    def _saves_preactivation(self, call: Call, linear: LinearMap) -> bool:
+        """Whether the denominators of a call's rule are what its layer computes anyway, in the relevance's dtype."""
+        rule = self.rules.get(call)
+        return (
+            isinstance(rule, LinearRule)
+            and call.is_a(LINEAR_TYPES)
+            and not isinstance(call.op, ShapleyLayer)
+            and call.op.compute_dtype == self.dtype
+            and rule.divides_by_preactivation(linear)
+        )
+
+    def _sources(self, call: Call) -> list[Value]:
+        """The inputs that a call's rule sees: its own, or those of a BatchNormalization that is merged into it."""
+        merge = self.merges.get(call)
+        return merge.before.data_inputs if merge is not None and merge.before is not None else call.data_inputs
+
+    def carried(self, forward: Forward, relevance: Tensors, observe: Observer | None = None) -> Tensors:
+        """Relevance by `Value`, from that where it starts.
+
+        `observe(call, outputs, inputs)` gets the relevance on both sides of each call.
+        """
+        tensors, records = forward.tensors, forward.records
+        relevance = dict(relevance)
+        for call, record in zip(reversed(self.calls), reversed(records)):
+            if not any(value in relevance for value in call.outputs):
+                continue
+            outputs = [
+                relevance[value] if value in relevance else ops.zeros(tensors[value].shape, self.dtype)
+                for value in call.outputs
+            ]
+            inputs = [ops.cast(tensors[value], self.dtype) for value in self._sources(call)]
+            # a call whose inputs are all masks, indices or constants passes nothing on
+            shares = self.rules[call](record, inputs, outputs[0] if len(outputs) == 1 else outputs) if inputs else []
+            _check_shares(call, inputs, shares)
+            for value, share in zip(call.data_inputs, shares):
+                add(relevance, value, share)
+            if observe is not None:
+                observe(call, outputs, shares)
+        return relevance
+
+
+class Walk(Passage):
     """Carries relevance from a head to the inputs of a graph.
 
     Args:
@@ -63,12 +155,8 @@ class Walk:
         merges: Mapping[Call, Merge],
         dtype: str,
     ) -> None:
-        self.inputs = inputs
-        self.calls = calls
+        super().__init__(inputs, calls, rules, merges, dtype)
         self.head = head
-        self.rules = rules
-        self.merges = merges
-        self.dtype = dtype
 
     def relevance(
         self, x: list[Tensor], target: Tensor | None, versus: Tensor | None
@@ -84,7 +172,7 @@ class Walk:
         Returns:
             The relevance of each input, in its shape; and the `ends` of `report`.
         """
-        forward = self._forward(x)
+        forward = self.forward(x)
         target = resolved(target, forward.tensors[self.head.output])
         starts = self._starts(forward, target, versus)
         relevance = self._backward(forward, starts)
@@ -93,7 +181,7 @@ class Walk:
 
     def report(self, x: list[Tensor], target: Tensor | None, versus: Tensor | None) -> dict[str, Any]:
         """Everything that an `Explanation` holds, as a dict of tensors; the arguments are those of `relevance`."""
-        forward = self._forward(x)
+        forward = self.forward(x)
         output = ops.cast(forward.tensors[self.head.output], self.dtype)
         target = resolved(target, output)
         starts = self._starts(forward, target, versus)
@@ -139,48 +227,6 @@ class Walk:
             "input_size": sum(_total(ops.abs(part)) for part in of_inputs),
         }
 
-    def _forward(self, x: list[Tensor]) -> Forward:
-        """Every tensor of the model, and the record of each call."""
-        tensors = dict(zip(self.inputs, x))
-        records = []
-        for call in self.calls:
-            inputs = [tensors[value] for value in call.inputs]
-            record = self._record(call, inputs, tensors)
-            saved = record.preactivation
-            outputs = tree.flatten(call(*inputs)) if saved is None else activated(call.op, saved.value, inputs[0])
-            tensors.update(zip(call.outputs, outputs))
-            records.append(record)
-        return Forward(tensors, records, None)
-
-    def _record(self, call: Call, inputs: list[Tensor], tensors: Tensors) -> CallRecord:
-        """The record of a call, with the linear map that its rule should use and a pre-activation worth saving."""
-        if call in self.merges:
-            (source,) = self._sources(call)
-            merged = self.merges[call](linear_map(call.op), ops.cast(tensors[source], self.dtype))
-            return CallRecord(call.name, call.op, ((source,), {}), call.outputs, linear_map=merged)
-        record = CallRecord(call.name, call.op, call.bind_controls(inputs), call.outputs)
-        linear = record.linear_map
-        if linear is not None and self._saves_preactivation(call, linear):
-            value, pullback = vjp(linear.preactivation, ops.cast(inputs[0], self.dtype))
-            record.preactivation = Preactivation(value, pullback)
-        return record
-
-    def _saves_preactivation(self, call: Call, linear: LinearMap) -> bool:
-        """Whether the denominators of a call's rule are what its layer computes anyway, in the relevance's dtype."""
-        rule = self.rules.get(call)
-        return (
-            isinstance(rule, LinearRule)
-            and call.is_a(LINEAR_TYPES)
-            and not isinstance(call.op, ShapleyLayer)
-            and call.op.compute_dtype == self.dtype
-            and rule.divides_by_preactivation(linear)
-        )
-
-    def _sources(self, call: Call) -> list[Value]:
-        """The inputs that a call's rule sees: its own, or those of a BatchNormalization that is merged into it."""
-        merge = self.merges.get(call)
-        return merge.before.data_inputs if merge is not None and merge.before is not None else call.data_inputs
-
     def _starts(self, forward: Forward, target: Tensor, versus: Tensor | None) -> list[Start]:
         """The starts of the target, or of its difference from what it is compared with."""
         starts = self.head.starts(forward.tensors, target, self.dtype, forward.baselines)
@@ -196,26 +242,10 @@ class Walk:
         observe: Observer | None = None,
     ) -> Tensors:
         """Relevance by `Value`; `observe(call, outputs, inputs)` gets the relevance on both sides of each call."""
-        tensors, records = forward.tensors, forward.records
         relevance: Tensors = {}
         for start in starts:
             add(relevance, start.value, start.relevance)
-        for call, record in zip(reversed(self.calls), reversed(records)):
-            if not any(value in relevance for value in call.outputs):
-                continue
-            outputs = [
-                relevance[value] if value in relevance else ops.zeros(tensors[value].shape, self.dtype)
-                for value in call.outputs
-            ]
-            inputs = [ops.cast(tensors[value], self.dtype) for value in self._sources(call)]
-            # a call whose inputs are all masks, indices or constants passes nothing on
-            shares = self.rules[call](record, inputs, outputs[0] if len(outputs) == 1 else outputs) if inputs else []
-            _check_shares(call, inputs, shares)
-            for value, share in zip(call.data_inputs, shares):
-                add(relevance, value, share)
-            if observe is not None:
-                observe(call, outputs, shares)
-        return relevance
+        return self.carried(forward, relevance, observe)
 
     def _input_relevance(self, relevance: Tensors, x: list[Tensor]) -> list[Tensor]:
         """The relevance of the model's inputs, zeros where none arrived."""

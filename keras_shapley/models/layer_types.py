@@ -115,6 +115,9 @@ UNCENTRED: Types = (layers.RMSNormalization, layers.UnitNormalization)
 NORMALIZATION: Types = (layers.LayerNormalization, layers.GroupNormalization, *UNCENTRED)
 ATTENTION: Types = (layers.MultiHeadAttention,)
 
+# a loop over steps
+RECURRENT: Types = (layers.SimpleRNN, layers.LSTM, layers.GRU, layers.RNN, layers.Bidirectional)
+
 # elements at other places
 ZERO_PADDING: Types = (layers.ZeroPadding1D, layers.ZeroPadding2D, layers.ZeroPadding3D)
 MOVING: Types = (

@@ -241,7 +241,8 @@ def test_what_does_not_fit_the_model_fails_when_training_begins(data, tmp_path):
     with pytest.raises(ValueError, match="`class_names` must be 4"):
         begin(network(), x[:2], class_names=["a", "b"], directory=tmp_path)
     with pytest.raises(ValueError, match="'memory'"):
-        memory = keras.Sequential([keras.Input((8, 8)), layers.LSTM(3, name="memory"), layers.Dense(2)])
+        cells = [layers.LSTMCell(3), layers.LSTMCell(3)]
+        memory = keras.Sequential([keras.Input((8, 8)), layers.RNN(cells, name="memory"), layers.Dense(2)])
         begin(memory, x[:2], directory=tmp_path)
 
 

@@ -41,9 +41,9 @@ def test_the_first_linear_layer_may_be_inside_another(rng):
 
 
 def test_a_layer_without_a_rule_is_named_with_the_remedy():
-    x = keras.Input((4, 6))
-    model = keras.Model(x, layers.Dense(2)(layers.LSTM(3, name="memory")(x)))
-    with pytest.raises(ValueError, match=r"'memory' \(LSTM\) has no LRP rule.*rules=\[\(\(LSTM,\), rule\)\].*Dense"):
+    x = keras.Input((4, 6, 2))
+    model = keras.Model(x, layers.Dense(2)(layers.ConvLSTM1D(3, 2, name="memory")(x)))
+    with pytest.raises(ValueError, match=r"'memory' \(ConvLSTM1D\) has no LRP rule.*\(\(ConvLSTM1D,\), rule\).*Dense"):
         ks.LRP(model, rules="paper")
 
 

@@ -75,6 +75,10 @@ class DifferenceRule:
         """The outputs, as players. A rule for calls behind which contributions stay apart says how squares add up."""
         return outputs
 
+    def at_baseline(self, call: DifferenceRecord, inputs: Sequence[Variation]) -> list[Tensor] | None:
+        """The outputs at the baseline, if masks that are made inside of the call are those of its input; else None."""
+        return None
+
     def multipliers(
         self,
         call: DifferenceRecord,

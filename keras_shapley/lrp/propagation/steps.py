@@ -28,16 +28,24 @@ class EachStep(OneOutput):
         self.call = call
         self.rule = rule
 
+    def at_baseline(self, call: DifferenceRecord, inputs: Sequence[Variation]) -> list[Tensor] | None:
+        (x,) = inputs
+        results = self.rule.at_baseline(self._record(), [_steps(x)])
+        return None if results is None else [ops.reshape(y, (*x.value.shape[:2], *y.shape[1:])) for y in results]
+
     def of_output(
         self, call: DifferenceRecord, inputs: Sequence[Variation], output: Variation, multiplier: Multiplier
     ) -> list[Multiplier]:
         (x,) = inputs
         steps, results = _steps(x), _steps(output)
-        record = DifferenceRecord(self.call.name, self.call.op, ((Value(),), {}))
+        record = self._record()
         record.save([steps])
         m = as_steps(multiplier.of_player(output.difference))
         (part,) = self.rule.multipliers(record, [steps], [results], [Multiplier(m)])
         return [Multiplier(ops.reshape(part.of_player(steps.difference), x.value.shape))]
+
+    def _record(self) -> DifferenceRecord:
+        return DifferenceRecord(self.call.name, self.call.op, ((Value(),), {}))
 
 
 def _steps(x: Variation) -> Variation:

@@ -7,9 +7,11 @@ from keras import layers
 
 from keras_shapley.layers.linear_maps import LINEAR_TYPES
 from keras_shapley.lrp.propagation.extremes import Extreme, MaxPooling, PairExtreme
+from keras_shapley.lrp.propagation.inner_model import InnerModel
 from keras_shapley.lrp.propagation.neurons import Activation, Linear
 from keras_shapley.lrp.propagation.normalization import Normalization
 from keras_shapley.lrp.propagation.products import Attention, Bilinear, Product, Quotient, Softmax
+from keras_shapley.lrp.propagation.recurrent import Recurrent
 from keras_shapley.lrp.propagation.rule import DifferenceRule
 from keras_shapley.lrp.propagation.steps import AlongPath, EachStep
 from keras_shapley.lrp.propagation.sums import Addition, Affine, Lookup, Move, Transpose
@@ -19,6 +21,7 @@ from keras_shapley.models.keras_internals import (
     DIVISION_OPERATIONS,
     EXTREME_OPERATIONS,
     STOP_GRADIENT_OPERATIONS,
+    is_transparent,
 )
 from keras_shapley.models.layer_types import (
     ADDITION,
@@ -35,12 +38,15 @@ from keras_shapley.models.layer_types import (
     ONE_OPERAND,
     PAIR_EXTREME,
     PRODUCT,
+    RECURRENT,
     RESIZING,
     SCALING,
     SOFTMAX,
     WITHOUT_EFFECT,
     activation_of,
 )
+from keras_shapley.models.recurrent import check_recurrent
+from keras_shapley.models.tracing import trace
 
 # the first entry that fits counts
 _RULES: tuple[tuple[tuple[type, ...], Callable[[], DifferenceRule]], ...] = (
@@ -77,6 +83,13 @@ def difference_rule(call: Call, kind: str, *, at_head: bool = False) -> Differen
         step = Call(f"{call.name}/{call.op.layer.name}", call.op.layer, ((call.data_inputs[0],), {}))
         rule = difference_rule(step, kind)
         return None if rule is None else EachStep(step, rule)
+    if is_transparent(call.op):
+        graph = trace(call.op)
+        rules = {inner: required_rule(inner, kind) for inner in graph.calls if inner.data_inputs}
+        return InnerModel(graph, rules)
+    if call.is_a(RECURRENT):
+        check_recurrent(call)
+        return Recurrent(kind)
     if call.is_a(STOP_GRADIENT_OPERATIONS):
         return Addition()
     if len(call.data_inputs) == 1:
@@ -89,6 +102,22 @@ def difference_rule(call: Call, kind: str, *, at_head: bool = False) -> Differen
         if call.is_a((*ELEMENTWISE, *ONE_OPERAND)):
             return Activation(kind)
     return next((make() for types, make in _RULES if call.is_a(types)), None)
+
+
+def required_rule(call: Call, kind: str, *, at_head: bool = False) -> DifferenceRule:
+    """As `difference_rule`.
+
+    Raises:
+        ValueError: if there is none.
+    """
+    rule = difference_rule(call, kind, at_head=at_head)
+    if rule is None:
+        raise ValueError(
+            f"{call.description} cannot be measured from a baseline: Shapley propagation has no rule for it. Give "
+            "it one, a function: LRP(model, rules=[(type, rule)], baseline=0.0), or use sampled_shapley_values, which "
+            "takes any model."
+        )
+    return rule
 
 
 def _is_affine(call: Call) -> bool:

@@ -12,7 +12,7 @@ from keras_shapley.lrp.propagation.neurons import Activation
 from keras_shapley.lrp.propagation.rule import DifferenceRecord, DifferenceRule
 from keras_shapley.lrp.propagation.variation import Multiplier, Variation, per_unit
 from keras_shapley.lrp.start import Start
-from keras_shapley.lrp.walk import Forward, Observer, Tensors, Walk, activated, add
+from keras_shapley.lrp.walk import Forward, Observer, Passage, Tensors, Walk, activated, add
 from keras_shapley.models.graph import Call, Value
 from keras_shapley.utils.typing import Tensor
 
@@ -32,40 +32,26 @@ class DifferenceForward(Forward):
     variations: dict[Value, Variation]
 
 
-class Propagation(Walk):
-    """Carries multipliers from a head to the inputs of a graph.
-
-    The inputs of `relevance` and `report` are those of the model, behind them those of the baseline, which are a batch
-    of one or as many as the inputs, and behind these what `deviations` measured, if gates are measured.
+class DifferencePassage(Passage):
+    """Carries tensors forward through the calls of a graph, with the input and with the baseline, and multipliers back.
 
     Args:
-        inputs: the model's inputs.
-        calls: the calls that the explained output depends on, in an order in which they can run.
-        head: what is explained.
+        inputs: the graph's inputs.
+        calls: calls, in an order in which they can run.
         rules: the rule of each call that relevance can reach.
         dtype: dtype of the relevance.
     """
 
     def __init__(
-        self,
-        inputs: Sequence[Value],
-        calls: Sequence[Call],
-        head: Head,
-        rules: Mapping[Call, DifferenceRule],
-        dtype: str,
+        self, inputs: Sequence[Value], calls: Sequence[Call], rules: Mapping[Call, DifferenceRule], dtype: str
     ) -> None:
-        super().__init__(inputs, calls, head, {}, {}, dtype)
+        Passage.__init__(self, inputs, calls, {}, {}, dtype)
         self.difference_rules = rules
         activations = {call: rule for call, rule in rules.items() if isinstance(rule, Activation)}
         self._gated = {call: rule for call, rule in activations.items() if rule.has_gate(call)}
 
-    def deviations(self, x: list[Tensor]) -> list[Tensor]:
-        """The sum in front of each activation less that at the baseline, for inputs as those of `relevance`."""
-        forward = self._forward(x)
-        records = dict(zip(self.calls, forward.records))
-        return [rule.sums(records[call], forward.variations).difference for call, rule in self._gated.items()]
-
-    def _forward(self, x: list[Tensor]) -> DifferenceForward:
+    def forward(self, x: list[Tensor]) -> DifferenceForward:
+        """Every tensor of the graph, for inputs as those of `Propagation.relevance`."""
         n = len(self.inputs)
         measured = dict(zip(self._gated, zip(*[iter(x[2 * n :])] * 3)))
         tensors, baselines = dict(zip(self.inputs, x[:n])), dict(zip(self.inputs, x[n : 2 * n]))
@@ -87,7 +73,9 @@ class Propagation(Walk):
             if any(map(ops.is_tensor, tree.flatten(record.arguments))):
                 # a mask is that of every input of the batch
                 given = [ops.broadcast_to(x, tensors[value].shape) for x, value in zip(given, record.inputs)]
-            at_baseline = self._outputs(record, record.baseline_preactivation, given)
+            at_baseline = None if rule is None else rule.at_baseline(record, of_inputs)
+            if at_baseline is None:
+                at_baseline = self._outputs(record, record.baseline_preactivation, given)
             tensors.update(zip(call.outputs, outputs))
             baselines.update(zip(call.outputs, at_baseline))
             of_outputs = [self._variation(*pair) for pair in zip(outputs, at_baseline)]
@@ -107,13 +95,12 @@ class Propagation(Walk):
             return activated(call.op, preactivation, inputs[0])
         return tree.flatten(call(*inputs))
 
-    def _backward(
-        self, forward: DifferenceForward, starts: Sequence[Start], observe: Observer | None = None
-    ) -> Tensors:
+    def multipliers(
+        self, forward: DifferenceForward, multipliers: Mapping[Value, Multiplier], observe: Observer | None = None
+    ) -> dict[Value, Multiplier]:
+        """Multipliers by `Value`, from those where they start; `observe` as in `Passage.carried`."""
         variations = forward.variations
-        multipliers: dict[Value, Multiplier] = {}
-        for start in starts:
-            add(multipliers, start.value, Multiplier(_start_multiplier(start, variations[start.value])))
+        multipliers = dict(multipliers)
         for call, record in zip(reversed(self.calls), reversed(forward.records)):
             if call not in self.difference_rules or not any(value in multipliers for value in call.outputs):
                 continue
@@ -129,6 +116,48 @@ class Propagation(Walk):
             if observe is not None:
                 received = [output.relevance(part) for output, part in zip(outputs, of_outputs)]
                 observe(call, received, [x.relevance(part) for x, part in zip(inputs, parts)])
+        return multipliers
+
+
+class Propagation(DifferencePassage, Walk):
+    """Carries multipliers from a head to the inputs of a graph.
+
+    The inputs of `relevance` and `report` are those of the model, behind them those of the baseline, which are a batch
+    of one or as many as the inputs, and behind these what `deviations` measured, if gates are measured.
+
+    Args:
+        inputs: the model's inputs.
+        calls: the calls that the explained output depends on, in an order in which they can run.
+        head: what is explained.
+        rules: the rule of each call that relevance can reach.
+        dtype: dtype of the relevance.
+    """
+
+    def __init__(
+        self,
+        inputs: Sequence[Value],
+        calls: Sequence[Call],
+        head: Head,
+        rules: Mapping[Call, DifferenceRule],
+        dtype: str,
+    ) -> None:
+        super().__init__(inputs, calls, rules, dtype)
+        self.head = head
+
+    def deviations(self, x: list[Tensor]) -> list[Tensor]:
+        """The sum in front of each activation less that at the baseline, for inputs as those of `relevance`."""
+        forward = self.forward(x)
+        records = dict(zip(self.calls, forward.records))
+        return [rule.sums(records[call], forward.variations).difference for call, rule in self._gated.items()]
+
+    def _backward(
+        self, forward: DifferenceForward, starts: Sequence[Start], observe: Observer | None = None
+    ) -> Tensors:
+        variations = forward.variations
+        multipliers: dict[Value, Multiplier] = {}
+        for start in starts:
+            add(multipliers, start.value, Multiplier(_start_multiplier(start, variations[start.value])))
+        multipliers = self.multipliers(forward, multipliers, observe)
         return {value: variations[value].relevance(multiplier) for value, multiplier in multipliers.items()}
 
 

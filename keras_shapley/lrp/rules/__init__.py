@@ -38,6 +38,7 @@ from keras_shapley.lrp.rules import (
     normalization,
     pooling,
     propagation,
+    recurrent,
     sums,
 )
 from keras_shapley.lrp.rules.attention import *
@@ -49,6 +50,7 @@ from keras_shapley.lrp.rules.moving import *
 from keras_shapley.lrp.rules.normalization import *
 from keras_shapley.lrp.rules.pooling import *
 from keras_shapley.lrp.rules.propagation import *
+from keras_shapley.lrp.rules.recurrent import *
 from keras_shapley.lrp.rules.sums import *
 from keras_shapley.utils.validation import one_of
 
@@ -62,6 +64,7 @@ __all__ += moving.__all__
 __all__ += normalization.__all__
 __all__ += pooling.__all__
 __all__ += propagation.__all__
+__all__ += recurrent.__all__
 __all__ += sums.__all__
 
 _NAMED = (

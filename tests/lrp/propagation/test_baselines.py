@@ -264,8 +264,8 @@ def test_a_model_of_float64_conserves_to_its_precision(float64, rng):
 
 
 def test_a_layer_without_a_rule_is_named_with_a_remedy(rng):
-    model = keras.Sequential([keras.Input((4, 3)), layers.LSTM(3), layers.Dense(2)])
-    with pytest.raises(ValueError, match="lstm.*rules=.*shapley_values"):
+    model = keras.Sequential([keras.Input((4, 3, 2)), layers.ConvLSTM1D(3, 2), layers.Dense(2)])
+    with pytest.raises(ValueError, match="conv_lstm1d.*rules=.*shapley_values"):
         ks.LRP(model, rules="auto")
 
 
