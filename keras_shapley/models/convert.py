@@ -16,7 +16,7 @@ from keras_shapley.layers.sa import ShapleyActivation
 from keras_shapley.models.batch_norm import Merge
 from keras_shapley.models.conversion_plan import CONVERTIBLE, Plan, Planner, keep_only, layer_name
 from keras_shapley.models.graph import Call, Graph
-from keras_shapley.models.keras_internals import is_transparent
+from keras_shapley.models.keras_internals import build_activations, is_transparent
 from keras_shapley.models.tracing import trace
 from keras_shapley.utils.typing import Operation, Structure
 from keras_shapley.utils.validation import one_of
@@ -235,6 +235,7 @@ class _Rebuilder:
 
     def rebuild(self, model: keras.Model) -> keras.Model:
         rebuilt = self._new(model)
+        build_activations(rebuilt)
         for old, replacement in self._replacements.items():
             new: Any = replacement.layer
             if isinstance(new, layers.Layer) and not isinstance(new, keras.Model) and old.weights:
