@@ -142,6 +142,11 @@ class Call:
             return args, kwargs
         parameters = inspect.signature(self.op.call).parameters
         for name, mask in self.named(masks).items():
+            if isinstance(mask, list) and any(id(each) in attached for each in mask):
+                # the masks of a list of tensors are a list
+                if "mask" in parameters and kwargs.get("mask") is None:
+                    kwargs["mask"] = mask
+                continue
             for parameter in ("mask", f"{name}_mask"):
                 if id(mask) in attached and parameter in parameters and kwargs.get(parameter) is None:
                     kwargs[parameter] = mask

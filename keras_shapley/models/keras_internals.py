@@ -83,15 +83,25 @@ def sublayers(op: Operation) -> list[Operation]:
     return [op, *op._flatten_layers()] if isinstance(op, keras.layers.Layer) else [op]
 
 
-def first_input_shape(op: Operation) -> tuple[int | None, ...]:
-    """The shape of the first tensor that an operation was first called on, with None where it is not known."""
-    return tuple(op._inbound_nodes[0].input_tensors[0].shape)
+def first_input_shape(op: Operation) -> tuple[int | None, ...] | None:
+    """The shape of the first tensor that an operation was first called on; None for one that is inside of another."""
+    return tuple(op._inbound_nodes[0].input_tensors[0].shape) if op._inbound_nodes else None
+
+
+def first_output_shape(op: Operation) -> tuple[int | None, ...] | None:
+    """As `first_input_shape`, of the first tensor that it returned."""
+    return tuple(op._inbound_nodes[0].output_tensors[0].shape) if op._inbound_nodes else None
+
+
+def attention_denses(layer: Operation) -> list[Operation]:
+    """The dense layers for query, key, value and output of an attention layer with heads."""
+    return [layer._query_dense, layer._key_dense, layer._value_dense, layer._output_dense]
 
 
 def build_activations(model: Any) -> None:
     """Builds layers that are activations of other layers. Keras does so when the model is first called on data."""
     for layer in model._flatten_layers():
-        activation = getattr(layer, "activation", None)
+        activation: Any = getattr(layer, "activation", None)
         if isinstance(activation, keras.layers.Layer) and not activation.built and layer._inbound_nodes:
             activation.build(tuple(layer._inbound_nodes[0].output_tensors[0].shape))
 
@@ -142,14 +152,12 @@ ADDITION_OPERATIONS = (*_classes(operations, "Add Subtract"), inception_resnet_v
 PRODUCT_OPERATIONS = _classes(operations, "Multiply")
 ONE_OPERAND_OPERATIONS = _classes(operations, "Divide TrueDivide Power")
 PAIR_EXTREME_OPERATIONS = _classes(operations, "Maximum Minimum")
-BILINEAR_OPERATIONS = (
-    *_classes(operations, "Dot Einsum Matmul Tensordot"),
-    *_classes(nn, "Conv ConvTranspose DepthwiseConv"),
-)
+CONVOLUTION_OPERATIONS = _classes(nn, "Conv ConvTranspose DepthwiseConv")
+BILINEAR_OPERATIONS = (*_classes(operations, "Dot Einsum Matmul Tensordot"), *CONVOLUTION_OPERATIONS)
 EXTREME_OPERATIONS = _classes(operations, "Amax Amin Max Min")
 MEAN_OPERATIONS = (operations.Mean,)
 # linear and without a bias, as averages are
-SUM_OPERATIONS = (*_classes(operations, "Cumsum Diff Sum Tril Triu"), nn.AveragePool, nn.SeparableConv)
+SUM_OPERATIONS = (*_classes(operations, "Cumsum Diff Sum Tril Triu"), nn.AveragePool)
 MAX_POOLING_OPERATIONS = (nn.MaxPool,)
 # sizes of deviations
 SPREAD_OPERATIONS = (operations.Var, operations.Std, linalg.Norm)

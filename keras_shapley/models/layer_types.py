@@ -149,6 +149,9 @@ EMBEDDING: Types = (layers.Embedding,)
 ENCODING: Types = (layers.CategoryEncoding, *ONE_HOT_OPERATIONS)
 LOOKUP: Types = LOOKUP_OPERATIONS
 
+# activations whose elements depend on each other
+MIXING_ACTIVATIONS = (keras.activations.softmax, keras.activations.log_softmax)
+
 _ELEMENTWISE_FUNCTIONS = {
     getattr(module, name, None)
     for module in (keras.activations, ops)
@@ -171,7 +174,7 @@ def activation_of(op: Operation) -> Callable[[Any], Any] | None:
 
     It is a layer where a layer is the activation, unless the layer is a softmax over the last axis or a plain ReLU.
     """
-    activation = getattr(op, "activation", None)
+    activation: Any = getattr(op, "activation", None)
     while isinstance(activation, layers.Activation):
         activation = activation.activation
     if isinstance(activation, layers.Softmax) and activation.axis == -1:
@@ -183,7 +186,7 @@ def activation_of(op: Operation) -> Callable[[Any], Any] | None:
 
 def activation_layer(op: Operation) -> Operation:
     """The layer that is the activation of another, or else the operation itself."""
-    activation = activation_of(op)
+    activation = activation_of(op) if isinstance(op, (layers.Activation, *LINEAR_TYPES)) else None
     return activation if isinstance(activation, layers.Layer) else op
 
 

@@ -367,7 +367,7 @@ def _window_size(call: Call) -> int:
     """Number of elements of a pooling window; 1 for global pooling, which takes its whole input once."""
     size = getattr(call.op, "pool_size", ())
     # an operation may have one size for all axes
-    return size ** (len(first_input_shape(call.op)) - 2) if isinstance(size, int) else math.prod(size)
+    return size ** (len(first_input_shape(call.op) or ()) - 2) if isinstance(size, int) else math.prod(size)
 
 
 # the first row that fits counts

@@ -6,13 +6,14 @@ import keras
 from keras import layers
 
 from keras_shapley.layers.linear_maps import LINEAR_TYPES
+from keras_shapley.lrp.propagation.attention import Attention
 from keras_shapley.lrp.propagation.extremes import Extreme, MaxPooling, PairExtreme
 from keras_shapley.lrp.propagation.neurons import Activation, Linear
-from keras_shapley.lrp.propagation.normalization import Normalization
-from keras_shapley.lrp.propagation.products import Attention, Bilinear, Product, Quotient, Softmax
+from keras_shapley.lrp.propagation.normalization import Normalization, Spread
+from keras_shapley.lrp.propagation.products import Bilinear, LogSoftmax, Product, Quotient, Softmax
 from keras_shapley.lrp.propagation.rule import DifferenceRule
 from keras_shapley.lrp.propagation.steps import AlongPath, EachStep
-from keras_shapley.lrp.propagation.sums import Addition, Affine, Lookup, Move, Transpose
+from keras_shapley.lrp.propagation.sums import Addition, Affine, ConstantFactor, Encoding, Lookup, Move, Transpose
 from keras_shapley.models.graph import Call
 from keras_shapley.models.keras_internals import (
     AFFINE_OPERATIONS,
@@ -27,7 +28,9 @@ from keras_shapley.models.layer_types import (
     BILINEAR,
     ELEMENTWISE,
     EMBEDDING,
+    ENCODING,
     EXTREME,
+    LOG_SOFTMAX,
     LOOKUP,
     MAX_POOLING,
     MOVING,
@@ -38,6 +41,7 @@ from keras_shapley.models.layer_types import (
     RESIZING,
     SCALING,
     SOFTMAX,
+    SPREAD,
     WITHOUT_EFFECT,
     activation_of,
 )
@@ -57,7 +61,10 @@ _RULES: tuple[tuple[tuple[type, ...], Callable[[], DifferenceRule]], ...] = (
     (ATTENTION, Attention),
     (BILINEAR, Bilinear),
     (SOFTMAX, Softmax),
+    (LOG_SOFTMAX, LogSoftmax),
+    (SPREAD, Spread),
     (EMBEDDING, Lookup),
+    (ENCODING, Encoding),
     (LOOKUP, Move),
     (MOVING, Move),
 )
@@ -82,12 +89,14 @@ def difference_rule(call: Call, kind: str, *, at_head: bool = False) -> Differen
     if len(call.data_inputs) == 1:
         if _is_affine(call):
             return Affine()
-        if call.is_a(BILINEAR):
-            return Transpose()
+        if call.is_a(BILINEAR) and not getattr(call.op, "normalize", False):
+            return ConstantFactor()
         if call.is_a(LOOKUP) and call.inputs[0] not in call.data_inputs:
             return Lookup()
         if call.is_a((*ELEMENTWISE, *ONE_OPERAND)):
             return Activation(kind)
+    if call.is_a(BILINEAR) and len(call.data_inputs) > 2:
+        return AlongPath()
     return next((make() for types, make in _RULES if call.is_a(types)), None)
 
 
