@@ -9,7 +9,7 @@ from keras_shapley.lrp.propagation.neurons import Activation
 from keras_shapley.lrp.propagation.rule import DifferenceRule
 from keras_shapley.lrp.propagation.table import difference_rule
 from keras_shapley.lrp.propagation.walk import Propagation
-from keras_shapley.lrp.rule_table import RuleTable, check_activation, no_rule
+from keras_shapley.lrp.rule_table import RuleTable
 from keras_shapley.lrp.rules import AbsoluteSum, Elementwise, LinearRule, Proportional, ShapleyPropagation
 from keras_shapley.lrp.rules.base import Rule
 from keras_shapley.lrp.walk import Walk, relevance_dtype
@@ -90,10 +90,10 @@ def _difference_rule(table: RuleTable, call: Call, at_head: bool) -> DifferenceR
     if isinstance(rule, (LinearRule, Proportional, AbsoluteSum)) or not (rule is None or is_own):
         return Measured(rule, at_head=at_head)
     if not at_head and not table.is_vouched(call):
-        check_activation(call)
+        table.check_activation(call)
     kind = rule.kind if isinstance(rule, ShapleyPropagation) else "shapley"
     found = difference_rule(call, kind, at_head=at_head)
     if found is None:
-        raise ValueError(no_rule(call))
+        raise table.no_rule(call)
     found.check(call)
     return found

@@ -30,6 +30,8 @@ class RuleTable:
     def __init__(self, user: str | Iterable[tuple[Key, str | Rule]] | None, calls: Iterable[Call]) -> None:
         calls = list(calls)
         self._user = _entries(user)
+        # what stands behind an entry that an error suggests
+        self._rest = f", *ks.presets.{user}()" if isinstance(user, str) else ", ..." if self._user else ""
         self.entries = [*self._user, *presets.paper()]
         if self._user and not isinstance(user, str):
             _check_used(self._user, calls)
@@ -40,8 +42,9 @@ class RuleTable:
 
     @property
     def needs_baseline(self) -> bool:
-        """Whether an entry of the user's own table measures from a baseline."""
-        return any(isinstance(rule, rules.ShapleyPropagation) for _, rule in self._user)
+        """Whether an entry of the user's own table measures from a baseline, or none says how relevance passes."""
+        chosen = [rule for _, rule in self._user if not isinstance(rule, rules.Elementwise)]
+        return bool(self._user) and not chosen or any(isinstance(rule, rules.ShapleyPropagation) for rule in chosen)
 
     def user_rule(self, call: Call) -> Rule | None:
         """The rule of a call in the user's own table, None if it has no entry for it."""
@@ -77,36 +80,46 @@ class RuleTable:
             step = Call(f"{call.name}/{call.op.layer.name}", call.op.layer, ((call.data_inputs[0],), {}))
             return rules.EachStep(step, self.rule(step))
         if rule is None:
-            raise ValueError(no_rule(call))
+            raise self.no_rule(call)
         _check_type(rule, call)
         _check_call(rule, call)
         if at_head or not isinstance(rule, (rules.LinearRule, rules.Pass)) or self.is_vouched(call):
             return rule
-        check_activation(call)
+        self.check_activation(call)
         if activation_of(call.op) is not keras.activations.softmax:
             return rule
         return rules.SoftmaxTaylor() if isinstance(rule, rules.Pass) else rules.WithSoftmax(rule)
+
+    def check_activation(self, call: Call) -> None:
+        """Raises a `ValueError` if the activation of a call is not known."""
+        activation = activation_of(call.op)
+        if activation is None or activation in MIXING_ACTIVATIONS or is_elementwise(activation):
+            return
+        raise ValueError(
+            f"Layer {call.description} has the activation {getattr(activation, '__name__', activation)!r}, which is "
+            f"not known to act on each element alone. {self._remedies(call, 'If it does')}"
+        )
+
+    def no_rule(self, call: Call) -> ValueError:
+        """The error for a call without a rule."""
+        remedies = self._remedies(call, "If it acts on each element alone")
+        return ValueError(f"Layer {call.description} has no LRP rule. {remedies}")
+
+    def _remedies(self, call: Call, if_elementwise: str) -> str:
+        """What works for a layer that is not known: the simplest first."""
+        entry = f"({call.name!r}, ks.rules.Elementwise()){self._rest}"
+        say_so = f"{if_elementwise}, say so: LRP(model, rules=[{entry}]). If not, give"
+        return (
+            f"{say_so if len(call.data_inputs) == 1 else 'Give'} it a rule of your own in this place, a function "
+            "rule(call, inputs, relevance) that returns a list with the relevance of each input; or use "
+            "ks.shapley_values(model, x), which takes any model."
+        )
 
 
 def _first(table: Table, call: Call) -> Rule | None:
     """The first rule that fits a call. `Elementwise` says of a linear layer no more than that its activation is so."""
     skipped = rules.Elementwise if call.is_a(LINEAR_TYPES) else ()
     return next((rule for key, rule in table if _fits(key, call) and not isinstance(rule, skipped)), None)
-
-
-def no_rule(call: Call) -> str:
-    """The message for a call without a rule."""
-    return f"Layer {call.description} has no LRP rule. {_remedies(call, 'If it acts on each element alone')}"
-
-
-def _remedies(call: Call, if_elementwise: str) -> str:
-    """What works for a layer that is not known: the simplest first."""
-    say_so = f"{if_elementwise}, say so: LRP(model, rules=[({call.name!r}, ks.rules.Elementwise())]). If not, give"
-    return (
-        f"{say_so if len(call.data_inputs) == 1 else 'Give'} it a rule of your own in this place, a function "
-        "rule(call, inputs, relevance) that returns a list with the relevance of each input; or use "
-        "ks.shapley_values(model, x), which takes any model."
-    )
 
 
 def _entries(user: str | Iterable[tuple[Key, str | Rule]] | None) -> Table:
@@ -201,17 +214,6 @@ def _check_call(rule: Rule | None, call: Call) -> None:
     check = getattr(rule, "check", None)
     if check is not None:
         check(call)
-
-
-def check_activation(call: Call) -> None:
-    """Raises a `ValueError` if the activation of a call is not known."""
-    activation = activation_of(call.op)
-    if activation is None or activation in MIXING_ACTIVATIONS or is_elementwise(activation):
-        return
-    raise ValueError(
-        f"Layer {call.description} has the activation {getattr(activation, '__name__', activation)!r}, which is "
-        f"not known to act on each element alone. {_remedies(call, 'If it does')}"
-    )
 
 
 def _names(types: Iterable[type]) -> str:

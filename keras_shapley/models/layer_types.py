@@ -175,11 +175,11 @@ def activation_of(op: Operation) -> Callable[[Any], Any] | None:
     It is a layer where a layer is the activation, unless the layer is a softmax over the last axis or a plain ReLU.
     """
     activation: Any = getattr(op, "activation", None)
-    while isinstance(activation, layers.Activation):
+    while _computes_as(activation, layers.Activation):
         activation = activation.activation
-    if isinstance(activation, layers.Softmax) and activation.axis == -1:
+    if _computes_as(activation, layers.Softmax) and activation.axis == -1:
         return keras.activations.softmax
-    if isinstance(activation, layers.ReLU) and activation_name(activation) == "relu":
+    if _computes_as(activation, layers.ReLU) and activation_name(activation) == "relu":
         return keras.activations.relu
     return _NAMESAKES.get(activation, activation)
 
@@ -201,11 +201,16 @@ def activation_function(op: Operation) -> Callable[[Any], Any] | None:
 
 def is_elementwise(function: Any) -> bool:
     """Whether an activation, a function or a layer, is known to act on each element alone."""
-    if isinstance(function, layers.Activation):
+    if _computes_as(function, layers.Activation):
         return is_elementwise(activation_of(function))
     if isinstance(function, layers.Layer):
-        return any(isinstance(function, cls) and type(function).call is cls.call for cls in ELEMENTWISE)
+        return any(_computes_as(function, cls) for cls in ELEMENTWISE)
     return function in _ELEMENTWISE_FUNCTIONS
+
+
+def _computes_as(layer: Any, cls: type) -> bool:
+    """Whether a layer is of a class, or of a subclass without a `call` of its own."""
+    return isinstance(layer, cls) and getattr(type(layer), "call", None) is getattr(cls, "call", None)
 
 
 def activation_name(op: Operation) -> str:

@@ -151,7 +151,9 @@ def test_a_condition_is_that_of_the_input_also_at_the_baseline(rng):
 
 
 def test_the_spread_of_constants_has_no_relevance_and_no_nan(rng):
-    model = functional((4, 2), lambda x: head(ops.concatenate([f(x, axis=1) for f in (ops.std, ops.norm, ops.var)])))
+    model = functional(
+        (4, 2), lambda x: head(ops.concatenate([f(x, axis=1) for f in (ops.std, ops.norm, ops.var)], axis=1))
+    )
     for rules in WALKS:
         assert not ks.LRP(model, rules=rules).explain(np.zeros((2, 4, 2)), 0).input.any()
 
