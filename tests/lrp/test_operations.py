@@ -55,6 +55,7 @@ OPERATIONS = {
     "average_pool": lambda x: head(ops.average_pool(dense(3)(x), 3, 2, padding="same")),
     "conv": lambda x: head(ops.relu(ops.conv(x, constant(3, 4, 2)) + constant(2))),
     "depthwise_conv": lambda x: head(ops.relu(ops.depthwise_conv(x, constant(3, 4, 1)))),
+    "tril": lambda x: head(ops.tril(dense(6)(x))),
     "Dot of unit length": cosine,
     "division by a tensor": lambda x: head(dense(3)(x) / (1.5 + ops.tanh(dense(3)(x)))),
     "einsum of three": lambda x: head(ops.einsum("bik,bjk,bjl->bil", dense(3)(x), dense(3)(x), dense(2)(x))),
@@ -66,8 +67,8 @@ OPERATIONS = {
     "GroupQueryAttention": lambda x: head(layers.GroupQueryAttention(3, 4, 2)(x, x)),
     "softmax inside a layer": lambda x: head(dense(3, "softmax")(x)),
 }
-# the constant term of their softmax goes to no input; a constant of `where` takes its relevance away
-DO_NOT_CONSERVE = ("ttention", "softmax inside", "where, a constant", "einsum")
+# the constant term of their softmax goes to no input; constants of `where` and `tril` take their relevance away
+DO_NOT_CONSERVE = ("ttention", "softmax inside", "where, a constant", "tril")
 
 
 @pytest.mark.parametrize("name", OPERATIONS)
