@@ -64,8 +64,9 @@ class LRP:
         baseline: the input from which relevance is measured, so that it sums to `f(x) - f(baseline)`: a number, an
             array of the shape of one input, or a background `(n, ...)`, over which relevance is averaged; for a model
             of several inputs in their structure. Rules then apply to differences, the bias cancels, and calls without
-            an entry of yours follow `rules.ShapleyPropagation`. None: 0 for `rules="auto"` and for tables with
-            `ShapleyPropagation`; no baseline for other rules, as they were published.
+            an entry of yours follow `rules.ShapleyPropagation`. None: 0 for `rules="auto"`, for tables with
+            `ShapleyPropagation` and for those of `Elementwise` alone; no baseline for other rules, as they were
+            published.
         gates: from a baseline, where the mean slope of a neuron's activation comes from. `"normal"`: the moments of eq.
             (1), which take a neuron's inputs to be independent. An even number: also that many passes of inputs in
             which random players are masked by the baseline. It is nearer to Shapley values, at the cost of as many

@@ -2,16 +2,15 @@
 
 from collections.abc import Mapping
 
-import keras
-
 from keras_shapley.lrp.head import Head, HeadFunction
 from keras_shapley.lrp.probability_head import ShapleyOptions
 from keras_shapley.lrp.propagation.measured import Measured
+from keras_shapley.lrp.propagation.neurons import Activation
 from keras_shapley.lrp.propagation.rule import DifferenceRule
-from keras_shapley.lrp.propagation.table import required_rule
+from keras_shapley.lrp.propagation.table import difference_rule
 from keras_shapley.lrp.propagation.walk import Propagation
-from keras_shapley.lrp.rule_table import RuleTable, check_activation
-from keras_shapley.lrp.rules import AbsoluteSum, LinearRule, Proportional, ShapleyPropagation
+from keras_shapley.lrp.rule_table import RuleTable
+from keras_shapley.lrp.rules import AbsoluteSum, Elementwise, LinearRule, Proportional, ShapleyPropagation
 from keras_shapley.lrp.rules.base import Rule
 from keras_shapley.lrp.walk import Walk, relevance_dtype
 from keras_shapley.models.batch_norm import merges
@@ -85,10 +84,16 @@ def _difference_rule(table: RuleTable, call: Call, at_head: bool) -> DifferenceR
     Shapley propagation's rules take their place.
     """
     rule = table.user_rule(call)
+    if isinstance(rule, Elementwise):
+        return Activation()
     is_own = type(rule).__module__.startswith(_RULES_MODULE)
     if isinstance(rule, (LinearRule, Proportional, AbsoluteSum)) or not (rule is None or is_own):
         return Measured(rule, at_head=at_head)
-    if not at_head:
-        check_activation(call, known=(keras.activations.softmax,))
+    if not at_head and not table.is_vouched(call):
+        table.check_activation(call)
     kind = rule.kind if isinstance(rule, ShapleyPropagation) else "shapley"
-    return required_rule(call, kind, at_head=at_head)
+    found = difference_rule(call, kind, at_head=at_head)
+    if found is None:
+        raise table.no_rule(call)
+    found.check(call)
+    return found

@@ -25,7 +25,9 @@ from keras_shapley.models.layer_types import (
     DENSE,
     ELEMENTWISE,
     EMBEDDING,
+    ENCODING,
     EXTREME,
+    LOG_SOFTMAX,
     LOOKUP,
     MAX_POOLING,
     MOVING,
@@ -37,6 +39,7 @@ from keras_shapley.models.layer_types import (
     RECURRENT,
     RESIZING,
     SOFTMAX,
+    SPREAD,
     UNCENTRED,
     ZERO_PADDING,
 )
@@ -50,9 +53,11 @@ __all__ = [
     "DENSE",
     "ELEMENTWISE",
     "EMBEDDING",
+    "ENCODING",
     "EXTREME",
     "First",
     "LINEAR_TYPES",
+    "LOG_SOFTMAX",
     "LOOKUP",
     "MAX_POOLING",
     "MOVING",
@@ -65,6 +70,7 @@ __all__ = [
     "RANDOM",
     "RECURRENT",
     "SOFTMAX",
+    "SPREAD",
     "UNCENTRED",
     "ZERO_PADDING",
     "epsilon",
@@ -124,6 +130,7 @@ def paper(epsilon: float = 1e-9) -> Table:
         (EXTREME, rules.WinnerTakesAll()),
         (PAIR_EXTREME, rules.LargerOperand()),
         (NORMALIZATION, rules.CentredScale(epsilon)),
+        (SPREAD, rules.Spread(epsilon)),
         (ATTENTION, rules.Attention(rules.Shapley(epsilon), epsilon)),
         (BILINEAR, rules.Bilinear(epsilon)),
         (RECURRENT, rules.Recurrent(rules.Shapley(epsilon), epsilon)),
@@ -131,8 +138,11 @@ def paper(epsilon: float = 1e-9) -> Table:
         (RESIZING, rules.Resize(epsilon)),
         (MOVING, rules.Move()),
         (EMBEDDING, rules.Lookup()),
+        (ENCODING, rules.Encoding()),
         (LOOKUP, rules.Gather()),
         (ELEMENTWISE, rules.Pass()),
+        # the sum of exponentials is a scale, which is held constant
+        (LOG_SOFTMAX, rules.Pass()),
     ]
 
 

@@ -14,8 +14,7 @@ from keras_shapley.lrp.presets import Key, Table
 from keras_shapley.lrp.rules.base import Rule
 from keras_shapley.models.graph import Call
 from keras_shapley.models.keras_internals import is_transparent, sublayers
-from keras_shapley.models.layer_types import ATTENTION, RECURRENT, activation_of, is_elementwise
-from keras_shapley.models.recurrent import check_recurrent
+from keras_shapley.models.layer_types import ATTENTION, MIXING_ACTIVATIONS, RECURRENT, activation_of, is_elementwise
 from keras_shapley.utils.validation import one_of
 
 
@@ -33,6 +32,8 @@ class RuleTable:
     def __init__(self, user: str | Iterable[tuple[Key, str | Rule]] | None, calls: Iterable[Call]) -> None:
         calls = list(calls)
         self._user = _entries(user)
+        # what stands behind an entry that an error suggests
+        self._rest = f", *ks.presets.{user}()" if isinstance(user, str) else ", ..." if self._user else ""
         self.entries = [*self._user, *presets.paper()]
         if self._user and not isinstance(user, str):
             _check_used(self._user, calls)
@@ -43,13 +44,27 @@ class RuleTable:
 
     @property
     def needs_baseline(self) -> bool:
-        """Whether an entry of the user's own table measures from a baseline."""
-        return any(isinstance(rule, rules.ShapleyPropagation) for _, rule in self._user)
+        """Whether an entry of the user's own table measures from a baseline, or none says how relevance passes."""
+        chosen = [rule for _, rule in self._user if not isinstance(rule, rules.Elementwise)]
+        return bool(self._user) and not chosen or any(isinstance(rule, rules.ShapleyPropagation) for rule in chosen)
 
     def user_rule(self, call: Call) -> Rule | None:
         """The rule of a call in the user's own table, None if it has no entry for it."""
         _check_not_quantized(call)
-        return next((_of_signal(rule, call) for key, rule in self._user if _fits(key, call)), None)
+        rule = _first(self._user, call)
+        _check_call(rule, call)
+        return rule
+
+    def is_vouched(self, call: Call) -> bool:
+        """Whether the user vouches for the activation of a call, by `Elementwise`.
+
+        Raises:
+            ValueError: if the user is wrong.
+        """
+        vouchers = [rule for key, rule in self._user if isinstance(rule, rules.Elementwise) and _fits(key, call)]
+        for voucher in vouchers:
+            voucher.check(call)
+        return bool(vouchers)
 
     def rule(self, call: Call, *, at_head: bool = False, preceded: bool = False) -> Rule:
         """The rule of a call.
@@ -64,7 +79,7 @@ class RuleTable:
         """
         _check_not_quantized(call)
         entries = [entry for entry in self.entries if not (preceded and isinstance(entry[0], presets.First))]
-        rule = next((_of_signal(rule, call) for key, rule in entries if _fits(key, call)), None)
+        rule = _first(entries, call)
         if rule is None and call.is_a((layers.TimeDistributed,)):
             step = Call(f"{call.name}/{call.op.layer.name}", call.op.layer, ((call.data_inputs[0],), {}))
             return rules.EachStep(step, self.rule(step, preceded=preceded))
@@ -72,25 +87,48 @@ class RuleTable:
             preceded = preceded or any(map(_has_linear_layer, call.ancestors()))
             return InnerModel(call, functools.partial(self.rule, preceded=preceded))
         if rule is None:
-            raise ValueError(self._no_rule(call))
-        if isinstance(rule, rules.Pass) and not at_head and activation_of(call.op) is keras.activations.softmax:
-            return rules.SoftmaxTaylor()
+            raise self.no_rule(call)
         _check_type(rule, call)
-        if isinstance(rule, rules.Recurrent):
-            check_recurrent(call)
-        if not at_head and isinstance(rule, (rules.LinearRule, rules.Pass)):
-            check_activation(call)
-        return rule
+        _check_call(rule, call)
+        if at_head or not isinstance(rule, (rules.LinearRule, rules.Pass)) or self.is_vouched(call):
+            return rule
+        self.check_activation(call)
+        if activation_of(call.op) is not keras.activations.softmax:
+            return rule
+        return rules.SoftmaxTaylor() if isinstance(rule, rules.Pass) else rules.WithSoftmax(rule)
 
-    def _no_rule(self, call: Call) -> str:
-        """The message for a call without a rule. It lists layers for a layer, and operations for an operation."""
-        is_layer = isinstance(call.op, layers.Layer)
-        types = {cls for key, _ in self.entries for cls in _types(key) if issubclass(cls, layers.Layer) is is_layer}
-        return (
-            f"Layer {call.description} has no LRP rule. Give it one: LRP(model, "
-            f"rules=[(({type(call.op).__name__},), rule)]), or explain a model that begins above it. Types with rules: "
-            f"{_names(types)}."
+    def check_activation(self, call: Call) -> None:
+        """Raises a `ValueError` if the activation of a call is not known."""
+        activation = activation_of(call.op)
+        if activation is None or activation in MIXING_ACTIVATIONS or is_elementwise(activation):
+            return
+        raise ValueError(
+            f"Layer {call.description} has the activation {getattr(activation, '__name__', activation)!r}, which is "
+            f"not known to act on each element alone. {self._remedies(call, 'If it does')}"
         )
+
+    def no_rule(self, call: Call) -> ValueError:
+        """The error for a call without a rule."""
+        remedies = self._remedies(call, "If it acts on each element alone")
+        return ValueError(f"Layer {call.description} has no LRP rule. {remedies}")
+
+    def _remedies(self, call: Call, if_elementwise: str) -> str:
+        """What works for a layer that is not known: the simplest first."""
+        entry = f"({call.name!r}, ks.rules.Elementwise()){self._rest}"
+        say_so = f"{if_elementwise}, say so: LRP(model, rules=[{entry}]). If not, give"
+        return (
+            f"{say_so if len(call.data_inputs) == 1 else 'Give'} it a rule of your own in this place, a function "
+            "rule(call, inputs, relevance) that returns a list with the relevance of each input; or use "
+            "ks.shapley_values(model, x), which takes any model."
+        )
+
+
+def _first(table: Table, call: Call) -> Rule | None:
+    """The first rule that fits a call. `Elementwise` says of a linear layer no more than that its activation is so."""
+    skipped = rules.Elementwise if call.is_a(LINEAR_TYPES) else ()
+    fitting = (rule for key, rule in table if _fits(key, call) and not isinstance(rule, skipped))
+    rule = next(fitting, None)
+    return None if rule is None else _of_signal(rule, call)
 
 
 def _entries(user: str | Iterable[tuple[Key, str | Rule]] | None) -> Table:
@@ -186,16 +224,11 @@ def _check_type(rule: Rule, call: Call) -> None:
         raise ValueError(f"Rule {name} is not for {call.description}. Types with it: {_names(types)}.")
 
 
-def check_activation(call: Call, *, known: Iterable[Any] = ()) -> None:
-    """Raises a `ValueError` if the activation of a call may mix elements, unless it is one of `known`."""
-    activation = activation_of(call.op)
-    if activation is None or activation in known or is_elementwise(activation):
-        return
-    raise ValueError(
-        f"Layer {call.description} has the activation {getattr(activation, '__name__', activation)!r}, which is "
-        "not known to act on each element alone, so relevance cannot pass it unchanged. Give the layer a rule of "
-        f"its own, a function: LRP(model, rules=[(({type(call.op).__name__},), rule)])."
-    )
+def _check_call(rule: Rule | None, call: Call) -> None:
+    """Raises a `ValueError` if a rule is for the type of a call, and not for this call."""
+    check = getattr(rule, "check", None)
+    if check is not None:
+        check(call)
 
 
 def _names(types: Iterable[type]) -> str:

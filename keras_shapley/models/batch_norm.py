@@ -16,6 +16,7 @@ from keras import layers, ops
 from keras_shapley.layers.base import ShapleyLayer
 from keras_shapley.layers.linear_maps import LinearMap, linear_map
 from keras_shapley.models.graph import Call
+from keras_shapley.models.layer_types import activation_of
 from keras_shapley.utils.typing import Tensor
 
 
@@ -137,7 +138,7 @@ def _normalizes_channels(norm: layers.BatchNormalization, layer: Any) -> bool:
 
 
 def _ends_linear(call: Call) -> bool:
-    return not isinstance(call.op, ShapleyLayer) and call.op.activation in (None, keras.activations.linear)
+    return not isinstance(call.op, ShapleyLayer) and activation_of(call.op) in (None, keras.activations.linear)
 
 
 def _check_axis(call: Call, neighbour: Call) -> None:

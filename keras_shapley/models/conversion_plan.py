@@ -11,7 +11,7 @@ from keras_shapley.layers.linear_maps import LINEAR_TYPES
 from keras_shapley.models.batch_norm import can_merge
 from keras_shapley.models.graph import Call, Graph, Value
 from keras_shapley.models.keras_internals import RELU_OPERATIONS, is_transparent
-from keras_shapley.models.layer_types import activation_name
+from keras_shapley.models.layer_types import activation_layer, activation_name
 from keras_shapley.models.tracing import trace
 from keras_shapley.utils.typing import Operation
 
@@ -144,7 +144,7 @@ class Planner:
         if function in self._replaces:
             return Plan(function)
         if function != "linear":
-            raise _NotConvertible(f"its activation is {function}")
+            raise _NotConvertible(f"its activation is {function or type(activation_layer(op)).__name__}")
         norm, follower = None, self._only_user(call)
         if follower is not None and type(inner_layer(follower.op)) is layers.BatchNormalization:
             norm, follower = inner_layer(follower.op), self._only_user(follower)

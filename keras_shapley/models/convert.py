@@ -15,7 +15,7 @@ from keras_shapley.layers.linear_maps import LINEAR_TYPES
 from keras_shapley.layers.sa import ShapleyActivation
 from keras_shapley.models.batch_norm import merged_weights
 from keras_shapley.models.conversion_plan import Plan, Planner, Uses, is_time_distributed, keep_only
-from keras_shapley.models.keras_internals import is_transparent
+from keras_shapley.models.keras_internals import build_activations, is_transparent
 from keras_shapley.models.tracing import trace
 from keras_shapley.utils.typing import Operation, Structure
 from keras_shapley.utils.validation import one_of
@@ -224,6 +224,7 @@ class _Rebuilder:
 
     def rebuild(self, model: keras.Model) -> keras.Model:
         rebuilt = self._new(model)
+        build_activations(rebuilt)
         for old, replacement in self._replacements.items():
             new: Any = replacement.layer
             # the weights of a container are those of the layers in it

@@ -9,7 +9,13 @@ import keras
 from keras import tree
 
 from keras_shapley.layers.base import ShapleyLayer
-from keras_shapley.models.keras_internals import INDEXING_OPERATIONS, attached_mask, in_dtype, takes_training
+from keras_shapley.models.keras_internals import (
+    INDEXING_OPERATIONS,
+    SELECTION_OPERATIONS,
+    attached_mask,
+    in_dtype,
+    takes_training,
+)
 from keras_shapley.utils.typing import Operation, Structure, Tensor
 
 Arguments = tuple[tuple[Any, ...], dict[str, Any]]
@@ -39,7 +45,8 @@ class Call:
         arguments: its `(args, kwargs)`, with a `Value` wherever a tensor goes.
         outputs: the `Value`s that it computes.
         inputs: the `Value`s among the arguments.
-        data_inputs: the inputs that carry data. Constants, masks and indices do not: they say what is done with it.
+        data_inputs: the inputs that carry data. Constants, masks, indices and conditions do not: they say what is done
+            with it.
     """
 
     name: str
@@ -55,13 +62,15 @@ class Call:
         self.data_inputs = [value for value in self.inputs if not value.constant and value not in controls]
 
     def _controls(self) -> set[Value]:
-        """The inputs that are masks or indices."""
+        """The inputs that are masks, indices or conditions."""
         if len(self.inputs) < 2:
             return set()
         named = self.named(self.inputs)
         names = [name for name in named if name in ("mask", "indices") or name.endswith("_mask")]
         if isinstance(self.op, INDEXING_OPERATIONS):
             names.append("key")
+        if isinstance(self.op, SELECTION_OPERATIONS):
+            names.append("condition")
         return {leaf for leaf in tree.flatten([named[name] for name in names]) if isinstance(leaf, Value)}
 
     @property
@@ -133,6 +142,11 @@ class Call:
             return args, kwargs
         parameters = inspect.signature(self.op.call).parameters
         for name, mask in self.named(masks).items():
+            if isinstance(mask, list) and any(id(each) in attached for each in mask):
+                # the masks of a list of tensors are a list
+                if "mask" in parameters and kwargs.get("mask") is None:
+                    kwargs["mask"] = mask
+                continue
             for parameter in ("mask", f"{name}_mask"):
                 if id(mask) in attached and parameter in parameters and kwargs.get(parameter) is None:
                     kwargs[parameter] = mask

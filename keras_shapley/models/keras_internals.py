@@ -13,7 +13,7 @@ from keras.src.activations.activations import ReLU as ReLUOperation
 from keras.src.applications import convnext, inception_resnet_v2
 from keras.src.backend import compute_output_spec, get_keras_mask, set_keras_mask
 from keras.src.models.functional import Functional
-from keras.src.ops import core, math, nn
+from keras.src.ops import core, linalg, math, nn
 from keras.src.ops import numpy as operations
 
 from keras_shapley.utils.typing import Operation, Structure, Tensor
@@ -84,6 +84,29 @@ def sublayers(op: Operation) -> list[Operation]:
     return [op, *op._flatten_layers()] if isinstance(op, keras.layers.Layer) else [op]
 
 
+def first_input_shape(op: Operation) -> tuple[int | None, ...] | None:
+    """The shape of the first tensor that an operation was first called on; None for one that is inside of another."""
+    return tuple(op._inbound_nodes[0].input_tensors[0].shape) if op._inbound_nodes else None
+
+
+def first_output_shape(op: Operation) -> tuple[int | None, ...] | None:
+    """As `first_input_shape`, of the first tensor that it returned."""
+    return tuple(op._inbound_nodes[0].output_tensors[0].shape) if op._inbound_nodes else None
+
+
+def attention_denses(layer: Operation) -> list[Operation]:
+    """The dense layers for query, key, value and output of an attention layer with heads."""
+    return [layer._query_dense, layer._key_dense, layer._value_dense, layer._output_dense]
+
+
+def build_activations(model: Any) -> None:
+    """Builds layers that are activations of other layers. Keras does so when the model is first called on data."""
+    for layer in model._flatten_layers():
+        activation: Any = getattr(layer, "activation", None)
+        if isinstance(activation, keras.layers.Layer) and not activation.built and layer._inbound_nodes:
+            activation.build(tuple(layer._inbound_nodes[0].output_tensors[0].shape))
+
+
 def takes_training(op: Operation) -> bool:
     """Whether the `call` of an operation has an argument `training`."""
     return getattr(op, "_call_has_training_arg", False)
@@ -130,24 +153,35 @@ ADDITION_OPERATIONS = (*_classes(operations, "Add Subtract"), inception_resnet_v
 PRODUCT_OPERATIONS = _classes(operations, "Multiply")
 ONE_OPERAND_OPERATIONS = _classes(operations, "Divide TrueDivide Power")
 PAIR_EXTREME_OPERATIONS = _classes(operations, "Maximum Minimum")
-BILINEAR_OPERATIONS = _classes(operations, "Dot Einsum Matmul Tensordot")
+CONVOLUTION_OPERATIONS = _classes(nn, "Conv DepthwiseConv")
+BILINEAR_OPERATIONS = (*_classes(operations, "Dot Einsum Matmul Tensordot"), *CONVOLUTION_OPERATIONS)
 EXTREME_OPERATIONS = _classes(operations, "Amax Amin Max Min")
 MEAN_OPERATIONS = (operations.Mean,)
-SUM_OPERATIONS = (operations.Sum, nn.AveragePool)  # linear and without a bias, as averages are
+# linear and without a bias, as averages are
+SUM_OPERATIONS = (*_classes(operations, "Cumsum Diff Sum Tril Triu"), nn.AveragePool)
+MAX_POOLING_OPERATIONS = (nn.MaxPool,)
+# sizes of deviations
+SPREAD_OPERATIONS = (operations.Var, operations.Std, linalg.Norm)
+VARIANCE_OPERATION = operations.Var
+NORM_OPERATION = linalg.Norm
 MOVING_OPERATIONS = (
     *_classes(
         operations,
         "BroadcastTo Concatenate ExpandDims Flip GetItem Hstack Moveaxis Pad Ravel Repeat Reshape Roll Rot90 Split "
-        "Squeeze Stack Swapaxes Tile Transpose Vstack",
+        "Squeeze Stack Swapaxes Tile Transpose Vstack Where",
     ),
     *_classes(core, "Slice Unstack"),
     *_classes(nn, "DepthToSpace SpaceToDepth"),
 )
 INDEXING_OPERATIONS = _classes(operations, "GetItem")
+# each element is one of two
+SELECTION_OPERATIONS = _classes(operations, "Where")
 LOOKUP_OPERATIONS = _classes(operations, "Take")
 # it passes values on, and no gradient
 STOP_GRADIENT_OPERATIONS = _classes(core, "StopGradient")
 SOFTMAX_OPERATIONS = (nn.Softmax,)
+LOG_SOFTMAX_OPERATIONS = (nn.LogSoftmax,)
+ONE_HOT_OPERATIONS = (nn.OneHot,)
 SIGMOID_OPERATION = nn.Sigmoid
 ADD_OPERATION = operations.Add
 DIVISION_OPERATIONS = _classes(operations, "Divide TrueDivide")

@@ -16,7 +16,7 @@ from keras_shapley.layers.sa import ShapleyActivation
 from keras_shapley.models.evaluation import as_model_takes, kept
 from keras_shapley.models.graph import Call, Graph, Value, ancestors, run
 from keras_shapley.models.keras_internals import RESHAPING_OPERATIONS, output_specs
-from keras_shapley.models.layer_types import ELEMENTWISE, ORDER_KEEPING
+from keras_shapley.models.layer_types import ELEMENTWISE, ORDER_KEEPING, activation_function, activation_of
 from keras_shapley.models.model_end import before_reshapes, model_ends
 from keras_shapley.models.tracing import trace
 from keras_shapley.utils.typing import Operation, Structure, Tensor
@@ -233,11 +233,12 @@ def _weights(dense: Operation) -> tuple[np.ndarray, Any]:
 
 
 def _is_linear(dense: Operation) -> bool:
-    return not isinstance(dense, ShapleyLayer) and dense.activation in (None, keras.activations.linear)
+    return not isinstance(dense, ShapleyLayer) and activation_of(dense) in (None, keras.activations.linear)
 
 
 def activated(dense: Operation, sums: Tensor) -> Tensor:
     """The output of a Dense layer, or of ShapLU's, for its sums."""
     if isinstance(dense, ShapleyLayer):
         return ops.relu(sums)
-    return sums if dense.activation is None else dense.activation(sums)
+    function = activation_function(dense)
+    return sums if function is None else function(sums)

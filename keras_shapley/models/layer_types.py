@@ -16,16 +16,22 @@ from keras_shapley.models.keras_internals import (
     BILINEAR_OPERATIONS,
     ELEMENTWISE_OPERATIONS,
     EXTREME_OPERATIONS,
+    LOG_SOFTMAX_OPERATIONS,
     LOOKUP_OPERATIONS,
+    MAX_POOLING_OPERATIONS,
     MEAN_OPERATIONS,
     MINIMUM_OPERATIONS,
     MOVING_OPERATIONS,
+    ONE_HOT_OPERATIONS,
     ONE_OPERAND_OPERATIONS,
     PAIR_EXTREME_OPERATIONS,
     PRODUCT_OPERATIONS,
     RELU_OPERATIONS,
     SOFTMAX_OPERATIONS,
+    SPREAD_OPERATIONS,
     SUM_OPERATIONS,
+    in_dtype,
+    takes_training,
 )
 from keras_shapley.utils.typing import Operation
 
@@ -43,6 +49,7 @@ MAX_POOLING: Types = (
     layers.GlobalMaxPooling1D,
     layers.GlobalMaxPooling2D,
     layers.GlobalMaxPooling3D,
+    *MAX_POOLING_OPERATIONS,
 )
 WINDOW_AVERAGE: Types = (
     layers.AveragePooling1D,
@@ -113,7 +120,14 @@ BILINEAR: Types = (layers.Dot, *BILINEAR_OPERATIONS)
 SOFTMAX: Types = (layers.Softmax, *SOFTMAX_OPERATIONS)
 UNCENTRED: Types = (layers.RMSNormalization, layers.UnitNormalization)
 NORMALIZATION: Types = (layers.LayerNormalization, layers.GroupNormalization, *UNCENTRED)
-ATTENTION: Types = (layers.MultiHeadAttention,)
+SPREAD: Types = SPREAD_OPERATIONS
+LOG_SOFTMAX: Types = LOG_SOFTMAX_OPERATIONS
+ATTENTION: Types = (
+    layers.MultiHeadAttention,
+    layers.GroupQueryAttention,
+    layers.Attention,
+    layers.AdditiveAttention,
+)
 
 # a loop over steps
 RECURRENT: Types = (layers.SimpleRNN, layers.LSTM, layers.GRU, layers.RNN, layers.Bidirectional)
@@ -135,7 +149,11 @@ MOVING: Types = (
 )
 RESIZING: Types = (layers.UpSampling1D, layers.UpSampling2D, layers.UpSampling3D, layers.Resizing)
 EMBEDDING: Types = (layers.Embedding,)
+ENCODING: Types = (layers.CategoryEncoding, *ONE_HOT_OPERATIONS)
 LOOKUP: Types = LOOKUP_OPERATIONS
+
+# activations whose elements depend on each other
+MIXING_ACTIVATIONS = (keras.activations.softmax, keras.activations.log_softmax)
 
 _ELEMENTWISE_FUNCTIONS = {
     getattr(module, name, None)
@@ -148,20 +166,59 @@ _ELEMENTWISE_FUNCTIONS = {
 }
 
 
+# functions of `keras.ops` that are activations
+_NAMESAKES = {
+    getattr(ops, name): getattr(keras.activations, name) for name in ("log_softmax", "relu", "sigmoid", "softmax")
+}
+
+
 def activation_of(op: Operation) -> Callable[[Any], Any] | None:
-    """The activation that a layer ends with, or that an Activation layer is; None for a layer without one."""
-    return getattr(op, "activation", None)
+    """The activation that a layer ends with, or that an Activation layer is; None for a layer without one.
+
+    It is a layer where a layer is the activation, unless the layer is a softmax over the last axis or a plain ReLU.
+    """
+    activation: Any = getattr(op, "activation", None)
+    while _computes_as(activation, layers.Activation):
+        activation = activation.activation
+    if _computes_as(activation, layers.Softmax) and activation.axis == -1:
+        return keras.activations.softmax
+    if _computes_as(activation, layers.ReLU) and activation_name(activation) == "relu":
+        return keras.activations.relu
+    return _NAMESAKES.get(activation, activation)
+
+
+def activation_layer(op: Operation) -> Operation:
+    """The layer that is the activation of another, or else the operation itself."""
+    activation = activation_of(op) if isinstance(op, (layers.Activation, *LINEAR_TYPES)) else None
+    return activation if isinstance(activation, layers.Layer) else op
+
+
+def activation_function(op: Operation) -> Callable[[Any], Any] | None:
+    """The activation of a layer, in the dtype of its argument. A layer is taken without its check of the rank."""
+    activation = activation_of(op)
+    if not isinstance(activation, layers.Layer):
+        return activation
+    options = {"training": False} if takes_training(activation) else {}
+    return lambda x: in_dtype(activation, x.dtype).call(x, **options)
 
 
 def is_elementwise(function: Any) -> bool:
     """Whether an activation, a function or a layer, is known to act on each element alone."""
+    if _computes_as(function, layers.Activation):
+        return is_elementwise(activation_of(function))
     if isinstance(function, layers.Layer):
-        return isinstance(function, ELEMENTWISE)
+        return any(_computes_as(function, cls) for cls in ELEMENTWISE)
     return function in _ELEMENTWISE_FUNCTIONS
+
+
+def _computes_as(layer: Any, cls: type) -> bool:
+    """Whether a layer is of a class, or of a subclass without a `call` of its own."""
+    return isinstance(layer, cls) and getattr(type(layer), "call", None) is getattr(cls, "call", None)
 
 
 def activation_name(op: Operation) -> str:
     """Name of the elementwise function that an operation is, or a linear layer ends with; empty for others."""
+    op = activation_layer(op)
     if isinstance(op, (layers.ReLU, *RELU_OPERATIONS)):
         if getattr(op, "negative_slope", 0) or getattr(op, "threshold", 0):
             return "another relu"

@@ -15,7 +15,7 @@ from keras_shapley.layers.activations import TINY
 from keras_shapley.layers.base import ShapleyLayer
 from keras_shapley.layers.normal import normal_cdf
 from keras_shapley.models.keras_internals import LEAKY_RELU_OPERATION
-from keras_shapley.models.layer_types import activation_name
+from keras_shapley.models.layer_types import activation_layer, activation_name
 from keras_shapley.utils.typing import Operation, Tensor, TensorFunction
 
 # nodes of the Gauss-Hermite quadrature, for activations without a closed form
@@ -59,6 +59,7 @@ def mean_slope(op: Operation, function: TensorFunction, moments: NormalMoments) 
     Returns:
         Shape of the sum.
     """
+    op = activation_layer(op)
     mean, sigma = moments.mean, ops.sqrt(moments.variance + TINY)
     name = activation_name(op)
     if name == "relu6":

@@ -11,6 +11,7 @@ from keras_shapley.models.graph import Arguments, Call, Graph, Value, run
 from keras_shapley.models.keras_internals import (
     CONSTANT_OPERATIONS,
     AttachMask,
+    build_activations,
     input_structure,
     is_transparent,
     nodes,
@@ -27,13 +28,15 @@ def trace(model: keras.Model) -> Graph:
     """
     if not is_transparent(model):
         raise ValueError(
-            f"Only Sequential and Functional models can be walked. Received: model '{model.name}' of type "
-            f"{type(model).__name__}, whose call is code of its own. Rebuild it with keras.Model(inputs, outputs)."
+            "This needs the graph of layers that Sequential and Functional models have. Received: model "
+            f"'{model.name}' of type {type(model).__name__}, whose call is code of its own. Use "
+            "shapley_values(model, x), which takes any model, or rebuild it with keras.Model(inputs, outputs)."
         )
     if not model.built:
         raise ValueError(
             f"Model '{model.name}' is not built: give it an Input, call it on data, or call model.build(input_shape)."
         )
+    build_activations(model)
     tracer = _Tracer()
     inputs = [Value() for _ in model.inputs]
     outputs = tracer.open(model, inputs, "")

@@ -1,7 +1,9 @@
 """Windows of pooling layers, and elements of an input that padding put there."""
 
 import math
+from collections.abc import Sequence
 
+import keras
 from keras import layers, ops
 
 from keras_shapley.models.graph import Call
@@ -42,21 +44,24 @@ def pooling_windows(layer: layers.Layer, x: Tensor) -> Tensor:
     """The elements of `x` behind each output of a pooling layer; 0 where `same` padding adds a tap.
 
     Args:
-        layer: a max or average pooling layer, local or global.
+        layer: a max or average pooling layer, local or global, or the operation.
         x: its input, shape `(batch, ...)`.
 
     Returns:
         Tensor of shape `(taps, batch, ...)`, with the shape of the layer's output after the taps.
     """
     rank = len(x.shape) - 2
-    axes = range(2, rank + 2) if layer.data_format == "channels_first" else range(1, rank + 1)
+    data_format = layer.data_format or keras.config.image_data_format()
+    axes = range(2, rank + 2) if data_format == "channels_first" else range(1, rank + 1)
     if not hasattr(layer, "pool_size"):  # global pooling: one window
         x = ops.moveaxis(x, list(axes), list(range(rank)))
         return ops.reshape(x, (math.prod(x.shape[:rank]), *x.shape[rank:]))
 
     margins = [(0, 0)] * len(x.shape)
-    counts = []
-    for axis, size, stride in zip(axes, layer.pool_size, layer.strides):
+    counts, sizes = [], _for_each(layer.pool_size, axes)
+    # an operation may have no strides, or one for all axes
+    strides = sizes if layer.strides is None else _for_each(layer.strides, axes)
+    for axis, size, stride in zip(axes, sizes, strides):
         length = x.shape[axis]
         if layer.padding == "same":
             count = -(-length // stride)
@@ -68,9 +73,14 @@ def pooling_windows(layer: layers.Layer, x: Tensor) -> Tensor:
     x = ops.pad(x, margins)
 
     windows = [(slice(None),) * axes[0]]
-    for size, stride, count in zip(layer.pool_size, layer.strides, counts):
+    for size, stride, count in zip(sizes, strides, counts):
         starts = range(size)
         windows = [
             (*window, slice(start, start + (count - 1) * stride + 1, stride)) for window in windows for start in starts
         ]
     return ops.stack([x[window] for window in windows], axis=0)
+
+
+def _for_each(sizes: int | Sequence[int], axes: range) -> tuple[int, ...]:
+    """A size for each of the axes."""
+    return (sizes,) * len(axes) if isinstance(sizes, int) else tuple(sizes)

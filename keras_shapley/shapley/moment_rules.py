@@ -18,7 +18,8 @@ from keras_shapley.layers.activations import shapley_activation
 from keras_shapley.layers.linear_maps import LINEAR_TYPES, linear_map
 from keras_shapley.layers.sa import ShapleyActivation
 from keras_shapley.layers.shaplu import ShapleyLinearUnit
-from keras_shapley.models.graph import Call
+from keras_shapley.models.graph import Call, Value
+from keras_shapley.models.keras_internals import first_input_shape
 from keras_shapley.models.layer_types import (
     ADDITION,
     ELEMENTWISE,
@@ -31,6 +32,8 @@ from keras_shapley.models.layer_types import (
     SOFTMAX,
     WINDOW_AVERAGE,
     WITHOUT_EFFECT,
+    activation_function,
+    activation_layer,
     activation_name,
     activation_of,
     is_elementwise,
@@ -45,6 +48,7 @@ from keras_shapley.shapley.normal_moments import (
     Moments,
     activation_rule,
     by_draws,
+    by_quadrature,
     leaky_relu_moments,
     maximum_moments,
     quadrature_moments,
@@ -206,10 +210,10 @@ class Linear(Affine):
         return [linear(v, ops.square(ops.cast(linear.kernel, v.dtype)))]
 
     def activation(self, call: Call) -> ActivationRule:
-        return activation_rule(self.activation_function(call))
+        return _activation_rule(call)
 
     def activation_function(self, call: Call) -> TensorFunction:
-        return call.op.activation
+        return activation_function(call.op) or keras.activations.linear
 
     def outputs(self, call: Call, sums: list[Tensor], tensors: list[Tensor]) -> list[Tensor]:
         return [self.activation_function(call)(*sums)]
@@ -217,6 +221,9 @@ class Linear(Affine):
 
 class ShapLU(Linear):
     """A layer with ShapLU, which computes ReLU."""
+
+    def activation(self, call: Call) -> ActivationRule:
+        return ACTIVATIONS[keras.activations.relu]
 
     def activation_function(self, call: Call) -> TensorFunction:
         return keras.activations.relu
@@ -253,9 +260,7 @@ class Elementwise(MomentRule):
         _check_activation(call)
 
     def activation(self, call: Call) -> ActivationRule:
-        if activation_name(call.op) == "relu":
-            return ACTIVATIONS[keras.activations.relu]
-        return activation_rule(activation_of(call.op) or call.at_full_precision)
+        return _activation_rule(call)
 
 
 class LeakyReLU(MomentRule):
@@ -308,7 +313,7 @@ class MaxPooling(MomentRule):
             )
             means = ops.concatenate([larger.mean, means[2 * half :]], axis=0)
             variances = ops.concatenate([larger.variance, variances[2 * half :]], axis=0)
-        shape = call.op.compute_output_shape(m.shape)
+        shape = call.at_full_precision(m).shape
         return [Moments(ops.reshape(means, shape), ops.reshape(variances, shape))]
 
 
@@ -328,9 +333,30 @@ def moment_rule(call: Call) -> MomentRule:
     return rule
 
 
+def _activation_rule(call: Call) -> ActivationRule:
+    """The rule of the function of one element that a call is, or ends with."""
+    if activation_name(call.op) == "relu":
+        return ACTIVATIONS[keras.activations.relu]
+    layer = _layer_call(call)
+    if layer is None:
+        return activation_rule(activation_of(call.op) or call.at_full_precision)
+    rule = moment_rule(layer)
+    # what an affine layer does to moments is exact by quadrature as well
+    return by_quadrature(layer.at_full_precision) if rule.affine else rule.activation(layer)
+
+
+def _layer_call(call: Call) -> Call | None:
+    """The call of the layer that is the activation of another; None where none is."""
+    layer = activation_layer(call.op)
+    return None if layer is call.op else Call(f"{call.name}/{layer.name}", layer, ((Value(),), {}))
+
+
 def _check_activation(call: Call) -> None:
     function = activation_of(call.op)
-    if function is not None and function not in ACTIVATIONS and not is_elementwise(function):
+    layer = _layer_call(call)
+    if layer is not None:
+        moment_rule(layer)
+    elif function is not None and function not in ACTIVATIONS and not is_elementwise(function):
         raise ValueError(
             f"Layer {call.description} has the activation {getattr(function, '__name__', function)!r}, which has "
             f"no moments. {_REMEDY}"
@@ -339,7 +365,9 @@ def _check_activation(call: Call) -> None:
 
 def _window_size(call: Call) -> int:
     """Number of elements of a pooling window; 1 for global pooling, which takes its whole input once."""
-    return math.prod(getattr(call.op, "pool_size", ()))
+    size = getattr(call.op, "pool_size", ())
+    # an operation may have one size for all axes
+    return size ** (len(first_input_shape(call.op) or ()) - 2) if isinstance(size, int) else math.prod(size)
 
 
 # the first row that fits counts

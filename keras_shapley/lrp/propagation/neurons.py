@@ -6,11 +6,11 @@ import keras
 
 from keras_shapley.layers.base import ShapleyLayer
 from keras_shapley.lrp.propagation.gates import coefficients, moments_of, slope
-from keras_shapley.lrp.propagation.products import softmax_multiplier
+from keras_shapley.lrp.propagation.products import log_softmax_multiplier, softmax_multiplier
 from keras_shapley.lrp.propagation.rule import DifferenceRecord, OneOutput
 from keras_shapley.lrp.propagation.variation import Multiplier, Variation
 from keras_shapley.models.graph import Call, Value
-from keras_shapley.models.layer_types import activation_of
+from keras_shapley.models.layer_types import MIXING_ACTIVATIONS, activation_function, activation_of
 from keras_shapley.models.mean_slope import mean_slope
 from keras_shapley.utils.typing import Operation, TensorFunction
 from keras_shapley.utils.validation import one_of
@@ -36,7 +36,7 @@ class Activation(OneOutput):
 
     def has_gate(self, call: Call) -> bool:
         """Whether the mean slope of the call's activation is taken over random orders."""
-        return self.kind != "rescale" and activation_of(call.op) is not keras.activations.softmax
+        return self.kind != "rescale" and activation_of(call.op) not in MIXING_ACTIVATIONS
 
     def sums(self, call: DifferenceRecord, variations: Mapping[Value, Variation]) -> Variation:
         """What the activation of a call is a function of."""
@@ -47,8 +47,11 @@ class Activation(OneOutput):
     ) -> Multiplier:
         """The multiplier of `z`, in front of the activation `y = function(z)`."""
         m = multiplier.of_player(y.difference)
-        if activation_of(call.op) is keras.activations.softmax:
+        activation = activation_of(call.op)
+        if activation is keras.activations.softmax:
             return Multiplier(softmax_multiplier(z, y, m, axis=-1))
+        if activation is keras.activations.log_softmax:
+            return Multiplier(log_softmax_multiplier(z, m, axis=-1))
         if z.is_player or self.kind == "rescale":
             return Multiplier(m * slope(function, z, y.difference))
         g = mean_slope(call.op, function, moments_of(z, call.measured))
@@ -92,7 +95,9 @@ class Linear(Activation):
         sums, squares = call.preactivation, call.squares
         assert sums is not None and squares is not None, "the walk saves both for a layer with a linear map"
         if has_activation(call.op) and not self.at_head:
-            multiplier = self.before(call, call.op.activation, self.sums(call, {}), output, multiplier)
+            function = activation_function(call.op)
+            assert function is not None, "the layer has an activation"
+            multiplier = self.before(call, function, self.sums(call, {}), output, multiplier)
         (m,) = sums.pullback(multiplier.u)
         if multiplier.q is not None:
             m = m + x.difference * squares.pullback(multiplier.q)

@@ -8,7 +8,9 @@ from keras import layers, ops
 from keras_shapley.backend import vjp
 from keras_shapley.lrp.propagation.rule import DifferenceRecord, OnePlayer
 from keras_shapley.lrp.propagation.variation import Variation
-from keras_shapley.lrp.rules.normalization import layout, mean
+from keras_shapley.lrp.rules.normalization import check_spread, deviations, kept_shape, layout, mean
+from keras_shapley.models.graph import Call
+from keras_shapley.models.keras_internals import VARIANCE_OPERATION
 from keras_shapley.models.layer_types import UNCENTRED
 from keras_shapley.utils.typing import Tensor
 
@@ -50,6 +52,25 @@ class Normalization(OnePlayer):
         m_s = ops.sum(m * (c * s + c0 * s0), axis=axes, keepdims=True) / (s + s0)
         m_v = -m_s * ops.square(s * s0) / (s + s0)
         return list(pullback(m * 2 * s * s0 / (s + s0) + m_v * (c + c0) * factor / n))
+
+
+class Spread(OnePlayer):
+    """`var`, `std` and `norm`: `d(c**2) = (c + c') dc`, and `dv/(s + s')` for the root `s` of `v`."""
+
+    def check(self, call: Call) -> None:
+        check_spread(call)
+
+    def of_inputs(
+        self, call: DifferenceRecord, inputs: Sequence[Variation], output: Variation, m: Tensor
+    ) -> list[Tensor]:
+        (x,) = inputs
+        c, pullback = vjp(lambda x: deviations(call.op, x), x.value)
+        c0 = deviations(call.op, x.baseline)
+        m = ops.reshape(m, kept_shape(call.op, x.value.shape))
+        if not isinstance(call.op, VARIANCE_OPERATION):
+            total = ops.reshape(output.value + output.baseline, m.shape)
+            m = ops.where(total > 0, m / ops.where(total > 0, total, 1), 0)
+        return list(pullback(m * (c + c0)))
 
 
 def _gamma(layer: layers.Layer, x: Tensor, axes: list[int]) -> Tensor | float:

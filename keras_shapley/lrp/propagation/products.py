@@ -5,23 +5,18 @@ The difference of a product is `da (b + b')/2 + db (a + a')/2`, the Shapley valu
 conserved exactly.
 """
 
-import functools
 from collections.abc import Sequence
 
-from keras import ops
+from keras import layers, ops
 
 from keras_shapley.backend import maximum, vjp
-from keras_shapley.layers.linear_maps import linear_map
+from keras_shapley.lrp.propagation.gates import slope
+from keras_shapley.lrp.propagation.normalization import Normalization
 from keras_shapley.lrp.propagation.rule import DifferenceRecord, OnePlayer
 from keras_shapley.lrp.propagation.variation import Variation
-from keras_shapley.lrp.rules.attention import (
-    attention_mixture,
-    attention_operands,
-    attention_scores,
-    attention_weights,
-)
+from keras_shapley.lrp.rules.attention import check_product, unnormalized
 from keras_shapley.lrp.rules.base import unbroadcast
-from keras_shapley.models.graph import Value
+from keras_shapley.models.graph import Call, Value
 from keras_shapley.utils.typing import Tensor, TensorFunction
 
 # stands for minus infinity
@@ -52,6 +47,22 @@ def softmax_multiplier(z: Variation, y: Variation, m: Tensor, axis: int) -> Tens
     return (2 * m + m_total) / (total + total0) * _exponential_slope(value - baseline, e, e0)
 
 
+def log_softmax_multiplier(z: Variation, m: Tensor, axis: int) -> Tensor:
+    """The multiplier of the logits of a log-softmax: less the logarithm of the sum of their exponentials.
+
+    Args:
+        z: logits.
+        m: multiplier of the logarithms of the probabilities, in the shape of `z`.
+        axis: along which probabilities sum to 1.
+    """
+    top = ops.max(maximum(z.value, z.baseline), axis=axis, keepdims=True)
+    e, e0 = ops.exp(z.value - top), ops.exp(z.baseline - top)
+    total, total0 = (maximum(ops.sum(part, axis=axis, keepdims=True), 1e-30) for part in (e, e0))
+    sums = Variation(total, total0)
+    m_total = -ops.sum(m, axis=axis, keepdims=True) * slope(ops.log, sums, ops.log(total) - ops.log(total0))
+    return m + m_total * _exponential_slope(z.difference, e, e0)
+
+
 def _exponential_slope(u: Tensor, e: Tensor, e0: Tensor) -> Tensor:
     """`(exp(a) - exp(b))/(a - b)`, for `u = a - b`."""
     is_real = ops.abs(u) > _SMALL
@@ -71,6 +82,15 @@ class Softmax(OnePlayer):
         self, call: DifferenceRecord, inputs: Sequence[Variation], output: Variation, m: Tensor
     ) -> list[Tensor]:
         return [softmax_multiplier(inputs[0], output, m, getattr(call.op, "axis", -1))]
+
+
+class LogSoftmax(OnePlayer):
+    """Log-softmax inside a network."""
+
+    def of_inputs(
+        self, call: DifferenceRecord, inputs: Sequence[Variation], output: Variation, m: Tensor
+    ) -> list[Tensor]:
+        return [log_softmax_multiplier(inputs[0], m, call.op.axis)]
 
 
 class Product(OnePlayer):
@@ -111,56 +131,24 @@ class Quotient(OnePlayer):
 class Bilinear(OnePlayer):
     """Products of matrices and the like, linear in each of two tensors."""
 
-    def of_inputs(
-        self, call: DifferenceRecord, inputs: Sequence[Variation], output: Variation, m: Tensor
-    ) -> list[Tensor]:
-        if getattr(call.op, "normalize", False):
-            raise ValueError(f"Products are propagated without normalize=True. Received: {call.description}.")
-        return halves(call.at_full_precision, inputs, m)
-
-
-class Attention(OnePlayer):
-    """MultiHeadAttention: four dense layers, a softmax, and two products of matrices."""
+    def check(self, call: Call) -> None:
+        check_product(call)
 
     def of_inputs(
         self, call: DifferenceRecord, inputs: Sequence[Variation], output: Variation, m: Tensor
     ) -> list[Tensor]:
-        layer = call.op
-        if layer.get_config()["use_gate"] or any(len(x.value.shape) != 3 for x in inputs[:2]):
-            raise ValueError(
-                "Attention is propagated for inputs of shape (batch, length, features), and without a gate. Received: "
-                f"{call.description} with inputs of shape {[tuple(x.value.shape) for x in inputs]}."
-            )
-        named, places = call.named(inputs), call.named(range(len(inputs)))
-        names = attention_operands(named)
-        maps = [linear_map(dense) for dense in (layer.query_dense, layer.key_dense, layer.value_dense)]
-        operands = [_as_variation(named[name], m.dtype) for name in names]
-        q, k, v = (
-            Variation(linear.preactivation(x.value), linear.preactivation(x.baseline))
-            for linear, x in zip(maps, operands)
-        )
-        # masks are those of every input of the batch
-        baselines = [ops.broadcast_to(x.baseline, x.value.shape) for x in inputs]
-        weights = Variation(attention_weights(call, [x.value for x in inputs]), attention_weights(call, baselines))
-
-        scores = functools.partial(attention_scores, key_dim=layer.key_dim)
-        _, pullback = vjp(linear_map(layer.output_dense).sums, attention_mixture(weights.value, v.value))
-        m_weights, m_v = halves(attention_mixture, [weights, v], pullback(m)[0])
-        z = Variation(scores(q.value, k.value), scores(q.baseline, k.baseline))
-        m_q, m_k = halves(scores, [q, k], softmax_multiplier(z, weights, m_weights, axis=-1))
-
-        parts = [ops.zeros_like(x.value) for x in inputs]
-        values = call.named(call.inputs)
-        for name, linear, x, m_sums in zip(names, maps, operands, (m_q, m_k, m_v)):
-            if isinstance(values[name], Value):
-                _, pullback = vjp(linear.sums, x.value)
-                parts[places[name]] = parts[places[name]] + pullback(m_sums)[0]
-        return parts
+        if not getattr(call.op, "normalize", False):
+            return halves(call.at_full_precision, inputs, m)
+        # each operand is divided by its length before
+        product, axes = unnormalized(call.op, [len(x.value.shape) for x in inputs])
+        divisions = [_division_by_length(call, axis) for axis in axes]
+        units = [
+            Variation(division.at_full_precision(x.value), division.at_full_precision(x.baseline))
+            for division, x in zip(divisions, inputs)
+        ]
+        parts = zip(divisions, inputs, units, halves(product, units, m))
+        return [Normalization().of_inputs(division, [x], unit, m)[0] for division, x, unit, m in parts]
 
 
-def _as_variation(operand: Variation | Tensor, dtype: str) -> Variation:
-    """An operand of attention, which may be a constant."""
-    if isinstance(operand, Variation):
-        return operand
-    constant = ops.cast(operand, dtype)
-    return Variation(constant, constant)
+def _division_by_length(call: DifferenceRecord, axis: int) -> DifferenceRecord:
+    return DifferenceRecord(call.name, layers.UnitNormalization(axis), ((Value(),), {}))

@@ -11,6 +11,7 @@ from keras_shapley.layers.linear_maps import LinearMap
 from keras_shapley.lrp.propagation.gates import Measured
 from keras_shapley.lrp.propagation.variation import Multiplier, Variation
 from keras_shapley.lrp.rules.base import CallRecord, Preactivation
+from keras_shapley.models.graph import Call
 from keras_shapley.utils.typing import Tensor
 
 Pullback = Callable[[Tensor], tuple[Tensor, ...]]
@@ -68,6 +69,9 @@ class Squares:
 
 class DifferenceRule:
     """How multipliers pass a call, from its outputs to its inputs."""
+
+    def check(self, call: Call) -> None:
+        """Raises a `ValueError` if this call cannot follow the rule, although its type may."""
 
     def variations(
         self, call: DifferenceRecord, inputs: Sequence[Variation], outputs: list[Variation]

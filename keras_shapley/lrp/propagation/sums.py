@@ -1,13 +1,17 @@
 """Shapley propagation through what is linear without weights: sums, means, elements that move."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from keras import layers, ops, tree
 
 from keras_shapley.backend import vjp
 from keras_shapley.lrp.propagation.rule import DifferenceRecord, DifferenceRule, OneOutput, OnePlayer
 from keras_shapley.lrp.propagation.variation import Multiplier, Variation, per_unit
+from keras_shapley.lrp.rules.attention import check_product
 from keras_shapley.lrp.rules.base import transposed, unbroadcast
+from keras_shapley.lrp.rules.moving import check_encoding, class_axis, columns_of, is_one_hot
+from keras_shapley.models.graph import Call, Value
 from keras_shapley.models.keras_internals import SCALED_ADDITION, SUBTRACT_OPERATION
 from keras_shapley.utils.typing import Tensor
 
@@ -103,7 +107,11 @@ class Move(DifferenceRule):
             return outputs
 
         def q(i: int) -> Tensor:
-            return tree.flatten(call.at_full_precision(*(x.q for x in inputs)))[i]
+            moved, constants = (
+                tree.flatten(call.at_full_precision(*parts))[i]
+                for parts in ([x.q for x in inputs], [ops.zeros_like(x.value) for x in inputs])
+            )
+            return moved - constants
 
         return [Variation(y.value, y.baseline, lambda i=i: q(i)) for i, y in enumerate(outputs)]
 
@@ -124,6 +132,61 @@ class Move(DifferenceRule):
 def _transpose(call: DifferenceRecord, inputs: Sequence[Variation], multipliers: Sequence[Tensor]) -> list[Tensor]:
     """The transpose of an affine operation, applied to multipliers of the outputs."""
     return transposed(call, [x.value for x in inputs], multipliers)
+
+
+class ConstantFactor(OneOutput):
+    """A product of a tensor and constants, as `ops.matmul` and `ops.conv`: the sum of a neuron that is no layer."""
+
+    def check(self, call: Call) -> None:
+        check_product(call)
+
+    def variations(
+        self, call: DifferenceRecord, inputs: Sequence[Variation], outputs: list[Variation]
+    ) -> list[Variation]:
+        (x,), (y,) = inputs, outputs
+        squared = _squared(call)
+        return [Variation(y.value, y.baseline, lambda: squared.at_full_precision(ops.square(x.difference)))]
+
+    def of_output(
+        self, call: DifferenceRecord, inputs: Sequence[Variation], output: Variation, multiplier: Multiplier
+    ) -> list[Multiplier]:
+        (x,) = inputs
+        _, pullback = vjp(call.at_full_precision, x.value)
+        (m,) = pullback(multiplier.u)
+        if multiplier.q is not None:
+            _, pullback = vjp(_squared(call).at_full_precision, ops.square(x.difference))
+            m = m + x.difference * pullback(multiplier.q)[0]
+        return [Multiplier(m)]
+
+
+def _squared(call: DifferenceRecord) -> Call:
+    """The call with the squares of its constants."""
+
+    def squared(leaf: Any) -> Any:
+        return leaf if leaf is None or isinstance(leaf, Value) else ops.square(leaf)
+
+    return Call(call.name, call.op, tree.map_structure(squared, call.arguments))
+
+
+class Encoding(OnePlayer):
+    """CategoryEncoding and `one_hot`: a token receives the relevance of its own column, less that at the baseline."""
+
+    def check(self, call: Call) -> None:
+        check_encoding(call)
+
+    def of_inputs(
+        self, call: DifferenceRecord, inputs: Sequence[Variation], output: Variation, m: Tensor
+    ) -> list[Tensor]:
+        (token,) = inputs
+        if is_one_hot(call.op):
+            relevance = ops.reshape(ops.sum(m * output.difference, axis=class_axis(call.op)), token.value.shape)
+            return [per_unit(relevance, token.difference)]
+        columns, columns0 = (columns_of(call.op, x) for x in (token.value, token.baseline))
+        # with several tokens in one column, or none, its difference goes to them in equal parts
+        counts = ops.sum(columns, axis=-2) - ops.sum(columns0, axis=-2)
+        m = m * per_unit(output.difference, counts)
+        relevance = ops.sum((columns - columns0) * m[..., None, :], axis=-1)
+        return [per_unit(relevance, token.difference)]
 
 
 class Lookup(OnePlayer):

@@ -6,15 +6,16 @@ import keras
 from keras import layers
 
 from keras_shapley.layers.linear_maps import LINEAR_TYPES
+from keras_shapley.lrp.propagation.attention import Attention
 from keras_shapley.lrp.propagation.extremes import Extreme, MaxPooling, PairExtreme
 from keras_shapley.lrp.propagation.inner_model import InnerModel
 from keras_shapley.lrp.propagation.neurons import Activation, Linear
-from keras_shapley.lrp.propagation.normalization import Normalization
-from keras_shapley.lrp.propagation.products import Attention, Bilinear, Product, Quotient, Softmax
+from keras_shapley.lrp.propagation.normalization import Normalization, Spread
+from keras_shapley.lrp.propagation.products import Bilinear, LogSoftmax, Product, Quotient, Softmax
 from keras_shapley.lrp.propagation.recurrent import Recurrent
 from keras_shapley.lrp.propagation.rule import DifferenceRule
 from keras_shapley.lrp.propagation.steps import AlongPath, EachStep
-from keras_shapley.lrp.propagation.sums import Addition, Affine, Lookup, Move, Transpose
+from keras_shapley.lrp.propagation.sums import Addition, Affine, ConstantFactor, Encoding, Lookup, Move, Transpose
 from keras_shapley.models.graph import Call
 from keras_shapley.models.keras_internals import (
     AFFINE_OPERATIONS,
@@ -30,7 +31,9 @@ from keras_shapley.models.layer_types import (
     BILINEAR,
     ELEMENTWISE,
     EMBEDDING,
+    ENCODING,
     EXTREME,
+    LOG_SOFTMAX,
     LOOKUP,
     MAX_POOLING,
     MOVING,
@@ -42,6 +45,7 @@ from keras_shapley.models.layer_types import (
     RESIZING,
     SCALING,
     SOFTMAX,
+    SPREAD,
     WITHOUT_EFFECT,
     activation_of,
 )
@@ -63,7 +67,10 @@ _RULES: tuple[tuple[tuple[type, ...], Callable[[], DifferenceRule]], ...] = (
     (ATTENTION, Attention),
     (BILINEAR, Bilinear),
     (SOFTMAX, Softmax),
+    (LOG_SOFTMAX, LogSoftmax),
+    (SPREAD, Spread),
     (EMBEDDING, Lookup),
+    (ENCODING, Encoding),
     (LOOKUP, Move),
     (MOVING, Move),
 )
@@ -85,7 +92,7 @@ def difference_rule(call: Call, kind: str, *, at_head: bool = False) -> Differen
         return None if rule is None else EachStep(step, rule)
     if is_transparent(call.op):
         graph = trace(call.op)
-        rules = {inner: required_rule(inner, kind) for inner in graph.calls if inner.data_inputs}
+        rules = {inner: _required(inner, kind) for inner in graph.calls if inner.data_inputs}
         return InnerModel(graph, rules)
     if call.is_a(RECURRENT):
         check_recurrent(call)
@@ -95,28 +102,27 @@ def difference_rule(call: Call, kind: str, *, at_head: bool = False) -> Differen
     if len(call.data_inputs) == 1:
         if _is_affine(call):
             return Affine()
-        if call.is_a(BILINEAR):
-            return Transpose()
+        if call.is_a(BILINEAR) and not getattr(call.op, "normalize", False):
+            return ConstantFactor()
         if call.is_a(LOOKUP) and call.inputs[0] not in call.data_inputs:
             return Lookup()
         if call.is_a((*ELEMENTWISE, *ONE_OPERAND)):
             return Activation(kind)
+    if call.is_a(BILINEAR) and len(call.data_inputs) > 2:
+        return AlongPath()
     return next((make() for types, make in _RULES if call.is_a(types)), None)
 
 
-def required_rule(call: Call, kind: str, *, at_head: bool = False) -> DifferenceRule:
-    """As `difference_rule`.
-
-    Raises:
-        ValueError: if there is none.
-    """
-    rule = difference_rule(call, kind, at_head=at_head)
+def _required(call: Call, kind: str) -> DifferenceRule:
+    """The rule of a call inside another; raises a `ValueError` if there is none."""
+    rule = difference_rule(call, kind)
     if rule is None:
         raise ValueError(
             f"{call.description} cannot be measured from a baseline: Shapley propagation has no rule for it. Give "
-            "it one, a function: LRP(model, rules=[(type, rule)], baseline=0.0), or use sampled_shapley_values, which "
-            "takes any model."
+            "it one, a function: LRP(model, rules=[(type, rule)], baseline=0.0), or use ks.shapley_values(model, x), "
+            "which takes any model."
         )
+    rule.check(call)
     return rule
 
 

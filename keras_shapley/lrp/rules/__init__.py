@@ -24,7 +24,10 @@ Example:
     (5, 2)
 
 A rule for layers with weights is shorter as a subclass of `LinearRule`. A rule that makes sense for some layer types
-only says so in a class attribute, `fits = (type, ...)`; `LRP` then refuses it elsewhere.
+only says so in a class attribute, `fits = (type, ...)`; `LRP` then refuses it elsewhere. A method `check(call)`, if it
+has one, raises an error for a call that it is not for; `LRP` calls it when an explainer is made.
+
+For a function of your own that acts on each element alone there is `Elementwise`.
 """
 
 import re

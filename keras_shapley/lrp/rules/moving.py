@@ -4,13 +4,14 @@ from typing import ClassVar
 
 from keras import ops
 
+from keras_shapley.backend import maximum
 from keras_shapley.lrp.rules.base import CallRecord, Rule, transposed
 from keras_shapley.lrp.rules.sums import Proportional
 from keras_shapley.models.graph import Call, Value
-from keras_shapley.models.layer_types import EMBEDDING, EXTREME, LOOKUP, MAX_POOLING, MOVING, RESIZING
-from keras_shapley.utils.typing import Structure, Tensor
+from keras_shapley.models.layer_types import EMBEDDING, ENCODING, EXTREME, LOOKUP, MAX_POOLING, MOVING, RESIZING
+from keras_shapley.utils.typing import Operation, Structure, Tensor
 
-__all__ = ["EachStep", "Gather", "Lookup", "Move", "Resize"]
+__all__ = ["EachStep", "Encoding", "Gather", "Lookup", "Move", "Resize"]
 
 
 class Move:
@@ -71,6 +72,59 @@ class Lookup:
 
     def __call__(self, call: CallRecord, inputs: list[Tensor], relevance: Tensor) -> list[Tensor]:
         return [ops.sum(relevance, axis=-1)]
+
+
+class Encoding:
+    """CategoryEncoding and `keras.ops.one_hot`: a token receives the relevance of its column, and the walk ends there.
+
+    Tokens of the same column share its relevance equally. In one-hot vectors, which each belong to one token, a token
+    receives that of all columns, as in `Lookup`. `LRP` raises a `ValueError` for sparse or weighted ones.
+
+    Example:
+        >>> model = keras.Sequential([keras.Input((3,), dtype="int32"), keras.layers.CategoryEncoding(6)])
+        >>> model.add(keras.layers.Dense(1, kernel_initializer="ones"))
+        >>> print(ks.LRP(model, rules="paper").explain(np.array([[1, 5, 5]])).input.round(2))
+        [[1.  0.5 0.5]]
+    """
+
+    fits: ClassVar[tuple[type, ...]] = ENCODING
+
+    def check(self, call: Call) -> None:
+        """Raises a `ValueError` for a call that this rule is not for."""
+        check_encoding(call)
+
+    def __call__(self, call: CallRecord, inputs: list[Tensor], relevance: Tensor) -> list[Tensor]:
+        (tokens,) = inputs
+        if is_one_hot(call.op):
+            return [ops.reshape(ops.sum(relevance, axis=class_axis(call.op)), tokens.shape)]
+        columns = columns_of(call.op, tokens)
+        shares = columns / maximum(ops.sum(columns, axis=-2, keepdims=True), 1)
+        return [ops.sum(shares * relevance[..., None, :], axis=-1)]
+
+
+def check_encoding(call: Call) -> None:
+    """Raises a `ValueError` for a sparse encoding, or one with weights."""
+    if call.op.sparse or len(call.inputs) > 1:
+        raise ValueError(
+            "Relevance passes encodings of tokens that are dense and not weighted. Received: "
+            f"{call.description} with {'sparse=True' if call.op.sparse else 'count_weights'}. Use sparse=False, or "
+            "multiply the counts by weights in a layer of its own."
+        )
+
+
+def is_one_hot(op: Operation) -> bool:
+    """Whether each token has a vector of its own."""
+    return getattr(op, "output_mode", "one_hot") == "one_hot"
+
+
+def class_axis(op: Operation) -> int:
+    """The axis of an encoding's columns."""
+    return getattr(op, "axis", -1)
+
+
+def columns_of(op: Operation, tokens: Tensor) -> Tensor:
+    """1 in the column of each token of a CategoryEncoding, shape `(..., tokens, columns)`."""
+    return ops.one_hot(ops.cast(tokens, "int32"), op.num_tokens, dtype=tokens.dtype)
 
 
 class Gather(Move):

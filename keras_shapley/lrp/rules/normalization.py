@@ -1,4 +1,4 @@
-"""The rule for normalisation layers."""
+"""Rules for normalisation layers, and for the sizes by which they divide."""
 
 import math
 from collections.abc import Sequence
@@ -8,10 +8,12 @@ import keras
 from keras import ops
 
 from keras_shapley.lrp.rules.base import CallRecord, in_proportion
-from keras_shapley.models.layer_types import NORMALIZATION, UNCENTRED
+from keras_shapley.models.graph import Call
+from keras_shapley.models.keras_internals import NORM_OPERATION, first_input_shape
+from keras_shapley.models.layer_types import NORMALIZATION, SPREAD, UNCENTRED
 from keras_shapley.utils.typing import Operation, Tensor
 
-__all__ = ["CentredScale"]
+__all__ = ["CentredScale", "Spread"]
 
 
 class CentredScale:
@@ -55,6 +57,72 @@ class CentredScale:
             return gamma * ops.reshape(scale * (grouped - mean(grouped, axes)), x.shape)
 
         return in_proportion(centred, [x], relevance, self.epsilon)
+
+
+class Spread:
+    """`keras.ops.var`, `std` and `norm`: in proportion to `x_k dv/dx_k`, which sum to `2 v`, for the squared size `v`.
+
+    These are the shares of eq. (2) where squares and the root pass relevance unchanged, and centring and the sum pass
+    it on in proportion to the addends. `LRP` raises a `ValueError` for an `axis` that is None or that of the batch.
+
+    Args:
+        epsilon: stabiliser of the denominators.
+
+    Example:
+        >>> x = keras.Input((2,))
+        >>> explainer = ks.LRP(keras.Model(x, keras.ops.norm(x, axis=1, keepdims=True)), rules="paper")
+        >>> print(explainer.explain(np.array([[3.0, 4.0]])).input.round(2))
+        [[1.8 3.2]]
+    """
+
+    fits: ClassVar[tuple[type, ...]] = SPREAD
+
+    def __init__(self, epsilon: float = 1e-9) -> None:
+        self.epsilon = epsilon
+
+    def check(self, call: Call) -> None:
+        """Raises a `ValueError` for a call that this rule is not for."""
+        check_spread(call)
+
+    def __call__(self, call: CallRecord, inputs: list[Tensor], relevance: Tensor) -> list[Tensor]:
+        (x,) = inputs
+        relevance = ops.reshape(relevance, kept_shape(call.op, x.shape))
+
+        def sum_of_squares(x: Tensor) -> Tensor:
+            return ops.sum(ops.square(deviations(call.op, x)), axis=tuple(call.op.axis), keepdims=True)
+
+        return in_proportion(sum_of_squares, [x], relevance / 2, self.epsilon)
+
+
+def check_spread(call: Call) -> None:
+    """Raises a `ValueError` for a variance, deviation or norm over the batch, or for a norm of another kind."""
+    shape = first_input_shape(call.op)
+    axes = range(len(shape or ())) if call.op.axis is None else call.op.axis
+    if any(axis % len(shape or (1,)) == 0 for axis in axes):
+        raise ValueError(
+            f"Relevance passes var, std and norm of each sample on its own. Received: {call.description} with "
+            f"axis={call.op.axis}, which includes the batch. Give `axis` without 0."
+        )
+    order = getattr(call.op, "ord", None)
+    if order not in (None, "fro") and (order != 2 or len(axes) > 1):
+        raise ValueError(
+            f"Relevance passes the Euclidean norm. Received: {call.description} with ord={order!r}. Write it with "
+            "ops.abs, ops.sum and ops.max, or use shapley_values(model, x), which takes any model."
+        )
+
+
+def deviations(op: Operation, x: Tensor) -> Tensor:
+    """What `var`, `std` and `norm` add up the squares of; for `var`, over the root of their number."""
+    axes = list(op.axis)
+    if isinstance(op, NORM_OPERATION):
+        return x
+    return (x - mean(x, axes)) / math.sqrt(math.prod(x.shape[axis] for axis in axes))
+
+
+def kept_shape(op: Operation, shape: Sequence[int]) -> list[int]:
+    """The shape of an output of `var`, `std` or `norm` if its axes were kept."""
+    axes = [axis % len(shape) for axis in op.axis]
+    return [1 if axis in axes else size for axis, size in enumerate(shape)]
 
 
 def mean(x: Tensor, axes: list[int]) -> Tensor:

@@ -9,10 +9,10 @@ from keras_shapley.backend import matmul
 from keras_shapley.layers.linear_maps import DenseMap
 from keras_shapley.lrp.rules.base import CallRecord, Rule, stabilize
 from keras_shapley.lrp.rules.linear import Epsilon
-from keras_shapley.models.graph import Value
+from keras_shapley.models.graph import Call, Value
 from keras_shapley.models.layer_types import RECURRENT
 from keras_shapley.models.loops import Loop, Loops, StepBack
-from keras_shapley.models.recurrent import GRUStep, LSTMStep, SimpleStep
+from keras_shapley.models.recurrent import GRUStep, LSTMStep, SimpleStep, check_recurrent
 from keras_shapley.utils.typing import Structure, Tensor
 
 __all__ = ["Recurrent"]
@@ -46,6 +46,10 @@ class Recurrent:
     def __init__(self, rule: Rule | None = None, epsilon: float = 1e-6) -> None:
         self.rule = Epsilon() if rule is None else rule
         self.epsilon = epsilon
+
+    def check(self, call: Call) -> None:
+        """Raises a `ValueError` if a call of a recurrent layer has no such steps."""
+        check_recurrent(call)
 
     def __call__(self, call: CallRecord, inputs: list[Tensor], relevance: Structure) -> list[Tensor]:
         run = Loops(call, inputs)

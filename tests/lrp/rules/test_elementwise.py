@@ -28,11 +28,20 @@ def test_one_tensor_beside_constants_is_n_equal_to_1(make, rule, rng):
     np.testing.assert_allclose(r_in, relevance, rtol=1e-6)
 
 
-def test_a_quotient_of_tensors_has_no_rule(rng):
-    dividend, divisor = keras.Input((4,)), keras.Input((4,))
+def test_the_numerator_of_a_quotient_receives_its_relevance(rng):
+    dividend, divisor = keras.Input((3, 4)), keras.Input((3, 1))
     (call,) = trace(keras.Model([dividend, divisor], dividend / divisor)).calls
-    with pytest.raises(ValueError, match=r"OneOperand.*(Divide|TrueDivide)\) of 2 tensors"):
-        propagate(rules.OneOperand(), call, [rng.normal(size=(2, 4))] * 2, rng.normal(size=(2, 4)))
+    relevance = rng.normal(size=(2, 3, 4))
+    a, b = propagate(rules.OneOperand(), call, [rng.normal(size=(2, 3, 4)), rng.normal(size=(2, 3, 1))], relevance)
+    np.testing.assert_allclose(a, relevance, rtol=1e-6)
+    np.testing.assert_array_equal(b, np.zeros((2, 3, 1)))
+
+
+def test_a_power_of_two_tensors_is_refused_when_the_explainer_is_made():
+    base, exponent = keras.Input((4,)), keras.Input((4,))
+    model = keras.Model([base, exponent], ops.power(base, exponent))
+    with pytest.raises(ValueError, match=r"OneOperand.*Power\) of 2 tensors.*shapley_values"):
+        ks.LRP(model, rules="paper")
 
 
 @pytest.mark.parametrize("make", [lambda x: 1.0 - x, lambda x: x - 1.0, lambda x: x + 1.0, lambda x: 3.0 * x])
