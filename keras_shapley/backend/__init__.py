@@ -6,6 +6,7 @@ Each backend has a module here with the same names, and this one takes the modul
 
 - `EAGER`: whether each elementwise operation is a pass over memory of its own.
 - `COMPILES_EACH_SIZE`: whether a function compiled for any batch size is still compiled again for each size.
+- `RETURNS_INITIAL_STATE`: whether a recurrent layer returns its initial state, and not zeros, at masked first steps.
 - `vjp(fn, *primals)`: the value of `fn` and its vector-Jacobian product.
 - `with_derivative(function, pushforward, pullback)`: a function with a derivative of its own.
 - `compiled(fn, variables, any_batch=False)`: a compiled function that reads the present values of variables.
@@ -26,6 +27,7 @@ else:
 __all__ = [
     "COMPILES_EACH_SIZE",
     "EAGER",
+    "RETURNS_INITIAL_STATE",
     "compiled",
     "cumsum",
     "matmul",

@@ -12,6 +12,7 @@ from keras_shapley.backend.common import as_tensors, cumsum, matmul, maximum, mi
 __all__ = [
     "COMPILES_EACH_SIZE",
     "EAGER",
+    "RETURNS_INITIAL_STATE",
     "compiled",
     "cumsum",
     "matmul",
@@ -24,6 +25,7 @@ __all__ = [
 
 EAGER = False
 COMPILES_EACH_SIZE = True
+RETURNS_INITIAL_STATE = True
 
 
 def vjp(fn: Callable[..., Any], *primals: Any) -> tuple[Any, Callable[[Any], tuple[Any, ...]]]:

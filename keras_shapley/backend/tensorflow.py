@@ -11,6 +11,7 @@ from keras_shapley.backend.common import as_tensors, cumsum, matmul, maximum, mi
 __all__ = [
     "COMPILES_EACH_SIZE",
     "EAGER",
+    "RETURNS_INITIAL_STATE",
     "compiled",
     "cumsum",
     "matmul",
@@ -23,6 +24,7 @@ __all__ = [
 
 EAGER = False
 COMPILES_EACH_SIZE = False
+RETURNS_INITIAL_STATE = False
 
 
 def vjp(fn: Callable[..., Any], *primals: Any) -> tuple[Any, Callable[[Any], tuple[Any, ...]]]:

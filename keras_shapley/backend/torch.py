@@ -10,6 +10,7 @@ from keras_shapley.backend.common import as_tensors, without_side_effects
 
 EAGER = True
 COMPILES_EACH_SIZE = False
+RETURNS_INITIAL_STATE = False
 
 
 def vjp(fn: Callable[..., Any], *primals: Any) -> tuple[Any, Callable[[Any], tuple[Any, ...]]]:

@@ -5,6 +5,7 @@ from typing import Any
 
 from keras import ops, tree
 
+from keras_shapley.backend import RETURNS_INITIAL_STATE
 from keras_shapley.models.graph import Call, Value
 from keras_shapley.models.recurrent import directions, step_of
 from keras_shapley.utils.typing import Structure, Tensor
@@ -110,9 +111,11 @@ class Loop:
         return sequences if back else ops.swapaxes(sequences, 0, 1)
 
     def _outputs_shown(self) -> Tensor | None:
-        """Where the layer's output is its state: at a masked step it is that of the step before, 0 at the start."""
+        """Where the layer's output is its state, elsewhere it is 0; None for everywhere."""
         if self._mask is None or self.layer.zero_output_for_mask:
             return self._mask
+        if RETURNS_INITIAL_STATE and not self.layer.unroll:
+            return None
         return ops.cumsum(ops.cast(self._mask, "int32"), axis=0) > 0
 
 

@@ -19,6 +19,7 @@ LAYERS = {
         3, activation="relu", recurrent_activation="hard_sigmoid", use_bias=False, **options
     ),
     "GRU, no bias": lambda **options: layers.GRU(3, use_bias=False, **options),
+    "LSTM, unrolled": lambda **options: layers.LSTM(3, unroll=True, **options),
     "RNN of a cell": lambda **options: layers.RNN(layers.LSTMCell(3), **options),
 }
 
@@ -39,8 +40,10 @@ def call_of(layer, n_states=0, mask=None):
 @pytest.mark.parametrize("backwards", [False, True])
 @pytest.mark.parametrize("sequences", [False, True])
 @pytest.mark.parametrize("name", LAYERS)
-def test_outputs_and_states_are_those_of_keras(name, sequences, backwards, masked, rng):
+def test_outputs_and_states_are_those_of_keras(name, sequences, backwards, masked, rng, backend):
     """Also behind masked steps, in front of them, and for a sequence that is masked as a whole."""
+    if backend == "torch" and "unrolled" in name and backwards and masked:
+        pytest.skip("Keras 3.15 does not run this layer on PyTorch")
     layer = LAYERS[name](return_sequences=sequences, return_state=True, go_backwards=backwards)
     x = ops.convert_to_tensor(rng.normal(size=(4, 5, 2)).astype("float32"))
     layer(x)
