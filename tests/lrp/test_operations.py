@@ -37,6 +37,7 @@ def cosine(x):
     return head(layers.Dot(axes=2, normalize=True)([dense(3)(x), dense(3)(x)]))
 
 
+# on JAX, Keras runs `norm` in a model only for a tuple of axes, and pooling for windows of all axes
 OPERATIONS = {
     "log_softmax": lambda x: head(ops.log_softmax(dense(3)(x))),
     "log_softmax of another axis": lambda x: head(ops.log_softmax(dense(3)(x), axis=1)),
@@ -47,7 +48,7 @@ OPERATIONS = {
     "where, a constant": lambda x: head(ops.relu(ops.where(constant(6, 3) > 0, dense(3)(x), -1.0))),
     "var": lambda x: head(ops.var(dense(3)(x), axis=1)),
     "std": lambda x: head(ops.std(dense(3)(x), axis=(1, 2), keepdims=True)),
-    "norm": lambda x: head(ops.norm(dense(3)(x), axis=-1)),
+    "norm": lambda x: head(ops.norm(dense(3)(x), axis=(-1,))),
     "norm of a matrix": lambda x: head(ops.norm(dense(3)(x), ord="fro", axis=(1, 2), keepdims=True)),
     "cumsum": lambda x: head(ops.relu(ops.cumsum(dense(3)(x), axis=1))),
     "diff": lambda x: head(ops.diff(x, axis=1)),
@@ -96,10 +97,10 @@ def test_relevance_without_a_baseline_sums_to_the_output(name, rng):
 QUADRATIC = {
     "var": lambda x: head(ops.var(x, axis=1)),
     "cumsum": lambda x: head(ops.cumsum(x, axis=1)),
-    "average_pool": lambda x: head(ops.average_pool(x, 2)),
+    "average_pool": lambda x: head(ops.average_pool(x, 2, 2, data_format="channels_last")),
     "conv": lambda x: head(ops.conv(x, constant(2, 2, 3))),
     "where": lambda x: head(ops.where(constant(3, 2) > 0, x, 0.5)),
-    "maximum of two": lambda x: head(ops.max_pool(ops.reshape(x, (-1, 6, 1)), 2)),
+    "maximum of two": lambda x: head(ops.max_pool(ops.reshape(x, (-1, 6, 1)), 2, 2, data_format="channels_last")),
 }
 
 
@@ -153,7 +154,7 @@ def test_a_condition_is_that_of_the_input_also_at_the_baseline(rng):
 
 def test_the_spread_of_constants_has_no_relevance_and_no_nan(rng):
     model = functional(
-        (4, 2), lambda x: head(ops.concatenate([f(x, axis=1) for f in (ops.std, ops.norm, ops.var)], axis=1))
+        (4, 2), lambda x: head(ops.concatenate([f(x, axis=(1,)) for f in (ops.std, ops.norm, ops.var)], axis=1))
     )
     for rules in WALKS:
         assert not ks.LRP(model, rules=rules).explain(np.zeros((2, 4, 2)), 0).input.any()
@@ -173,7 +174,7 @@ def test_variances_and_norms_pass_relevance_in_proportion_to_squares(rng):
                 expected[name][j] += x[j] * weight / deviation[k] * of_squares[k]
     for name, of_input in expected.items():
         y = getattr(ops, name)
-        model = functional((5,), lambda x: y(x, axis=1, keepdims=True))
+        model = functional((5,), lambda x: y(x, axis=(1,), keepdims=True))
         explanation = ks.LRP(model, rules="paper").explain(x[None])
         np.testing.assert_allclose(explanation.input[0], of_input / r * explanation.output[0, 0], rtol=1e-4)
 
