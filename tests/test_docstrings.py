@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import keras_shapley as ks
+from keras_shapley.utils import progress
 
 if keras.backend.backend() != "torch":
     pytest.skip("once, where nothing is compiled", allow_module_level=True)
@@ -24,6 +25,8 @@ def public():
 @pytest.mark.parametrize("name", public())
 def test_the_example_runs(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    # no progress bar on a slow machine
+    monkeypatch.setattr(progress, "_DELAY", float("inf"))
     keras.utils.set_random_seed(0)
     names = {"keras": keras, "ks": ks, "np": np}
     (example,) = doctest.DocTestFinder(recurse=False).find(public()[name], name, globs=names)

@@ -113,7 +113,7 @@ def shapley_values(
         ...      keras.layers.Dense(3, "softmax")]
         ... )
         >>> x = np.random.default_rng(0).random((2, 14, 14, 1))
-        >>> found = ks.shapley_values(model, x, players=7, progress=False)
+        >>> found = ks.shapley_values(model, x, players=7)
         >>> found.values.shape, found.stderr.shape, found.heatmap.shape, found.method
         ((2, 49), (2, 49), (2, 14, 14, 1), 'surrogate')
         >>> np.allclose(found.values.sum(axis=1), found.total)
