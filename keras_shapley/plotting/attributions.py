@@ -141,7 +141,9 @@ def real_numbers(name: str, values: Tensor) -> np.ndarray:
     except ValueError as error:
         raise ValueError(f"`{name}` must be one array. {error}") from None
     if array.dtype.kind in "OSUMmc":
-        raise ValueError(f"`{name}` must be an array of real numbers. Received dtype: {array.dtype}")
+        remedy = " Tokens are drawn by `ks.plot_tokens(relevance, tokens)`." if array.dtype.kind in "SU" else ""
+        received = f"{type(values).__name__} of dtype {array.dtype}"
+        raise ValueError(f"`{name}` must be an array of real numbers. Received: {received}.{remedy}")
     return finite(name, array)
 
 

@@ -103,15 +103,17 @@ def draw_paragraphs(paragraphs: Sequence[Paragraph], title: str, width: float) -
     label_width = text_width - _BAR_LENGTH - 2 * _MARGIN
     heads = [_heading(part, lambda line: measured(line) <= label_width) for part in paragraphs]
     layouts = [places([word for word, _ in part.words], measured, text_width) for part in paragraphs]
+    # a text stands apart from the attributions of the one before it
+    gaps = [_MARGIN if k and part.title else 0 for k, part in enumerate(paragraphs)]
     heights = [
-        _TITLE_LINE * len(lines) + _BAR_SPACE + (layout[-1].line + 1) * _LINE + _MARGIN
-        for (lines, _), layout in zip(heads, layouts)
+        gap + _TITLE_LINE * len(lines) + _BAR_SPACE + (layout[-1].line + 1) * _LINE + _MARGIN
+        for gap, (lines, _), layout in zip(gaps, heads, layouts)
     ]
     y = sum(heights)
     canvas = Canvas(width, y + (_HEADLINE if title else _MARGIN / 2))
     canvas.write(title, width / 2, y + _HEADLINE / 2, text_width, _FONT_SIZE + 2, va="center")
-    for part, layout, (lines, label), height in zip(paragraphs, layouts, heads, heights):
-        top = y - _TITLE_LINE * len(lines)
+    for part, layout, (lines, label), gap, height in zip(paragraphs, layouts, heads, gaps, heights):
+        top = y - gap - _TITLE_LINE * len(lines)
         canvas.write("\n".join(lines), _MARGIN, top, text_width, _FONT_SIZE, ha="left")
         middle = top - 0.5 * _BAR_SPACE
         canvas.write(label, _MARGIN, middle, label_width, _FONT_SIZE, ha="left", va="center")

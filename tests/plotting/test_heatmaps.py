@@ -314,6 +314,7 @@ def test_names_of_classes_are_not_formulas():
         (dict(relevance={"a": np.zeros((2, 4, 4)), "b": np.zeros((2, 4, 5))}), "one shape"),
         (dict(relevance=np.array([["a"]])), "real numbers"),
         (dict(relevance=1.0), "`relevance`"),
+        (dict(relevance=np.zeros((1, 2)), images=[["a", "film"]]), "`images`.*real numbers.*plot_tokens"),
         (dict(relevance=np.zeros((2, 4, 4)), overlay=True), "`overlay=True`.*`images="),
         (dict(relevance=np.zeros((2, 9)), images=np.zeros((2, 9))), "plot_series.*plot_tokens.*to_shap"),
     ],

@@ -161,7 +161,7 @@ def test_explanations_of_texts_and_of_several_targets(rng):
     ids = rng.integers(1, 9, size=(2, 4))
     vocabulary = np.array(["", "[UNK]", "the", "film", "is", "good", "bad", "very", "not"])
     values = ks.exact_shapley_values(model, ids, [[0, 2]], players=np.array([0, 0, 0, 1]))
-    embedded = ks.LRP(model).explain(ids, 0).layers["embedding" if "embedding" in model.layers[0].name else ""]
+    embedded = ks.LRP(model).explain(ids, 0).layers[model.layers[0].name]
     figure = ks.plot_tokens({"groups": values, "LRP": embedded}, vocabulary[ids])
     headings = [text.get_text() for text in figure.texts if text.get_transform() != figure.dpi_scale_trans]
     assert headings == ["groups, output 0", "groups, output 2", "LRP"] * 2
