@@ -55,3 +55,11 @@ def test_heatmaps(model, data, tmp_path):
     images = (tokens[:4, None] / 9).astype("float32")
     model.fit(*data, verbose=0, callbacks=[ks.LRPHeatmaps(tokens[:4], y[:4], images=images, directory=tmp_path)])
     assert (tmp_path / "epoch_0001.png").exists()
+
+
+def test_plot(model, data):
+    tokens, _ = data
+    words = [[f"word {token}" for token in text] for text in tokens[:2]]
+    explanation = ks.LRP(model).explain(tokens[:2])
+    assert ks.plot_tokens(explanation, words).axes
+    assert "word" in ks.tokens_html(explanation, words)
