@@ -1,6 +1,5 @@
 """The cooperative game that a function plays with an input: its value for every coalition of players."""
 
-import dataclasses
 import functools
 import math
 from collections.abc import Callable, Iterator
@@ -16,11 +15,12 @@ from keras_shapley.models.given_inputs import inputs_of, is_frame
 from keras_shapley.models.last_layers import LastLayers
 from keras_shapley.models.outputs import output_index
 from keras_shapley.models.tokens import behind_text, tokens_of
+from keras_shapley.shapley.explained import Explained, values_of_targets
 from keras_shapley.shapley.first_dense import FirstDense, first_dense
 from keras_shapley.shapley.inputs import Inputs
 from keras_shapley.shapley.players import Players
 from keras_shapley.shapley.result import ShapleyValues
-from keras_shapley.utils.targets import as_weights, is_weights, parse_targets, target_values
+from keras_shapley.utils.targets import parse_targets
 from keras_shapley.utils.typing import Function, Structure
 from keras_shapley.utils.validation import integer, one_of
 
@@ -28,42 +28,6 @@ from keras_shapley.utils.validation import integer, one_of
 _MAX_INCREMENTS = 50_000_000
 # rows of sums that a model's last layers are given at once
 _MOST_SUMS = 4096
-
-
-@dataclasses.dataclass(frozen=True)
-class Explained:
-    """What is explained of each image: all outputs, or its targets.
-
-    Attributes:
-        targets: the targets of each image, indices or weights, one column after the other; None for all outputs.
-        shape: of what is explained of one image: that of the outputs, `()` for a target, `(k,)` for k targets.
-        whole: what is explained of each whole image, `(batch, values)`.
-    """
-
-    targets: list[np.ndarray] | None
-    shape: tuple[int, ...]
-    whole: np.ndarray
-
-    def values(self, number: int, outputs: np.ndarray) -> np.ndarray:
-        """What is explained of an image, given by its number, in outputs `(n, *output)`: shape `(n, values)`."""
-        if self.targets is None:
-            return outputs.reshape(len(outputs), -1)
-        return np.stack([target_values(column[number], outputs) for column in self.targets], axis=1)
-
-    def weights(self, images: np.ndarray, values: np.ndarray, output_shape: tuple[int, ...]) -> np.ndarray:
-        """Weights of the outputs for rows, each an image and one of its values by number: `(rows, *output)`."""
-        if self.targets is None:
-            rows = np.eye(math.prod(output_shape))[values]
-        else:
-            rows = as_weights(np.stack(self.targets)[values, images], output_shape)
-        return rows.reshape(len(images), *output_shape)
-
-    @property
-    def target(self) -> np.ndarray | None:
-        """The targets as users give them, `(batch,)`, `(batch, k)` or weights `(batch, *output)`; None for all."""
-        if self.targets is None:
-            return None
-        return np.stack(self.targets, axis=1) if self.shape else self.targets[0]
 
 
 class Game:
@@ -179,7 +143,7 @@ class Game:
         for batch, rows in self._batches(self.inputs.arrays):
             outputs = self.outputs(self.fn, batch)
             columns.append(targets.resolved(outputs, rows))
-            whole.append(np.stack([_of_targets(column, outputs) for column in columns[-1]], axis=1))
+            whole.append(np.stack([values_of_targets(column, outputs) for column in columns[-1]], axis=1))
         shape = (len(targets.columns),) if targets.has_axis else ()
         return Explained([np.concatenate(parts) for parts in zip(*columns)], shape, np.concatenate(whole))
 
@@ -395,14 +359,6 @@ class ImageGame:
         for batch in _slices(len(rows), self._game.batch_size):
             values[batch] = self._explained(self._game.outputs(fn, inputs(rows[batch])))
         return values
-
-
-def _of_targets(column: np.ndarray, outputs: np.ndarray) -> np.ndarray:
-    """The value of each image's target, an index or weights, in its outputs `(batch, *output)`: shape `(batch,)`."""
-    outputs = outputs.reshape(len(outputs), -1)
-    if is_weights(column):
-        return np.sum(outputs * column.reshape(outputs.shape), axis=1)
-    return outputs[np.arange(len(outputs)), column]
 
 
 def _slices(n: int, size: int) -> Iterator[slice]:

@@ -5,7 +5,8 @@ from typing import Any
 import numpy as np
 from keras import ops
 
-from keras_shapley.shapley.game import Explained, Game
+from keras_shapley.shapley.explained import Explained
+from keras_shapley.shapley.game import Game
 from keras_shapley.shapley.result import ShapleyValues
 from keras_shapley.utils.attributions import as_array
 from keras_shapley.utils.structures import is_nested, matched

@@ -14,8 +14,9 @@ from keras_shapley.models.last_layers import LastLayers, last_layers
 from keras_shapley.models.outputs import output_index
 from keras_shapley.shapley.coalitions import pair_count, random_pairs
 from keras_shapley.shapley.exact import exact_shapley_values
+from keras_shapley.shapley.explained import Explained
 from keras_shapley.shapley.fast import fast_shapley_values
-from keras_shapley.shapley.game import Explained, Game
+from keras_shapley.shapley.game import Game
 from keras_shapley.shapley.given import values_by_player
 from keras_shapley.shapley.result import ShapleyValues
 from keras_shapley.shapley.sampled import sampled_shapley_values
