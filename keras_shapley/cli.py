@@ -22,6 +22,7 @@ from keras_shapley.plotting.arrays import height_and_width
 from keras_shapley.plotting.files import npz_content, png_content
 from keras_shapley.plotting.heatmaps import plot_heatmaps
 from keras_shapley.utils.files import check_writable, write
+from keras_shapley.utils.images import read_image
 
 DESCRIPTION = "Shapley activations and relevance propagation for Keras 3 (Li & Cui, arXiv 1909.06143)."
 EXAMPLES = """\
@@ -41,6 +42,8 @@ the image adds to the output there. The headline names the rules. A warning is p
 # images with a shorter side than this have no map of patches; others have as many patches on that side
 _SMALL = 64
 _PATCHES = 14
+# characters of an error that are printed
+_MAX_MESSAGE = 400
 # how an option that helps is written here
 _REMEDIES = Remedies(auto="--rules auto", baseline="--baseline")
 
@@ -140,6 +143,11 @@ def parser() -> argparse.ArgumentParser:
         action="store_true",
         help="also write an .npz file for each image: relevance, output, target, and probability if the output is one",
     )
+    add(
+        "--overwrite",
+        action="store_true",
+        help="replace pictures of the same name. By default a new one has a number. An image is never replaced",
+    )
     return top
 
 
@@ -205,18 +213,14 @@ def _image_shape(model: keras.Model, size: Sequence[int] | None) -> ImageShape:
 
 def _read_image(path: pathlib.Path, shape: ImageShape) -> np.ndarray:
     """Pixels of a file, uint8, resized to the shape that the model takes."""
-    # installed with Matplotlib
-    from PIL import Image
-
     if not path.exists():
         raise CommandLineError(f"no such file: {path}")
     try:
-        with Image.open(path) as image:
-            image = image.convert("RGB" if shape.channels == 3 else "L")
-            image = image.resize((shape.width, shape.height), Image.Resampling.BILINEAR)
-            pixels = np.asarray(image, "uint8")
-    except (OSError, ValueError) as error:
+        pixels, changes = read_image(path, shape.height, shape.width, has_colour=shape.channels == 3)
+    except ValueError as error:
         raise CommandLineError(f"{path} cannot be read as an image: {_one_line(error)}") from error
+    for change in changes:
+        print(f"{path}: {change}")
     return pixels[..., None] if shape.channels == 1 else pixels
 
 
@@ -232,6 +236,10 @@ def _preprocessed(images: np.ndarray, name: str) -> np.ndarray:
 def _scaled(images: np.ndarray, limits: Sequence[float]) -> np.ndarray:
     """Images with pixels from the lower to the upper limit."""
     low, high = limits
+    with np.errstate(over="ignore"):
+        width = np.float32(high) - np.float32(low)
+    if not (low < high and np.isfinite(width)):
+        raise CommandLineError(f"--range must be two numbers, the lower first, and is {low:g} {high:g}")
     print(f"pixels are scaled to the range {low:g} to {high:g}")
     return low + images.astype("float32") / 255 * (high - low)
 
@@ -258,7 +266,7 @@ def _read_class_names(path: pathlib.Path) -> list[str]:
 
 def _output_index(model: keras.Model, text: str | None) -> int:
     try:
-        return output_index(model, int(text) if text is not None and text.isdigit() else text)
+        return output_index(model, int(text) if text is not None and text.isdecimal() else text)
     except ValueError as error:
         raise CommandLineError(f"--output: {error}") from error
 
@@ -285,7 +293,7 @@ def _target(text: str, output: ModelOutput, names: list[str] | None) -> int:
         return output.unit(label)
     # the number 0 of a single probability is the unit, and 1 its class
     n_targets = 2 if is_single_probability else output.n_units
-    if not text.isdigit() or (n_targets is not None and int(text) >= n_targets):
+    if not text.isdecimal() or (n_targets is not None and int(text) >= n_targets):
         number = "a number" if n_targets is None else f"a number below {n_targets}"
         allowed = ("0" if n_targets == 1 else number) + (" or a name in --classes" if names else "")
         raise CommandLineError(f"--target must be {allowed}, and is {text}")
@@ -331,7 +339,7 @@ def _write(
     arrays: Mapping[str, np.ndarray], titles: Sequence[str], title: str, images: np.ndarray, args: argparse.Namespace
 ) -> None:
     """Writes a picture of each image, and its arrays if they are asked for."""
-    for i, path in enumerate(_picture_paths(args.out, args.images)):
+    for i, path in enumerate(_picture_paths(args)):
         figure = plot_heatmaps(
             arrays["relevance"][i : i + 1],
             images[i : i + 1],
@@ -352,17 +360,23 @@ def _patch_size(images: np.ndarray) -> int | None:
     return side // _PATCHES if side >= _SMALL else None
 
 
-def _picture_paths(directory: pathlib.Path, images: Sequence[pathlib.Path]) -> Iterator[pathlib.Path]:
-    """A file for each image, by its name; images of the same name are numbered."""
-    used = set()
-    for image in images:
-        name, number = image.stem, 1
-        while name in used:
+def _picture_paths(args: argparse.Namespace) -> Iterator[pathlib.Path]:
+    """A file for each image, by its name. A number sets it apart from the user's files and from other pictures."""
+    used = {path.resolve() for path in (args.model, args.classes, *args.images) if path is not None}
+    for image in args.images:
+        path, number = args.out / f"{image.stem}.png", 1
+        while any(_is_taken(file, used, args.overwrite) for file in (path, path.with_suffix(".npz"))):
             number += 1
-            name = f"{image.stem}_{number}"
-        used.add(name)
-        yield directory / f"{name}.png"
+            path = args.out / f"{image.stem}_{number}.png"
+        used.add(path.resolve())
+        yield path
+
+
+def _is_taken(path: pathlib.Path, used: set[pathlib.Path], overwrite: bool) -> bool:
+    return path.resolve() in used or (path.exists() and not overwrite)
 
 
 def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
+    """The message of an error in one line; the middle of a long one is left out."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= _MAX_MESSAGE else f"{text[: _MAX_MESSAGE // 2]} ... {text[-_MAX_MESSAGE // 2 :]}"

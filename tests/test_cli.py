@@ -1,5 +1,6 @@
 """`python -m keras_shapley explain`: pictures of the relevance of LRP, and one line for an error."""
 
+import pathlib
 import re
 
 import keras
@@ -7,6 +8,7 @@ import matplotlib.image
 import numpy as np
 import pytest
 from keras import layers, ops
+from PIL import Image
 
 import keras_shapley as ks
 from keras_shapley.cli import main
@@ -43,6 +45,57 @@ def pictures(tmp_path, rng):
     return [str(path) for path in paths]
 
 
+def test_nothing_of_the_user_is_overwritten(grey, pictures, tmp_path):
+    """Neither an image, nor an earlier picture unless it is asked for."""
+    before = [pathlib.Path(path).read_bytes() for path in pictures]
+    assert main(["explain", grey, pictures[0], "--out", str(tmp_path)]) == 0
+    assert main(["explain", grey, *pictures, "--out", str(tmp_path), "--overwrite"]) == 0
+    assert [pathlib.Path(path).read_bytes() for path in pictures] == before
+    first = (tmp_path / "cat_2.png").read_bytes()
+    assert main(["explain", grey, pictures[1], "--out", str(tmp_path)]) == 0
+    assert (tmp_path / "cat_2.png").read_bytes() == first and (tmp_path / "cat_4.png").exists()
+
+    out = tmp_path / "out"
+    for options, names in [
+        ([], ["cat.npz", "cat.png"]),
+        (["--overwrite"], ["cat.npz", "cat.png"]),
+        ([], ["cat.npz", "cat.png", "cat_2.npz", "cat_2.png"]),
+    ]:
+        assert main(["explain", grey, pictures[0], "--out", str(out), "--arrays", *options]) == 0
+        assert sorted(path.name for path in out.iterdir()) == names
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--target", "²"], "--target must be a number below 3, and is ²"),
+        (["--range", "1", "1"], "--range must be two numbers, the lower first, and is 1 1"),
+        (["--range", "2", "1"], "--range must be two numbers"),
+        (["--range", "0", "1e39"], "--range must be two numbers"),
+        (["--output", "²"], "--output: "),
+    ],
+)
+def test_odd_numbers_are_named(options, message, grey, pictures, capsys):
+    assert main(["explain", grey, pictures[0], *options]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_a_long_error_is_cut(tmp_path, pictures, capsys, monkeypatch):
+    def load_model(*arguments, **options):
+        raise ValueError("a" * 10_000)
+
+    monkeypatch.setattr(keras.models, "load_model", load_model)
+    assert main(["explain", pictures[0], pictures[0]]) == 2
+    assert len(capsys.readouterr().err) < 600
+
+
+def test_what_was_done_to_an_image_is_said(grey, tmp_path, capsys):
+    path = tmp_path / "clear.png"
+    Image.fromarray(np.zeros((8, 8, 4), "uint8")).save(path)
+    assert main(["explain", grey, str(path), "--out", str(tmp_path / "out")]) == 0
+    assert "clear.png: transparent pixels are white" in capsys.readouterr().out
+
+
 def test_the_relevance_is_that_of_the_resized_grey_image(grey, pictures, tmp_path, capsys):
     out = tmp_path / "out"
     names = tmp_path / "names.txt"
@@ -66,7 +119,7 @@ def test_the_relevance_is_that_of_the_resized_grey_image(grey, pictures, tmp_pat
 
 def test_options_of_range_size_rules_and_target(colour, pictures, tmp_path, capsys):
     out = tmp_path / "out"
-    sized = ["explain", colour, pictures[0], "--out", str(out), "--arrays", "--size", "6", "9"]
+    sized = ["explain", colour, pictures[0], "--out", str(out), "--arrays", "--overwrite", "--size", "6", "9"]
     relevance = {}
     for name, options in {
         "own": [],
@@ -111,7 +164,7 @@ def test_a_single_sigmoid_is_explained_by_its_unit(pictures, tmp_path, capsys):
     names = tmp_path / "names.txt"
     names.write_text("well\nill\n")
     out = tmp_path / "out"
-    options = [path, pictures[0], "--out", out, "--arrays"]
+    options = [path, pictures[0], "--out", out, "--arrays", "--overwrite"]
     for target in ([], ["--target", "0"], ["--target", "1"]):
         assert run(capsys, *options, *target) == f"{out / 'cat.png'}  class 1 (46 %), predicted: class 0 (54 %)"
         with np.load(out / "cat.npz") as arrays:
@@ -130,8 +183,8 @@ def test_a_single_sigmoid_is_never_negated(target, pictures, tmp_path, capsys):
     """Bright pixels lower the probability, and all targets say so."""
     unit = layers.Dense(1, "sigmoid", kernel_initializer=keras.initializers.Constant(-0.02))
     path = save(keras.Sequential([keras.Input((8, 8)), layers.Flatten(), unit]), tmp_path / "sigmoid.keras")
-    run(capsys, path, pictures[0], "--out", tmp_path, "--arrays", *target)
-    with np.load(tmp_path / "cat.npz") as arrays:
+    run(capsys, path, pictures[0], "--out", tmp_path / "out", "--arrays", *target)
+    with np.load(tmp_path / "out" / "cat.npz") as arrays:
         assert (arrays["relevance"] < 0).all()
 
 
@@ -139,7 +192,7 @@ def test_a_regression_has_no_class_and_no_percentage(pictures, tmp_path, capsys)
     path = constant(tmp_path / "price.keras", None, 3.2)
     out = tmp_path / "out"
     for target in ([], ["--target", "0"]):
-        line = run(capsys, path, pictures[0], "--out", out, "--arrays", *target)
+        line = run(capsys, path, pictures[0], "--out", out, "--arrays", "--overwrite", *target)
         assert line == f"{out / 'cat.png'}  output 0: 3.2"
         with np.load(out / "cat.npz") as arrays:
             assert sorted(arrays) == ["output", "relevance", "target"]
