@@ -65,6 +65,8 @@ class GateMonitor(keras.callbacks.Callback):
         if is_data_set(x):
             x, labels = inputs_and_labels(None, x)
             y = labels if y is None else y
+        elif y is None and isinstance(x, tuple) and len(x) in (2, 3):
+            x, y = x[:2]
         if y is None:
             raise ValueError("`y` must be the labels of `x`: the gradients are those of the loss. Received: None")
         self.x = x

@@ -28,13 +28,14 @@ from keras_shapley.lrp.requests import (
     divided,
     fill_up,
     input_tensors,
+    masked_at_baseline,
     output_shape,
     shapes_or_number,
     target_pairs,
 )
 from keras_shapley.lrp.rule_table import RuleTable
 from keras_shapley.lrp.rules.base import Rule
-from keras_shapley.models.given_inputs import inputs_and_labels, inputs_of
+from keras_shapley.models.given_inputs import columns_of, inputs_and_labels, inputs_of, is_frame
 from keras_shapley.models.outputs import ModelOutput, model_output
 from keras_shapley.models.tokens import behind_text, tokens_of
 from keras_shapley.models.tracing import trace
@@ -179,7 +180,10 @@ class LRP:
         self._passes = None if gates == "normal" else MaskedPasses(gates, players, seed)
         if self._passes is not None and len(model.inputs) > 1:
             raise ValueError(f"`gates` can be measured for models of one input. Received: {len(model.inputs)} inputs")
-        self.baseline = (0.0 if baseline is None else baseline) if is_measured else None
+        self._columns = columns_of(baseline)
+        self.baseline = inputs_of(model, 0.0 if baseline is None else baseline) if is_measured else None
+        if masked := masked_at_baseline(graph, self.baseline):
+            warnings.warn(masked, RuntimeWarning, stacklevel=2)
         self._has_probability = described.is_probability
         self.preset = rules if isinstance(rules, str) else "table"
         self._n_entries = None if isinstance(rules, str) else len(rules)
@@ -319,6 +323,10 @@ class LRP:
 
     def _inputs(self, x: Any) -> Structure:
         """Inputs as the model takes them, of whatever holds them; of texts their tokens."""
+        if is_frame(x) and self._columns is not None and list(x.columns) != self._columns:
+            raise ValueError(
+                f"`x` must have the columns of `baseline` in their order, {self._columns}. Received: {list(x.columns)}"
+            )
         x = inputs_of(self.model, x)
         return x if self._text is None else tokens_of(self._text, x)
 

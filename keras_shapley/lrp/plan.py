@@ -89,6 +89,7 @@ def _difference_rule(table: RuleTable, call: Call, at_head: bool) -> DifferenceR
     is_own = type(rule).__module__.startswith(_RULES_MODULE)
     if isinstance(rule, (LinearRule, Proportional, AbsoluteSum)) or not (rule is None or is_own):
         return Measured(rule, at_head=at_head)
+    table.check_none_inside(call)
     if not at_head and not table.is_vouched(call):
         table.check_activation(call)
     kind = rule.kind if isinstance(rule, ShapleyPropagation) else "shapley"

@@ -7,6 +7,7 @@ import keras
 import numpy as np
 from keras import ops, tree
 
+from keras_shapley.models.graph import Graph
 from keras_shapley.models.outputs import ModelOutput
 from keras_shapley.models.tracing import in_order
 from keras_shapley.utils.data import Batch
@@ -58,6 +59,21 @@ def baseline_tensors(model: keras.Model, baseline: Structure, tensors: list[Tens
     if any(len(array) not in (1, n) for array in arrays):
         raise ValueError(f"`baseline` must be as many of each input. Received: {[len(array) for array in arrays]}")
     return [[array[min(i, len(array) - 1)][None] for array in arrays] for i in range(n)]
+
+
+def masked_at_baseline(graph: Graph, baseline: Any) -> str | None:
+    """A warning if an Embedding that reads an input masks the baseline, a number; None for other models and baselines.
+
+    A walk keeps the mask of the input, so that relevance is then measured from a vector that the model never uses.
+    """
+    for call in graph.calls if np.isscalar(baseline) else ():
+        if getattr(call.op, "mask_zero", False) and call.inputs[0] in graph.inputs and not baseline:
+            return (
+                f"{call.description} masks the token 0, and relevance is measured from its vector, which the model "
+                "never uses. Give the id of another token, such as that of an unknown word: LRP(model, baseline=1); or "
+                "use ks.shapley_values(model, x)."
+            )
+    return None
 
 
 def _background(baseline: Any, x: Tensor, dtype: str) -> Tensor:

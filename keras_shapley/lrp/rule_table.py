@@ -97,6 +97,19 @@ class RuleTable:
             return rule
         return rules.SoftmaxTaylor() if isinstance(rule, rules.Pass) else rules.WithSoftmax(rule)
 
+    def check_none_inside(self, call: Call) -> None:
+        """Raises a `ValueError` if a rule is for a layer inside TimeDistributed, where a baseline knows none."""
+        if not call.is_a((layers.TimeDistributed,)):
+            return
+        types = tuple({cls for key, _ in self._user for cls in _types(key)})
+        inside = [layer for layer in sublayers(call.op.layer) if isinstance(layer, types)]
+        if inside:
+            raise ValueError(
+                f"From a baseline `rules` cannot be set for layers inside {call.description}, such as "
+                f"{type(inside[0]).__name__}. Leave `baseline` out, with rules=[..., *ks.presets.paper()], or give a "
+                f"rule for {call.name!r} itself."
+            )
+
     def check_activation(self, call: Call) -> None:
         """Raises a `ValueError` if the activation of a call is not known."""
         activation = activation_of(call.op)
@@ -116,8 +129,10 @@ class RuleTable:
         """What works for a layer that is not known: the simplest first."""
         entry = f"({call.name!r}, ks.rules.Elementwise()){self._rest}"
         say_so = f"{if_elementwise}, say so: LRP(model, rules=[{entry}]). If not, give"
+        is_made_of_layers = call.is_a((*RECURRENT, layers.TimeDistributed)) or isinstance(call.op, keras.Model)
+        may_be = len(call.data_inputs) == 1 and not is_made_of_layers
         return (
-            f"{say_so if len(call.data_inputs) == 1 else 'Give'} it a rule of your own in this place, a function "
+            f"{say_so if may_be else 'Give'} it a rule of your own in this place, a function "
             "rule(call, inputs, relevance) that returns a list with the relevance of each input; or use "
             "ks.shapley_values(model, x), which takes any model."
         )

@@ -14,7 +14,7 @@ from keras_shapley.metrics.checks import Attributions, attribution_array, checke
 from keras_shapley.utils.progress import Progress
 from keras_shapley.utils.structures import filled, is_nested, leaves, skeleton_of
 from keras_shapley.utils.typing import Structure
-from keras_shapley.utils.validation import integer
+from keras_shapley.utils.validation import finite, integer
 
 __all__ = ["randomization", "sensitivity_max"]
 
@@ -59,7 +59,7 @@ def sensitivity_max(
     if not isinstance(radius, numbers.Real) or not radius > 0:
         raise ValueError(f"`radius` must be a positive number. Received: radius={radius!r}")
     skeleton = skeleton_of(x)
-    arrays = [checked_batch(leaf) for leaf in (leaves(x) if is_nested(x) else [x])]
+    arrays = [finite("x", ops.convert_to_numpy(leaf)) for leaf in leaves(x)] if is_nested(x) else [checked_batch(x)]
     are_floats = [np.issubdtype(array.dtype, np.inexact) for array in arrays]
     if not any(are_floats):
         dtypes = ", ".join(str(array.dtype) for array in arrays)

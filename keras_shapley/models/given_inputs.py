@@ -8,6 +8,7 @@ from keras import ops, tree
 
 from keras_shapley.models.tracing import in_order
 from keras_shapley.utils.data import batches, is_data_set
+from keras_shapley.utils.structures import is_nested
 from keras_shapley.utils.typing import Structure
 
 
@@ -43,12 +44,30 @@ def is_frame(data: Any) -> bool:
     return hasattr(data, "columns") and hasattr(data, "to_numpy")
 
 
+def columns_of(data: Any) -> list[Any] | None:
+    """The names of the columns of a data frame, alone or with labels, or of the entries of a row; None for others."""
+    named: Any = data[0] if isinstance(data, tuple) and data else data
+    if is_frame(named):
+        return list(named.columns)
+    return list(named.index) if hasattr(named, "index") and hasattr(named, "to_numpy") else None
+
+
+def check_same_columns(x: Any, baseline: Any) -> None:
+    """Raises a `ValueError` if a baseline names columns in another order than the inputs."""
+    columns, others = columns_of(x), columns_of(baseline)
+    if columns is not None and others is not None and columns != others:
+        raise ValueError(
+            f"`baseline` must have the columns of `x` in their order, {columns}. Received: {others}. Give "
+            "baseline[x.columns]."
+        )
+
+
 def _is_pair(fn: Any, data: Any) -> bool:
     """Whether a tuple is inputs with their labels, rather than several inputs."""
     inputs = getattr(fn, "inputs", None)
     if not isinstance(data, tuple) or len(data) not in (2, 3) or not inputs:
         return False
-    return len(inputs) == 1 or isinstance(data[0], (dict, list, tuple)) or is_frame(data[0])
+    return len(inputs) == 1 or is_nested(data[0]) or is_frame(data[0])
 
 
 def _joined(data: Any) -> tuple[Structure, Structure | None]:
@@ -65,7 +84,21 @@ def _joined(data: Any) -> tuple[Structure, Structure | None]:
 
 
 def _concatenated(structures: tuple[Structure, ...]) -> Structure:
-    return tree.map_structure(lambda *parts: np.concatenate([ops.convert_to_numpy(p) for p in parts]), *structures)
+    def joined(*parts: Any) -> np.ndarray:
+        arrays = [ops.convert_to_numpy(part) for part in parts]
+        if any(array.ndim == 0 for array in arrays):
+            raise ValueError(
+                "`data` must be a data set of batches. Received: one of single samples. Give data.batch(32)."
+            )
+        if len({array.shape[1:] for array in arrays}) > 1:
+            shapes = ", ".join(sorted({str(array.shape) for array in arrays}))
+            raise ValueError(
+                f"`data` must have batches of one shape, to be joined. Received: {shapes}. `LRP.explain_batches` takes "
+                "each by itself."
+            )
+        return np.concatenate(arrays)
+
+    return tree.map_structure(joined, *structures)
 
 
 def _of_frame(fn: Any, frame: Any) -> Structure:
@@ -95,7 +128,8 @@ def _with_axes(fn: Any, x: Structure) -> Structure:
         return x
     if not isinstance(x, (dict, list, tuple)):
         return _with_axis(x, inputs[0]) if len(inputs) == 1 else x
-    if len(x) != len(inputs) or len(inputs) == 1:
+    is_batch = len(inputs) == 1 and not isinstance(x, dict) and not is_nested(x)
+    if len(x) != len(inputs) or is_batch:
         return x
     keys = list(x) if isinstance(x, dict) else list(range(len(x)))
     in_place = dict(zip(keys, keys)) if isinstance(x, dict) else keys

@@ -11,7 +11,7 @@ from keras import tree
 from numpy.typing import ArrayLike
 
 from keras_shapley.models.evaluation import as_outputs, batch_function, batch_size_for, in_few_sizes
-from keras_shapley.models.given_inputs import inputs_of, is_frame
+from keras_shapley.models.given_inputs import check_same_columns, columns_of, inputs_of, is_frame
 from keras_shapley.models.last_layers import LastLayers
 from keras_shapley.models.outputs import output_index
 from keras_shapley.models.tokens import behind_text, tokens_of
@@ -65,12 +65,14 @@ class Game:
         if batch_size is not None:
             integer("batch_size", batch_size, 1)
         text, fn = behind_text(fn) or (None, fn)
-        columns = [str(name) for name in x.columns] if is_frame(x) else None
+        check_same_columns(x, baseline)
+        columns = columns_of(x) if is_frame(x) or isinstance(x, tuple) else None
         x, baseline = inputs_of(fn, x), inputs_of(fn, baseline)
-        self.inputs = Inputs(x if text is None else tokens_of(text, x), baseline, dtype)
+        are_ids = any("int" in str(tensor.dtype) for tensor in getattr(fn, "inputs", None) or ())
+        self.inputs = Inputs(x if text is None else tokens_of(text, x), baseline, dtype, are_ids=are_ids)
         self.players = Players(players, self.inputs.shapes, self.inputs.skeleton)
-        is_by_column = columns is not None and not self.players.are_groups and len(columns) == self.players.n
-        self.feature_names = columns if is_by_column else None
+        is_by_column = not self.players.are_groups and len(columns or ()) == self.players.n
+        self.feature_names = [str(name) for name in columns or ()] if is_by_column else None
         self.model = fn if isinstance(fn, keras.Model) else None
         self._output = output
         self.fn = batch_function(fn, output)

@@ -18,6 +18,7 @@ class Inputs:
         x: an array `(batch, ...)`, or a structure of arrays.
         baseline: as in `keras_shapley.exact_shapley_values`.
         dtype: of the arrays; None for their own.
+        are_ids: whether integers are ids. Others become floats where a baseline has fractions.
 
     Attributes:
         arrays: NumPy arrays `(batch, ...)`, in the order in which `x` has them.
@@ -25,7 +26,7 @@ class Inputs:
         background: baseline inputs `(n, ...)`, one array for each of `arrays`.
     """
 
-    def __init__(self, x: Structure, baseline: Structure, dtype: str | None = None) -> None:
+    def __init__(self, x: Structure, baseline: Structure, dtype: str | None = None, *, are_ids: bool = False) -> None:
         self.skeleton = skeleton_of(x)
         self.arrays = [_checked(leaf, dtype) for leaf in (leaves(x) if is_nested(x) else [x])]
         lengths = {len(array) for array in self.arrays}
@@ -35,6 +36,9 @@ class Inputs:
             raise ValueError(f"`x` must be a batch of inputs, shape (batch, ...). Received: shape {shapes}")
         is_number = np.isscalar(baseline) or baseline is None
         parts: list[Any] = [baseline] * len(self.arrays) if is_number else matched("baseline", baseline, self.skeleton)
+        if not are_ids:
+            pairs = zip(self.arrays, parts)
+            self.arrays = [a.astype("float32") if _is_between(part, a.dtype) else a for a, part in pairs]
         arrays = [background(part, array.shape[1:], array.dtype) for part, array in zip(parts, self.arrays)]
         counts = [len(array) for array in arrays]
         n = max(counts)
@@ -53,6 +57,14 @@ class Inputs:
     def packed(self, arrays: list[np.ndarray]) -> Structure:
         """Arrays in the structure of `x`."""
         return filled(self.skeleton, arrays)
+
+
+def _is_between(baseline: Any, dtype: np.dtype) -> bool:
+    """Whether a baseline has fractions, and inputs are whole numbers."""
+    if dtype.kind not in "biu":
+        return False
+    values = np.asarray(baseline if np.isscalar(baseline) else ops.convert_to_numpy(baseline))
+    return values.dtype.kind == "f" and bool(np.isfinite(values).all() and (values != np.floor(values)).any())
 
 
 def _checked(x: ArrayLike, dtype: str | None) -> np.ndarray:

@@ -133,7 +133,13 @@ def _check_not_one_hot(array: np.ndarray, n_outputs: int, name: str) -> None:
     """Raises a `ValueError` for one-hot rows, which as indices would mean outputs 0 and 1 in turn."""
     if array.ndim != 2 or array.shape[1] != n_outputs or n_outputs < 2:
         return
-    is_one_hot = bool(np.isin(array, (0, 1)).all() and (array.sum(axis=1) == 1).all())
+    is_binary = bool(np.isin(array, (0, 1)).all())
+    is_one_hot = is_binary and bool((array.sum(axis=1) == 1).all())
+    if is_binary and not is_one_hot and n_outputs > 2:
+        raise ValueError(
+            f"`{name}` holds rows of zeros and ones, which would be read as indices 0 and 1. For the sum of several "
+            f"outputs give {name}.astype(float). Received: {array.dtype} of shape {array.shape}"
+        )
     both_in_order = array.tolist() == [[0, 1]]
     if is_one_hot and not both_in_order:
         raise ValueError(

@@ -74,3 +74,26 @@ def test_a_layer_inside_without_a_rule_is_named(rng):
         ks.LRP(model, rules="paper")
     with pytest.raises(ValueError, match="'odd'"):
         ks.LRP(model)
+
+
+def test_what_is_not_known_inside_is_refused(rng):
+    def rolled(x):
+        return ops.roll(x, 1, axis=-1)
+
+    inside = {
+        "a layer": layers.Dense(3, activation=rolled),
+        "a model": keras.Sequential([keras.Input((3,)), layers.Dense(3), layers.Activation(rolled)]),
+    }
+    for layer in inside.values():
+        model = keras.Sequential(
+            [keras.Input((2, 3)), layers.TimeDistributed(layer), layers.Flatten(), layers.Dense(1)]
+        )
+        with pytest.raises(ValueError, match="'rolled', which is not known to act on each element alone"):
+            ks.LRP(model)
+
+
+def test_rules_for_layers_inside_are_refused_from_a_baseline(rng):
+    inner = keras.Sequential([keras.Input((3,)), layers.Dense(3, "relu")])
+    model = keras.Sequential([keras.Input((2, 3)), layers.TimeDistributed(inner), layers.Flatten(), layers.Dense(1)])
+    with pytest.raises(ValueError, match="cannot be set for layers inside .*such as Dense"):
+        ks.LRP(model, rules=[(layers.Dense, "epsilon")], baseline=0.0)

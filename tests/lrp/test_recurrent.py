@@ -278,6 +278,7 @@ def token_model(rng, **options):
     return shaken(model, rng)
 
 
+@pytest.mark.filterwarnings("ignore:.*masks the token 0")
 @pytest.mark.parametrize("rules", RULES)
 def test_tokens_receive_relevance_and_padding_none(rules, rng):
     model = token_model(rng, mask_zero=True)

@@ -152,3 +152,13 @@ def test_a_class_against_another_is_the_difference_of_both(head, convnet, images
     np.testing.assert_allclose(
         ops.convert_to_numpy(explainer(images, 1, [0, 2, 3, 4])), explanation.input, atol=1e-5 * scale
     )
+
+
+def test_a_masked_token_as_the_baseline_is_warned_of():
+    model = keras.Sequential(
+        [keras.Input((4,), dtype="int32"), layers.Embedding(9, 3, mask_zero=True), layers.GlobalAveragePooling1D()]
+    )
+    with pytest.warns(RuntimeWarning, match="masks the token 0.*baseline=1"):
+        ks.LRP(model)
+    ks.LRP(model, baseline=1)
+    ks.LRP(model, rules="paper")

@@ -219,3 +219,53 @@ def test_tuples_of_several_inputs_are_no_pairs(table, y):
     x, labels = inputs_and_labels(model, (parts, y))
     np.testing.assert_array_equal(labels, y)
     assert all(a is b for a, b in zip(x, parts))
+
+
+def test_columns_of_a_baseline_are_in_the_order_of_the_inputs(table):
+    model, x = of_table(), frame(table, None)
+    other = x[["weight", "age", "height"]]
+    for baseline in (other, other.mean()):
+        with pytest.raises(ValueError, match=r"`baseline` must have the columns of `x` in their order.*x\.columns"):
+            ks.shapley_values(model, x, 1, baseline=baseline)
+        with pytest.raises(ValueError, match="columns of `baseline` in their order"):
+            ks.LRP(model, baseline=baseline).explain(x)
+    by_mean = ks.shapley_values(model, x, 1, baseline=x.mean())
+    np.testing.assert_allclose(
+        by_mean.values, ks.shapley_values(model, table, 1, baseline=table.mean(axis=0)).values, atol=1e-6
+    )
+
+
+def test_whole_numbers_may_have_a_baseline_between_them(rng):
+    x = rng.integers(0, 5, size=(6, 3))
+    model = of_table()
+    found = ks.shapley_values(model, x, 1, baseline=x.mean(axis=0))
+    expected = ks.shapley_values(model, x.astype("float32"), 1, baseline=x.mean(axis=0))
+    np.testing.assert_allclose(found.values, expected.values, atol=1e-6)
+    np.testing.assert_allclose(
+        found.values, ks.shapley_values(lambda x: ops.convert_to_numpy(model(x)), x, 1, baseline=x.mean(axis=0)).values, atol=1e-5
+    )
+    whole = ks.shapley_values(model, x, 1)
+    assert whole.x.dtype == x.dtype
+
+
+def test_a_tuple_of_lists_is_several_inputs(table):
+    model = of_columns(as_dict=False)
+    lists = tuple(part[:, 0].tolist() for part in columns(table).values())
+    expected = ks.LRP(model).explain(list(columns(table).values()), 1).input
+    for found, part in zip(ks.LRP(model).explain(lists, 1).input, expected):
+        np.testing.assert_allclose(found, part, atol=1e-6)
+
+
+def test_one_input_in_a_dict_needs_no_axis(table):
+    age = keras.Input((1,), name="age")
+    model = keras.Model({"age": age}, layers.Dense(2)(age))
+    found = ks.LRP(model).explain({"age": table[:, 0]}, 0).input["age"]
+    np.testing.assert_allclose(found, ks.LRP(model).explain({"age": table[:, :1]}, 0).input["age"])
+
+
+def test_data_sets_that_cannot_be_joined_are_named(table):
+    explainer = ks.LRP(of_table())
+    with pytest.raises(ValueError, match=r"single samples\. Give data\.batch"):
+        explainer.explain((row, 0) for row in table)
+    with pytest.raises(ValueError, match="batches of one shape.*explain_batches"):
+        explainer.explain(iter([table, table[:, :2]]))

@@ -36,6 +36,7 @@ from keras_shapley.models.layer_types import (
     LOG_SOFTMAX,
     LOOKUP,
     MAX_POOLING,
+    MIXING_ACTIVATIONS,
     MOVING,
     NORMALIZATION,
     ONE_OPERAND,
@@ -48,6 +49,7 @@ from keras_shapley.models.layer_types import (
     SPREAD,
     WITHOUT_EFFECT,
     activation_of,
+    is_elementwise,
 )
 from keras_shapley.models.recurrent import check_recurrent
 from keras_shapley.models.tracing import trace
@@ -88,6 +90,7 @@ def difference_rule(call: Call, kind: str, *, at_head: bool = False) -> Differen
         return Linear(kind, at_head=at_head)
     if call.is_a((layers.TimeDistributed,)):
         step = Call(f"{call.name}/{call.op.layer.name}", call.op.layer, ((call.data_inputs[0],), {}))
+        _check_activation(step)
         rule = difference_rule(step, kind)
         return None if rule is None else EachStep(step, rule)
     if is_transparent(call.op):
@@ -122,8 +125,20 @@ def _required(call: Call, kind: str) -> DifferenceRule:
             "it one, a function: LRP(model, rules=[(type, rule)], baseline=0.0), or use ks.shapley_values(model, x), "
             "which takes any model."
         )
+    _check_activation(call)
     rule.check(call)
     return rule
+
+
+def _check_activation(call: Call) -> None:
+    """Raises a `ValueError` if the activation of a call inside another is not known."""
+    activation = activation_of(call.op)
+    if activation is not None and activation not in MIXING_ACTIVATIONS and not is_elementwise(activation):
+        raise ValueError(
+            f"Layer {call.description} has the activation {getattr(activation, '__name__', activation)!r}, which is "
+            "not known to act on each element alone. Use one of keras.activations, or ks.shapley_values(model, x), "
+            "which takes any model."
+        )
 
 
 def _is_affine(call: Call) -> bool:

@@ -222,6 +222,7 @@ def test_relevance_sums_to_the_difference_from_the_baseline(name, rng):
     assert check(model, explanation, [x], y[np.arange(3), target] - y0[0, target]) > 0
 
 
+@pytest.mark.filterwarnings("ignore:.*masks the token 0")
 @pytest.mark.parametrize("mask_zero", [False, True])
 def test_tokens_sum_to_the_difference_from_padding(mask_zero, rng):
     model = keras.Sequential([keras.Input((6,), dtype="int32"), layers.Embedding(9, 4, mask_zero=mask_zero)])
