@@ -33,7 +33,7 @@ from keras_shapley.lrp import presets, rules
 from keras_shapley.lrp.explainer import LRP
 from keras_shapley.lrp.explanation import Explanation
 from keras_shapley.models.convert import Conversion, to_relu, to_shapley
-from keras_shapley.plotting import plot_heatmaps
+from keras_shapley.plotting import plot_heatmaps, plot_series, plot_tokens, tokens_html
 from keras_shapley.shapley.exact import exact_shapley_values
 from keras_shapley.shapley.fast import fast_shapley_values
 from keras_shapley.shapley.interactions import ShapleyInteractions, shapley_interactions
@@ -82,6 +82,8 @@ __all__ = [
     "metrics",
     "neuron_shapley_values",
     "plot_heatmaps",
+    "plot_series",
+    "plot_tokens",
     "presets",
     "rules",
     "sampled_shapley_values",
@@ -89,6 +91,7 @@ __all__ = [
     "shapley_values",
     "to_relu",
     "to_shapley",
+    "tokens_html",
 ]
 
 

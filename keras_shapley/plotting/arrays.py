@@ -1,14 +1,20 @@
 """Images and relevance as `plot_heatmaps` takes them, checked and turned into the arrays that are drawn."""
 
+import dataclasses
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from keras import config, ops
+from keras import config
 
-from keras_shapley.utils.attributions import as_array
+from keras_shapley.plotting.attributions import Attributions, attributions_of, check_same_shapes, real_numbers
 from keras_shapley.utils.typing import Tensor
-from keras_shapley.utils.validation import finite
+
+OTHER_PLOTS = (
+    "A series is drawn by `ks.plot_series(relevance, x)`, a text by `ks.plot_tokens(relevance, tokens)`; for a table, "
+    "`to_shap()` of Shapley values has the plots of shap."
+)
 
 
 def display_images(images: Tensor) -> np.ndarray:
@@ -20,12 +26,12 @@ def display_images(images: Tensor) -> np.ndarray:
     Raises:
         ValueError: if the shape is another one or a pixel is NaN or infinite.
     """
-    array = _real_numbers("images", images)
+    array = real_numbers("images", images)
     pixels = _channels_last(array)
     if pixels.ndim not in (3, 4) or (pixels.ndim == 4 and pixels.shape[-1] not in (1, 3)) or 0 in pixels.shape:
         raise ValueError(
             f"`images` must have shape {_shape_text()}, {_shape_text('1')} or {_shape_text('3')}, as image_data_format "
-            f"is {config.image_data_format()!r}. Received shape: {array.shape}"
+            f"is {config.image_data_format()!r}. Received shape: {array.shape}. {OTHER_PLOTS}"
         )
     if pixels.ndim == 4 and pixels.shape[-1] == 1:
         pixels = pixels[..., 0]
@@ -38,34 +44,29 @@ def display_images(images: Tensor) -> np.ndarray:
     return (pixels - low) / (high - low) if high > low else np.full_like(pixels, 0.5)
 
 
-def relevance_maps(relevance: Tensor | dict[str, Any], images: np.ndarray | None = None) -> dict[str, np.ndarray]:
-    """Relevance as it is drawn, one number a pixel: by label, float64 arrays of shape `(n, h, w)`.
+def relevance_maps(relevance: Any, images: np.ndarray | None = None) -> list[Attributions]:
+    """Relevance as it is drawn, one number a pixel: `values` of shape `(n, h, w)`.
 
     Args:
-        relevance: an array, whose only label is `""`, or a dict of arrays or explanation objects, in one of the shapes
-            of `plot_heatmaps`.
+        relevance: in one of the forms of `plot_heatmaps`.
         images: the images beside it, which give the layout of flat relevance.
 
     Raises:
         ValueError: if a shape is another one or differs from the images', or a number is NaN or infinite.
     """
-    if not isinstance(relevance, dict):
-        return {"": _relevance_map("relevance", relevance, images)}
-    if not relevance:
-        raise ValueError("`relevance` must hold at least one array. Received an empty dict.")
-    maps = {label: _relevance_map(f"relevance[{label!r}]", array, images) for label, array in relevance.items()}
-    shapes = {label: array.shape for label, array in maps.items()}
-    if len(set(shapes.values())) > 1:
-        raise ValueError(f"The arrays of `relevance` must have one shape (n, h, w). Received shapes: {shapes}")
+    parts = attributions_of(relevance)
+    maps = [dataclasses.replace(part, values=_relevance_map(part, images), groups=None) for part in parts]
+    check_same_shapes(maps, "(n, h, w)")
     return maps
 
 
-def with_patches(maps: dict[str, np.ndarray], size: int) -> dict[str, np.ndarray]:
-    """Maps `(n, h, w)` by label, and behind each the mean over patches of `size` rows and columns."""
-    result = {}
-    for label, values in maps.items():
-        result[label or "pixels"] = values
-        result[f"{label}, patches" if label else "patches"] = _patch_means(values, size)
+def with_patches(maps: Sequence[Attributions], size: int) -> list[Attributions]:
+    """Maps `(n, h, w)`, and behind each the mean over patches of `size` rows and columns."""
+    result = []
+    for pixels in maps:
+        patches = pixels.relabelled(lambda label: f"{label}, patches" if label else "patches")
+        result.append(pixels.relabelled(lambda label: label or "pixels"))
+        result.append(dataclasses.replace(patches, values=_patch_means(pixels.values, size)))
     return result
 
 
@@ -103,37 +104,28 @@ def unflattened(name: str, values: np.ndarray, shape: tuple[int, ...]) -> np.nda
     )
 
 
-def _relevance_map(name: str, relevance: Tensor, images: np.ndarray | None) -> np.ndarray:
+def _relevance_map(part: Attributions, images: np.ndarray | None) -> np.ndarray:
     """Relevance of shape `(n, h, w)`, summed over channels."""
-    values = _real_numbers(name, as_array(relevance)).astype("float64")
-    received = values.shape
-    if values.ndim == 2 and images is None:
-        raise ValueError(
-            f"`{name}` of shape {received} has no rows and columns of pixels: pass `images=`, an array of shape "
-            f"{_shape_text()} or {_shape_text('channels')}, to give the layout."
-        )
-    if values.ndim == 2 and images is not None:
-        values = unflattened(name, values, images.shape)
-    if values.ndim not in (3, 4) or 0 in values.shape:
+    name, received = part.name, part.values.shape
+    if part.values.ndim == 2:
+        if images is None:
+            raise ValueError(
+                f"`{name}` of shape {received} has no rows and columns of pixels: pass `images=`, an array of shape "
+                f"{_shape_text()} or {_shape_text('channels')}, to give the layout. {OTHER_PLOTS}"
+            )
+        part = part.rearranged(lambda array: unflattened(name, array, images.shape))
+    if part.values.ndim not in (3, 4) or 0 in part.values.shape:
         raise ValueError(
             f"`{name}` must have shape {_shape_text()}, {_shape_text('channels')}, or (n, features) with `images`. "
             f"Received shape: {received}"
         )
-    if values.ndim == 4:
-        values = _channels_last(values).sum(axis=-1)
+    values = part.rearranged(_channels_last).of_positions() if part.values.ndim == 4 else part.of_elements()
     if images is not None and values.shape != (len(images), *height_and_width(images.shape)):
         raise ValueError(
             f"`{name}` and `images` must have the same number, height and width. Received shapes: {received} and "
             f"{images.shape}"
         )
     return values
-
-
-def _real_numbers(name: str, values: Tensor) -> np.ndarray:
-    array = np.asarray(ops.convert_to_numpy(values))
-    if array.dtype.kind in "OSUMmc":
-        raise ValueError(f"`{name}` must be an array of real numbers. Received dtype: {array.dtype}")
-    return finite(name, array)
 
 
 def _is_channels_first(rank: int) -> bool:

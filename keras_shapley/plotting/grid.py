@@ -6,13 +6,11 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from keras_shapley.plotting.canvas import Canvas
+from keras_shapley.plotting.overlay import faded, opacity
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-
-# ColorBrewer's RdBu with a pure white in the middle, which an odd number of colours has
-_COLOURS = "#053061 #2166ac #4393c3 #92c5de #d1e5f0 #ffffff #fddbc7 #f4a582 #d6604d #b2182b #67001f".split()
-_N_COLOURS = 255
-_DPI = 150
 
 # inches
 _MARGIN = 0.12
@@ -21,8 +19,6 @@ _BAR_WIDTH = 0.07
 _BAR_LABELS = 0.5
 _SHARED_BAR_BOTTOM = 0.28
 _SHARED_BAR_SPACE = 0.55
-# points
-_SMALLEST_FONT = 5
 
 
 @dataclasses.dataclass(frozen=True)
@@ -147,27 +143,17 @@ def _best_columns(n: int, cell_width: float, cell_height: float) -> int:
     return min(range(1, n + 1), key=misfit)
 
 
-class Grid:
+class Grid(Canvas):
     """Draws a figure, piece by piece, where its `Layout` says."""
 
     def __init__(self, layout: Layout) -> None:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.cm import ScalarMappable
-        from matplotlib.colors import LinearSegmentedColormap, Normalize
-        from matplotlib.figure import Figure
-
+        super().__init__(layout.width, layout.height)
         self.layout = layout
-        self.figure = Figure(figsize=(layout.width, layout.height), dpi=_DPI)
-        self._renderer = FigureCanvasAgg(self.figure).get_renderer()
-        # heatmaps are drawn in units of their limit, so that all have the scale from -1 to 1 and Matplotlib does not
-        # see the subnormal numbers that a saturated softmax leaves
-        colours = LinearSegmentedColormap.from_list("relevance", _COLOURS, _N_COLOURS)
-        self._scale = ScalarMappable(Normalize(-1, 1), colours)
 
     def write_headline(self, text: str) -> None:
         layout = self.layout
         y = layout.height - layout.headline_height / 2
-        self._write(text, layout.width / 2, y, layout.width - 2 * _MARGIN, layout.font_size + 2, va="center")
+        self.write(text, layout.width / 2, y, layout.width - 2 * _MARGIN, layout.font_size + 2, va="center")
 
     def write_title(self, i: int, text: str) -> None:
         """Writes the title of cell `i`, centred above its panels."""
@@ -175,32 +161,46 @@ class Grid:
         left, top = layout.corner(i)
         width = layout.cell_width - layout.bar_space
         y = top - layout.title_height + _GAP / 2
-        self._write(text, left + width / 2, y, width + 2 * _MARGIN, layout.font_size)
+        self.write(text, left + width / 2, y, width + 2 * _MARGIN, layout.font_size)
 
     def show_image(self, i: int, pixels: np.ndarray) -> None:
         """Draws the image of cell `i`, numbers in [0, 1]."""
         left, _ = self.layout.corner(i)
-        axes = self._panel(i, left)
-        axes.imshow(pixels, cmap="gray", vmin=0, vmax=1, interpolation="antialiased", aspect=self._aspect)
+        self._show_pixels(self._panel(i, left), pixels)
 
-    def show_map(self, i: int, k: int, label: str, values: np.ndarray, limit: float) -> None:
-        """Draws heatmap `k` of cell `i` with its label and, if the scale is not shared, its colour bar."""
+    def show_map(
+        self, i: int, k: int, label: str, values: np.ndarray, limit: float, under: np.ndarray | None = None
+    ) -> None:
+        """Draws heatmap `k` of cell `i` with its label and, if the scale is not shared, its colour bar.
+
+        Args:
+            i: number of the cell.
+            k: number of the heatmap.
+            label: written above it.
+            values: relevance `(h, w)`.
+            limit: where the colour scale ends.
+            under: pixels over which the heatmap is drawn, the more transparent the weaker its relevance.
+        """
         layout = self.layout
         left = layout.map_left(i, k)
         axes = self._panel(i, left)
-        low, high = self._scale.get_clim()
+        scaled = values / (limit or 1)
+        if under is not None:
+            self._show_pixels(axes, faded(under))
+        low, high = self.colours.get_clim()
         axes.imshow(
-            values / (limit or 1),
-            cmap=self._scale.cmap,
+            scaled,
+            cmap=self.colours.cmap,
             vmin=low,
             vmax=high,
+            alpha=None if under is None else opacity(scaled),
             # enlarges to hard pixels and shrinks without moire
             interpolation="antialiased",
             aspect=self._aspect,
         )
         _, top = layout.corner(i)
         y = top - layout.title_height - layout.label_height + _GAP / 2
-        self._write(str(label), left + layout.panel_width / 2, y, layout.map_width, layout.font_size - 1)
+        self.write(label, left + layout.panel_width / 2, y, layout.map_width, layout.font_size - 1)
         if layout.bar_space:
             bar_left = left + layout.panel_width + _GAP
             box = bar_left, top - layout.cell_height, _BAR_WIDTH, layout.panel_height
@@ -214,7 +214,7 @@ class Grid:
         length = min(3.0, 0.6 * space)
         self._add_bar((centre - length / 2, _SHARED_BAR_BOTTOM, length, _BAR_WIDTH), values, limit, "horizontal")
         y = _SHARED_BAR_BOTTOM + _BAR_WIDTH + _GAP / 2
-        self._write(str(label), centre, y, space, layout.font_size - 1)
+        self.write(label, centre, y, space, layout.font_size - 1)
 
     @property
     def _aspect(self) -> Literal["auto", "equal"]:
@@ -224,41 +224,17 @@ class Grid:
         """Framed axes of cell `i` for an image or a heatmap."""
         layout = self.layout
         _, top = layout.corner(i)
-        axes = self._add_axes(left, top - layout.cell_height, layout.panel_width, layout.panel_height)
-        axes.set(xticks=[], yticks=[])
-        for spine in axes.spines.values():
-            spine.set(linewidth=0.5, color="0.6")
-        return axes
+        return self.add_axes(left, top - layout.cell_height, layout.panel_width, layout.panel_height)
 
-    def _add_axes(self, left: float, bottom: float, width: float, height: float) -> "Axes":
-        across, up = self.figure.get_size_inches()
-        return self.figure.add_axes((left / across, bottom / up, width / across, height / up))
+    def _show_pixels(self, axes: "Axes", pixels: np.ndarray) -> None:
+        axes.imshow(pixels, cmap="gray", vmin=0, vmax=1, interpolation="antialiased", aspect=self._aspect)
 
     def _add_bar(
-        self, box: tuple[float, float, float, float], values: np.ndarray, limit: float, orientation: str
+        self,
+        box: tuple[float, float, float, float],
+        values: np.ndarray,
+        limit: float,
+        orientation: Literal["vertical", "horizontal"],
     ) -> None:
-        """Draws a colour bar, with pointed ends if any value lies beyond the limit."""
-        extend = "both" if np.any(np.abs(values) > limit) else "neither"
-        bar = self.figure.colorbar(self._scale, cax=self._add_axes(*box), orientation=orientation, extend=extend)
-        bar.set_ticks([-1, 0, 1], labels=[f"\N{MINUS SIGN}{limit:.2g}", "0", f"{limit:.2g}"])
-        bar.ax.tick_params(labelsize=self.layout.font_size - 2, length=2, width=0.5, pad=2)
-        bar.outline.set(linewidth=0.5, edgecolor="0.6")
-
-    def _write(self, text: str, x: float, y: float, width: float, size: float, va: str = "bottom") -> None:
-        """Writes centred text, which is made smaller and then cut where it is wider than `width`."""
-        if not text:
-            return
-        across, up = self.figure.get_size_inches()
-        # a dollar sign in the name of a class starts no formula
-        artist = self.figure.text(x / across, y / up, text, size=size, ha="center", va=va, parse_math=False)
-
-        def excess() -> float:
-            return artist.get_window_extent(self._renderer).width / (width * self.figure.dpi)
-
-        if excess() > 1:
-            artist.set_fontsize(max(_SMALLEST_FONT, size / excess()))
-        while excess() > 1:
-            lines = artist.get_text().split("\n")
-            longest = max(range(len(lines)), key=lambda line: len(lines[line]))
-            lines[longest] = lines[longest].rstrip("…")[:-1] + "…"
-            artist.set_text("\n".join(lines))
+        exceeded = bool(np.any(np.abs(values) > limit))
+        self.add_bar(box, limit, exceeded=exceeded, orientation=orientation, font_size=self.layout.font_size - 2)

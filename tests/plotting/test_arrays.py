@@ -17,15 +17,15 @@ def test_images_are_shown_in_the_range_that_they_have(rng):
 
 def test_flat_relevance_takes_the_layout_of_the_images(rng):
     flat, images = rng.normal(size=(2, 12)), rng.random((2, 3, 4))
-    np.testing.assert_array_equal(relevance_maps(flat, images)[""], flat.reshape(2, 3, 4))
-    np.testing.assert_array_equal(relevance_maps(flat, rng.random((2, 3, 4, 3)))[""], flat.reshape(2, 3, 4))
+    np.testing.assert_array_equal(relevance_maps(flat, images)[0].values, flat.reshape(2, 3, 4))
+    np.testing.assert_array_equal(relevance_maps(flat, rng.random((2, 3, 4, 3)))[0].values, flat.reshape(2, 3, 4))
 
 
 def test_channels_first_is_understood(rng):
     keras.config.set_image_data_format("channels_first")
     try:
         relevance = rng.normal(size=(2, 3, 5, 4))
-        np.testing.assert_allclose(relevance_maps(relevance)[""], relevance.sum(axis=1))
+        np.testing.assert_allclose(relevance_maps(relevance)[0].values, relevance.sum(axis=1))
         assert display_images(rng.random((2, 3, 5, 4))).shape == (2, 5, 4, 3)
     finally:
         keras.config.set_image_data_format("channels_last")
@@ -33,12 +33,12 @@ def test_channels_first_is_understood(rng):
 
 def test_patches_have_the_mean_of_their_pixels_also_at_the_border(rng):
     values = rng.normal(size=(2, 7, 5))
-    maps = with_patches({"": values}, 3)
-    assert list(maps) == ["pixels", "patches"]
-    np.testing.assert_array_equal(maps["pixels"], values)
-    for image, patches in zip(values, maps["patches"]):
+    pixels, patched = with_patches(relevance_maps(values), 3)
+    assert (pixels.label, patched.label) == ("pixels", "patches")
+    np.testing.assert_array_equal(pixels.values, values)
+    for image, patches in zip(values, patched.values):
         for y in range(7):
             for x in range(5):
                 rows, columns = slice(y // 3 * 3, y // 3 * 3 + 3), slice(x // 3 * 3, x // 3 * 3 + 3)
                 np.testing.assert_allclose(patches[y, x], image[rows, columns].mean())
-    np.testing.assert_allclose(maps["patches"].sum(axis=(1, 2)), values.sum(axis=(1, 2)))
+    np.testing.assert_allclose(patched.values.sum(axis=(1, 2)), values.sum(axis=(1, 2)))

@@ -1,5 +1,8 @@
 """Figures of heatmaps: what is drawn where, and what is refused."""
 
+import dataclasses
+import re
+
 import keras
 import numpy as np
 import pytest
@@ -136,6 +139,154 @@ def test_explanation_objects_are_drawn_as_their_arrays(rng):
     np.testing.assert_array_equal(alone[1].get_array(), drawn[4])
 
 
+def colour_at(figure, axes, row, column):
+    """Red, green and blue of the picture where the pixel of a panel is drawn, in [0, 1]."""
+    figure.canvas.draw()
+    picture = np.asarray(figure.canvas.buffer_rgba())[::-1]
+    across, up = axes.transData.transform((column, row))
+    return picture[int(up), int(across), :3] / 255
+
+
+def test_an_overlay_covers_the_grey_photograph_as_far_as_it_is_relevant(rng):
+    """The colours of the picture itself, where nothing, a little and the most is relevant."""
+    photograph = rng.random((1, 2, 3, 3))
+    relevance = np.array([[[0, 0, 0.25], [-0.25, 1, -1]]])
+    figure = ks.plot_heatmaps(relevance, photograph, overlay=True)
+    plain = ks.plot_heatmaps(relevance, photograph)
+    panel = figure.axes[1]
+    assert len(figure.axes) == len(plain.axes)
+    for row, column in np.ndindex(2, 3):
+        strength = abs(relevance[0, row, column])
+        opaque = 0.85 * strength**0.5
+        grey = 0.5 + 0.5 * (photograph[0, row, column] @ [0.299, 0.587, 0.114])
+        expected = (1 - opaque) * grey + opaque * colour_at(plain, plain.axes[1], row, column)
+        np.testing.assert_allclose(colour_at(figure, panel, row, column), expected, atol=0.02)
+    assert colour_at(figure, panel, 1, 1)[0] > 0.3 > colour_at(figure, panel, 1, 1)[2]
+    assert colour_at(figure, panel, 1, 2)[2] > 0.3 > colour_at(figure, panel, 1, 2)[0]
+
+
+def test_grey_images_have_overlays_too(rng):
+    figure = ks.plot_heatmaps(
+        {"a": rng.normal(size=(2, 4, 4)), "b": np.zeros((2, 4, 4))}, rng.random((2, 4, 4)), overlay=True
+    )
+    panels = [axes for axes in figure.axes if len(axes.images) == 2]
+    assert len(panels) == 4
+    assert not panels[1].images[1].get_alpha().any()
+
+
+def test_a_pixel_has_the_value_of_its_group_also_where_groups_differ_in_size(rng):
+    model = keras.Sequential([keras.Input((3, 4)), layers.Flatten(), layers.Dense(2)])
+    images = rng.random((2, 3, 4)).astype("float32")
+    groups = np.array([[0, 0, 0, 1], [0, 0, 0, 1], [0, 2, 2, 1]])
+    result = ks.exact_shapley_values(model, images, 0, players=groups)
+    for overlay in (False, True):
+        figure = ks.plot_heatmaps(result, images, percentile=100, overlay=overlay)
+        for i in range(2):
+            drawn = figure.axes[3 * i + 1].images[-1].get_array()
+            np.testing.assert_allclose(drawn, result.values[i][groups] / np.abs(result.values[i]).max(), rtol=1e-6)
+
+
+def test_a_group_of_all_channels_counts_once_and_channels_of_their_own_are_added(rng):
+    groups = np.stack([np.zeros((2, 2), int), np.zeros((2, 2), int), [[1, 2], [1, 0]]], axis=-1)
+    images = rng.random((1, 2, 2, 3))
+    result = ks.exact_shapley_values(lambda x: x.reshape(len(x), -1) @ np.arange(12.0), images, players=groups)
+    values = result.values.reshape(3)
+    expected = np.array([[sum(values[k] for k in set(groups[y, x])) for x in range(2)] for y in range(2)])
+    for shown in (result, {"flat": flat(result)}):
+        heat = drawn_images(ks.plot_heatmaps(shown, images, percentile=100))[1].get_array()
+        np.testing.assert_allclose(heat, expected / np.abs(expected).max())
+
+
+def flat(result):
+    """The same of a function of flat inputs."""
+    n = len(result.x)
+    return dataclasses.replace(result, x=result.x.reshape(n, -1), players=result.players.reshape(-1))
+
+
+def small_model(shape=(4, 4)):
+    return keras.Sequential([keras.Input(shape), layers.Flatten(), layers.Dense(5, "softmax")])
+
+
+@pytest.mark.parametrize("method", ["LRP", "Shapley values"])
+def test_several_targets_stand_side_by_side_under_their_outputs(method, rng):
+    model, images = small_model(), rng.random((2, 4, 4)).astype("float32")
+    targets = np.array([[3, 1], [0, 3]])
+    groups = np.arange(16).reshape(4, 4) // 4
+
+    def explained(target):
+        if method == "LRP":
+            return ks.LRP(model).explain(images, target)
+        return ks.exact_shapley_values(model, images, target, players=groups)
+
+    figure = ks.plot_heatmaps(explained(targets), images, percentile=100)
+    assert [text.get_text() for text in figure.texts] == ["output 3", "output 1", "output 0", "output 3"]
+    drawn = drawn_images(figure)
+    for k in range(2):
+        alone = drawn_images(ks.plot_heatmaps(explained(targets[:, k]), images, percentile=100))
+        for i in range(2):
+            np.testing.assert_allclose(drawn[3 * i + 1 + k].get_array(), alone[2 * i + 1].get_array(), atol=1e-5)
+
+
+def test_several_targets_in_a_dict_and_on_a_shared_scale(rng):
+    model, images = small_model(), rng.random((2, 4, 4)).astype("float32")
+    lrp = ks.LRP(model)
+    figure = ks.plot_heatmaps({"LRP": lrp.explain(images, [[3, 1], [0, 1]])}, images, shared_scale=True)
+    texts = [text.get_text() for text in figure.texts]
+    assert texts[:4] == ["LRP, output 3", "LRP, output 1", "LRP, output 0", "LRP, output 1"]
+    assert texts[4:] == ["LRP, target 1 of 2", "LRP, output 1"]
+    one = ks.plot_heatmaps({"LRP": lrp.explain(images, [3, 0])}, images, patch_size=2)
+    assert [text.get_text() for text in one.texts] == ["LRP", "LRP, patches"] * 2
+
+
+def test_weights_of_outputs_are_one_target(rng):
+    model, images = small_model(), rng.random((3, 4, 4)).astype("float32")
+    explanation = ks.LRP(model).explain(images, np.array([1.0, -1.0, 0, 0, 0]))
+    assert len(drawn_images(ks.plot_heatmaps(explanation, images))) == 2 * 3
+
+
+def test_of_several_inputs_one_is_drawn_as_the_error_says(rng):
+    """Inputs of one shape would pass for a batch."""
+    scan, mask = keras.Input((4, 4), name="scan"), keras.Input((4, 4), name="mask")
+    outputs = layers.Dense(3)(layers.Flatten()(layers.Concatenate()([scan, mask])))
+    x = {"scan": rng.random((2, 4, 4)).astype("float32"), "mask": rng.random((2, 4, 4)).astype("float32")}
+    for model, inputs, key in (
+        (keras.Model({"scan": scan, "mask": mask}, outputs), x, "scan"),
+        (keras.Model([scan, mask], outputs), list(x.values()), 0),
+    ):
+        explanation = ks.LRP(model).explain(inputs)
+        remedy = f"relevance.heatmap[{key!r}]"
+        for images in (None, x["scan"]):
+            with pytest.raises(ValueError, match=re.escape(f"such as {remedy}")):
+                ks.plot_heatmaps(explanation, images)
+        with pytest.raises(ValueError, match=re.escape(f"relevance['LRP'].heatmap[{key!r}]")):
+            ks.plot_heatmaps({"LRP": explanation}, x["scan"])
+        assert len(drawn_images(ks.plot_heatmaps(explanation.heatmap[key], x["scan"]))) == 4
+        several = ks.LRP(model).explain(inputs, [[0, 1]])
+        with pytest.raises(ValueError, match=re.escape(f"{remedy}[:, 0]")):
+            ks.plot_heatmaps(several, x["scan"])
+        assert len(drawn_images(ks.plot_heatmaps(several.heatmap[key][:, 0], x["scan"]))) == 4
+    with pytest.raises(ValueError, match=r"`images` has 2 arrays.*images\['scan'\]"):
+        ks.plot_heatmaps(explanation.heatmap[0], x)
+    with pytest.raises(ValueError, match=r"`relevance` has 2 arrays.*np.stack"):
+        ks.plot_heatmaps(explanation.heatmap)
+
+
+def test_the_only_input_of_a_dict_is_drawn(rng):
+    scan = keras.Input((4, 4), name="scan")
+    model = keras.Model({"scan": scan}, layers.Dense(3)(layers.Flatten()(scan)))
+    x = {"scan": rng.random((2, 4, 4)).astype("float32")}
+    result = ks.exact_shapley_values(model, x, 1, players={"scan": np.arange(16).reshape(4, 4) // 4})
+    for explanation in (ks.LRP(model).explain(x), result):
+        assert len(drawn_images(ks.plot_heatmaps(explanation, x, overlay=True))) == 4
+
+
+def test_lists_of_photographs_are_batches(rng):
+    photographs = [rng.random((4, 5, 3)) for _ in range(2)]
+    assert len(drawn_images(ks.plot_heatmaps(rng.normal(size=(2, 4, 5)), photographs))) == 4
+    with pytest.raises(ValueError, match="`images` must be one array"):
+        ks.plot_heatmaps(rng.normal(size=(2, 4, 5)), [photographs[0], photographs[1][:3]])
+
+
 def test_names_of_classes_are_not_formulas():
     figure = ks.plot_heatmaps(np.ones((1, 4, 4)), titles=["$5 or $x^"], title="a_b$")
     figure.canvas.draw()
@@ -162,6 +313,9 @@ def test_names_of_classes_are_not_formulas():
         (dict(relevance={}), "`relevance`"),
         (dict(relevance={"a": np.zeros((2, 4, 4)), "b": np.zeros((2, 4, 5))}), "one shape"),
         (dict(relevance=np.array([["a"]])), "real numbers"),
+        (dict(relevance=1.0), "`relevance`"),
+        (dict(relevance=np.zeros((2, 4, 4)), overlay=True), "`overlay=True`.*`images="),
+        (dict(relevance=np.zeros((2, 9)), images=np.zeros((2, 9))), "plot_series.*plot_tokens.*to_shap"),
     ],
 )
 def test_bad_input_is_named(arguments, word):
