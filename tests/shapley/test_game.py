@@ -56,7 +56,9 @@ def test_inputs_of_integers_need_a_baseline_of_integers():
     x = np.array([[1, 2, 3]], "uint8")
     result = ks.exact_shapley_values(lambda batch: batch.astype(float).sum(axis=1), x, baseline=1)
     np.testing.assert_allclose(result.values[0, :, 0], [0, 1, 2], atol=1e-12)
-    for baseline in (0.5, [300, 0, 0], [0, -1, 0]):
+    between = ks.exact_shapley_values(lambda batch: batch.sum(axis=1), x, baseline=0.5)
+    np.testing.assert_allclose(between.values[0, :, 0], [0.5, 1.5, 2.5], atol=1e-6)
+    for baseline in ([300, 0, 0], [0, -1, 0]):
         with pytest.raises(ValueError, match="`baseline` must have values that inputs of uint8 can have"):
             ks.exact_shapley_values(lambda batch: batch.sum(axis=1), x, baseline=baseline)
 
