@@ -139,6 +139,8 @@ class LRP:
         n_paths: int = 1000,
         seed: int = 0,
     ) -> None:
+        # a copy is made anew, as compiled functions cannot be copied
+        self._arguments = {name: given for name, given in locals().items() if name != "self"}
         one_of("head_players", head_players, ("features", "logits"))
         one_of("head_method", head_method, ("auto", "exact", "sampled", "quadrature"))
         one_of("merge_batch_norm", merge_batch_norm, (True, False))
@@ -192,6 +194,10 @@ class LRP:
         self._variables: list[keras.Variable] | None = None
         # the kinds of faults that were warned of
         self._warned: set[str] = set()
+
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+        """Copies and pickles an explainer as its arguments."""
+        return _made, (type(self), self._arguments)
 
     def __repr__(self) -> str:
         rules = repr(self.preset) if self._n_entries is None else f"<table of {self._n_entries}>"
@@ -400,3 +406,7 @@ class LRP:
             self._report = compiled(self._walk.report, variables)
             if isinstance(self._walk, Propagation):
                 self._deviations = compiled(self._walk.deviations, variables)
+
+
+def _made(cls: type[LRP], arguments: dict[str, Any]) -> LRP:
+    return cls(**arguments)

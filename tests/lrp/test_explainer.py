@@ -1,5 +1,8 @@
 """Explaining whole models: eq. (2) by hand, fresh weights, and models left as they were."""
 
+import copy
+import pickle
+
 import keras
 import numpy as np
 import pytest
@@ -198,3 +201,14 @@ def test_names_that_begin_with_an_underscore(rng):
     difference = model.predict(x, verbose=0)[:, 0] - model.predict(0 * x, verbose=0)[:, 0]
     np.testing.assert_allclose(explanation.input.sum(axis=1), difference, atol=1e-5)
     assert ks.fast_shapley_values(model, x, 0).values.shape == (2, 4)
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda explainer: pickle.loads(pickle.dumps(explainer))])
+def test_an_explainer_that_was_called_can_be_copied(copied, rng):
+    model = keras.Sequential([keras.Input((4,)), layers.Dense(5, "relu"), layers.Dense(3, "softmax")])
+    x = rng.normal(size=(2, 4)).astype("float32")
+    explainer = ks.LRP(model, rules=[(layers.Dense, "epsilon")], baseline=0.1, n_paths=100)
+    expected = explainer.explain(x, 1)
+    other = copied(explainer)
+    assert other.model is not model and repr(other) == repr(explainer)
+    np.testing.assert_allclose(other.explain(x, 1).input, expected.input, atol=1e-6)
