@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from keras import ops, tree
 
+from keras_shapley.lrp.to_shap import relevance_to_shap
 from keras_shapley.utils.targets import is_weights
 from keras_shapley.utils.typing import Structure
 
@@ -134,6 +135,22 @@ class Explanation:
     def heatmap(self) -> Structure:
         """The relevance of the input."""
         return self.input
+
+    def to_shap(self, x: Any, by: str = "auto") -> Any:
+        """A `shap.Explanation`, which the plots of the package shap take; several targets are its last axis.
+
+        Base values are those of the output at the baseline, so that bars of relevance from a baseline end at the
+        output. Other rules have no baseline, and their bars end where the relevance that arrived ends.
+
+        Args:
+            x: the inputs that were explained, or a data frame of them.
+            by: as in `ShapleyValues.to_shap`.
+
+        Raises:
+            ImportError: if the package shap is not installed.
+            ValueError: on inputs of another shape, or an unknown `by`.
+        """
+        return relevance_to_shap(self, x, by)
 
     def __repr__(self) -> str:
         shapes = tree.map_structure(lambda part: part.shape, self.input)

@@ -92,6 +92,8 @@ class ShapleyValues:
                 a player is its element, or the mean of its elements. `"elements"` gives the heatmap and the pixels,
                 channels last, for `shap.image_plot`. `"auto"` is `"elements"` for images, else `"players"`.
 
+        For `shap.plots.text` put words in the place of ids: `explanation.data = words`, object array `(batch, tokens)`.
+
         Raises:
             ImportError: if the package shap is not installed.
             ValueError: on an unknown `by`, or `"elements"` of several inputs.

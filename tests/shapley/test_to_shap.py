@@ -112,6 +112,41 @@ def test_tokens_are_players_of_plots(shap, rng):
     draw_tables(shap, explanation)
 
 
+def test_words_are_drawn_as_text(shap):
+    tokens = np.array([[1, 7, 3], [8, 2, 2]])
+    explanation = ks.shapley_values(lambda t: (t == 7).sum(axis=1) - 1.0 * (t == 8).sum(axis=1), tokens).to_shap()
+    explanation.data = np.array([["a", "good", "film"], ["bad", "and", "and"]], dtype=object)
+    drawn = shap.plots.text(explanation, display=False)
+    assert "good" in drawn and "bad" in drawn
+
+
+@pytest.mark.parametrize("target", [1, [[2, 0]]])
+def test_relevance_of_a_linear_model_is_its_values(shap, x, target):
+    model = keras.Sequential([keras.Input((5,)), keras.layers.Dense(3)])
+    values = ks.exact_shapley_values(model, x, target, baseline=0.5).to_shap()
+    relevance = ks.LRP(model, baseline=0.5).explain(x, target).to_shap(x)
+    np.testing.assert_allclose(relevance.values, values.values, atol=1e-5)
+    np.testing.assert_allclose(relevance.base_values, values.base_values, atol=1e-5)
+    np.testing.assert_array_equal(relevance.data, x)
+    if target == 1:
+        draw_tables(shap, relevance)
+
+
+def test_relevance_of_several_inputs_and_of_images(shap, rng):
+    one, two = keras.Input((2,), name="one"), keras.Input((4, 4, 3), name="two")
+    joined = keras.layers.Concatenate()([one, keras.layers.Flatten()(two)])
+    model = keras.Model({"one": one, "two": two}, keras.layers.Dense(1)(joined))
+    x = {"two": rng.uniform(size=(2, 4, 4, 3)), "one": rng.uniform(size=(2, 2))}
+    explanation = ks.LRP(model).explain(x)
+    drawn = explanation.to_shap(x)
+    assert drawn.values.shape == (2, 50)
+    np.testing.assert_allclose(drawn.values[:, 48:], explanation.input["one"], atol=1e-6)
+    with pytest.raises(ValueError, match="inputs that were explained"):
+        explanation.to_shap(x["one"])
+    images = keras.Sequential([keras.Input((4, 4, 3)), keras.layers.Flatten(), keras.layers.Dense(1)])
+    shap.image_plot(ks.LRP(images).explain(x["two"]).to_shap(x["two"]), show=False)
+
+
 @pytest.mark.parametrize("shape", [(8, 8), (8, 8, 1), (8, 8, 3)])
 @pytest.mark.parametrize("target", [1, [[0, 2]], "all"])
 def test_images(shap, shape, target, rng):
