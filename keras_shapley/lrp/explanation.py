@@ -188,6 +188,8 @@ def _range(values: np.ndarray, form: str) -> str:
 _TINY = 1e-30
 # a head whose players cancel to this share of their absolute sum has no share of which to speak
 _CANCELS = 0.1
+# what float32 leaves of the difference of two equal numbers, beside their size
+_ROUNDING = 1e-6
 # the entries of a report that do not depend on the target
 _WITHOUT_TARGET = ("output", "probability")
 
@@ -247,7 +249,8 @@ def growth(ends: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """`amplified` and `arrived` of an `Explanation`, from the `ends` of `Walk.report`."""
     head, terms, arrived, size = (ends[name].astype("float64") for name in ("head", "head_size", "input", "input_size"))
     is_zero = terms < _TINY
-    cancels = np.abs(head) <= _CANCELS * terms
+    # a total that is rounding beside the value at the baseline is none
+    cancels = np.abs(head) <= np.maximum(_CANCELS * terms, _ROUNDING * np.abs(ends["baseline"].astype("float64")))
     # what is not finite stays so, and is told elsewhere
     with np.errstate(invalid="ignore"):
         return {

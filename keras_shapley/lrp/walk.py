@@ -210,7 +210,7 @@ class Walk(Passage):
         return report if versus is None else {**report, "versus": versus}
 
     def _ends(self, starts: Sequence[Start], relevance: Tensors, of_inputs: list[Tensor]) -> dict[str, Tensor]:
-        """Sums of the head's and of the input's relevance, and of its absolute values, each of shape `(batch,)`."""
+        """Sums of the head's and of the input's relevance, of its absolute values, and the baseline; all `(batch,)`."""
         head_size = sum(_total(ops.abs(start.relevance)) for start in starts)
         if self.head.kind in ("linear", "relu"):
             # an output near zero may be the sum of large terms, or one large number less another
@@ -223,6 +223,7 @@ class Walk(Passage):
         return {
             "head": sum(_total(start.relevance) for start in starts),
             "head_size": head_size,
+            "baseline": sum(start.baseline for start in starts),
             "input": sum(map(_total, of_inputs)),
             "input_size": sum(_total(ops.abs(part)) for part in of_inputs),
         }

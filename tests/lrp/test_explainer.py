@@ -212,3 +212,11 @@ def test_an_explainer_that_was_called_can_be_copied(copied, rng):
     other = copied(explainer)
     assert other.model is not model and repr(other) == repr(explainer)
     np.testing.assert_allclose(other.explain(x, 1).input, expected.input, atol=1e-6)
+
+
+def test_an_input_that_changes_nothing_is_no_fault():
+    """What rounding leaves of a total is not lost on the way."""
+    closed = layers.Dense(4, "relu", kernel_initializer=keras.initializers.Constant(-1.0))
+    model = keras.Sequential([keras.Input((3,)), closed, layers.Dense(2, "softmax")])
+    explanation = ks.LRP(model).explain(np.ones((2, 3)), 1)
+    assert np.isnan(explanation.arrived).all() and np.abs(explanation.input).max() < 1e-6
