@@ -7,7 +7,7 @@ import numpy as np
 from keras import ops
 
 from keras_shapley.plotting.arrays import display_images, height_and_width, relevance_maps, unflattened
-from keras_shapley.utils.structures import filled, is_nested, leaves, skeleton_of
+from keras_shapley.utils.structures import arrays_of, filled, is_nested, leaves, skeleton_of
 from keras_shapley.utils.targets import class_labels
 from keras_shapley.utils.typing import Structure, Tensor
 from keras_shapley.utils.validation import finite, one_of
@@ -15,7 +15,7 @@ from keras_shapley.utils.validation import finite, one_of
 
 def finite_inputs(name: str, x: Structure) -> Structure:
     """Inputs as finite NumPy arrays, in their structure."""
-    arrays = [finite(name, ops.convert_to_numpy(part)) for part in (leaves(x) if is_nested(x) else [x])]
+    arrays = [finite(name, ops.convert_to_numpy(part)) for part in arrays_of(x)]
     lengths = {len(array) for array in arrays}
     if len(lengths) > 1:
         raise ValueError(f"`{name}` must be inputs of one length. Received lengths: {sorted(lengths)}")
@@ -49,7 +49,7 @@ def _can_be_shown(array: np.ndarray) -> bool:
 
 def of_rows(x: Structure, rows: np.ndarray) -> Structure:
     """Some of the rows of inputs, in their structure."""
-    return filled(skeleton_of(x), [array[rows] for array in (leaves(x) if is_nested(x) else [x])])
+    return filled(skeleton_of(x), [array[rows] for array in arrays_of(x)])
 
 
 def by_input(name: str, x: Structure) -> dict[str, np.ndarray]:

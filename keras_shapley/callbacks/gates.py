@@ -17,7 +17,7 @@ from keras_shapley.models.graph import Call, Graph
 from keras_shapley.models.layer_types import activation_name
 from keras_shapley.models.tracing import trace
 from keras_shapley.utils.data import is_data_set
-from keras_shapley.utils.structures import is_nested, leaves
+from keras_shapley.utils.structures import arrays_of
 from keras_shapley.utils.typing import Structure, Tensor
 from keras_shapley.utils.validation import finite
 
@@ -71,7 +71,7 @@ class GateMonitor(keras.callbacks.Callback):
             raise ValueError("`y` must be the labels of `x`: the gradients are those of the loss. Received: None")
         self.x = x
         self.y = tree.map_structure(ops.convert_to_numpy, y)
-        arrays = leaves(x) if is_nested(x) else [x]
+        arrays = arrays_of(x)
         for array in [] if is_frame(x) else arrays:
             finite("x", ops.convert_to_numpy(array))
         lengths = {len(array) for array in [*arrays, *tree.flatten(self.y)]}

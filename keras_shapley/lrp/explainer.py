@@ -333,8 +333,7 @@ class LRP:
             raise ValueError(
                 f"`x` must have the columns of `baseline` in their order, {self._columns}. Received: {list(x.columns)}"
             )
-        x = inputs_of(self.model, x)
-        return x if self._text is None else tokens_of(self._text, x)
+        return tokens_of(self._text, inputs_of(self.model, x))
 
     def _targets(self, target: Any, versus: Any, tensors: list[Tensor]) -> TargetPairs:
         return target_pairs(target, versus, len(tensors[0]), self._output_shape(tensors), self._walk.dtype)

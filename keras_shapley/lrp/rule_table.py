@@ -14,7 +14,7 @@ from keras_shapley.lrp.presets import Key, Table
 from keras_shapley.lrp.rules.base import Rule
 from keras_shapley.models.graph import Call
 from keras_shapley.models.keras_internals import is_transparent, sublayers
-from keras_shapley.models.layer_types import ATTENTION, MIXING_ACTIVATIONS, RECURRENT, activation_of, is_elementwise
+from keras_shapley.models.layer_types import ATTENTION, RECURRENT, activation_of, has_known_activation
 from keras_shapley.utils.validation import one_of
 
 
@@ -112,9 +112,9 @@ class RuleTable:
 
     def check_activation(self, call: Call) -> None:
         """Raises a `ValueError` if the activation of a call is not known."""
-        activation = activation_of(call.op)
-        if activation is None or activation in MIXING_ACTIVATIONS or is_elementwise(activation):
+        if has_known_activation(call.op):
             return
+        activation = activation_of(call.op)
         raise ValueError(
             f"Layer {call.description} has the activation {getattr(activation, '__name__', activation)!r}, which is "
             f"not known to act on each element alone. {self._remedies(call, 'If it does')}"

@@ -8,7 +8,7 @@ from keras_shapley.models.given_inputs import columns_of, inputs_of
 from keras_shapley.shapley.inputs import Inputs
 from keras_shapley.shapley.players import Players
 from keras_shapley.shapley.result import ShapleyValues
-from keras_shapley.utils.structures import is_nested, leaves
+from keras_shapley.utils.structures import arrays_of
 
 if TYPE_CHECKING:
     from keras_shapley.lrp.explanation import Explanation
@@ -18,7 +18,7 @@ def relevance_to_shap(explanation: "Explanation", x: Any, by: str) -> Any:
     """`Explanation.to_shap`, which documents it."""
     inputs = Inputs(inputs_of(None, x), 0)
     players = Players(None, inputs.shapes, inputs.skeleton)
-    relevance = leaves(explanation.input) if is_nested(explanation.input) else [explanation.input]
+    relevance = arrays_of(explanation.input)
     n_axes = explanation.head_total.ndim
     if [part.shape[n_axes:] for part in relevance] != inputs.shapes or len(explanation.output) != len(inputs):
         raise ValueError("`x` must be the inputs that were explained. Received: other shapes")

@@ -216,6 +216,12 @@ def _computes_as(layer: Any, cls: type) -> bool:
     return isinstance(layer, cls) and getattr(type(layer), "call", None) is getattr(cls, "call", None)
 
 
+def has_known_activation(op: Operation) -> bool:
+    """Whether an operation ends in no activation, or in one of which it is known which elements it mixes."""
+    function = activation_of(op)
+    return function is None or function in MIXING_ACTIVATIONS or is_elementwise(function)
+
+
 def activation_name(op: Operation) -> str:
     """Name of the elementwise function that an operation is, or a linear layer ends with; empty for others."""
     op = activation_layer(op)

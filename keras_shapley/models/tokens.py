@@ -30,8 +30,10 @@ def behind_embedding(model: Any) -> tuple[layers.Embedding, keras.Model] | None:
     return None if found is None or found[0].mask_zero else found
 
 
-def tokens_of(layer: layers.Layer, texts: Any) -> Any:
-    """What a TextVectorization makes of texts; arrays that are no texts are taken to be tokens, and stay."""
+def tokens_of(layer: layers.Layer | None, texts: Any) -> Any:
+    """What a TextVectorization makes of texts. Tokens stay as they are, and so do all inputs without such a layer."""
+    if layer is None:
+        return texts
     array = ops.convert_to_numpy(texts) if ops.is_tensor(texts) else np.asarray(texts)
     return ops.convert_to_numpy(layer(array)) if array.dtype.kind in "OSU" else array
 

@@ -124,7 +124,7 @@ def fast_shapley_values(
     if integer("n_samples", n_samples, 0) == 1:
         raise ValueError("`n_samples` must be 0, or 2 or more, to have a variance. Received: n_samples=1")
     text, model = behind_text(model) or (None, model)
-    x = x if text is None else tokens_of(text, x)
+    x = tokens_of(text, x)
     embedded = behind_embedding(model)
     if embedded is not None:
         options = {"method": method, "n": n, "n_samples": n_samples, "output": output, "seed": seed}

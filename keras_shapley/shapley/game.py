@@ -69,7 +69,7 @@ class Game:
         columns = columns_of(x) if is_frame(x) or isinstance(x, tuple) else None
         x, baseline = inputs_of(fn, x), inputs_of(fn, baseline)
         are_ids = any("int" in str(tensor.dtype) for tensor in getattr(fn, "inputs", None) or ())
-        self.inputs = Inputs(x if text is None else tokens_of(text, x), baseline, dtype, are_ids=are_ids)
+        self.inputs = Inputs(tokens_of(text, x), baseline, dtype, are_ids=are_ids)
         self.players = Players(players, self.inputs.shapes, self.inputs.skeleton)
         is_by_column = not self.players.are_groups and len(columns or ()) == self.players.n
         self.feature_names = [str(name) for name in columns or ()] if is_by_column else None

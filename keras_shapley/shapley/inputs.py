@@ -6,7 +6,7 @@ import numpy as np
 from keras import ops
 from numpy.typing import ArrayLike
 
-from keras_shapley.utils.structures import filled, is_nested, leaves, matched, skeleton_of
+from keras_shapley.utils.structures import arrays_of, filled, matched, skeleton_of
 from keras_shapley.utils.typing import Structure
 from keras_shapley.utils.validation import background, finite
 
@@ -28,7 +28,7 @@ class Inputs:
 
     def __init__(self, x: Structure, baseline: Structure, dtype: str | None = None, *, are_ids: bool = False) -> None:
         self.skeleton = skeleton_of(x)
-        self.arrays = [_checked(leaf, dtype) for leaf in (leaves(x) if is_nested(x) else [x])]
+        self.arrays = [_checked(leaf, dtype) for leaf in arrays_of(x)]
         lengths = {len(array) for array in self.arrays}
         is_single = self.skeleton == 0
         if len(lengths) > 1 or (is_single and self.arrays[0].ndim < 2) or not all(a.size for a in self.arrays):

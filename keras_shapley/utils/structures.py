@@ -25,6 +25,11 @@ def leaves(structure: Structure) -> list[Any]:
     return [leaf for part in structure for leaf in leaves(part)] if _is_container(structure) else [structure]
 
 
+def arrays_of(batch: Structure) -> list[Any]:
+    """The arrays of a batch: the leaves of a structure, or the one array that it is."""
+    return leaves(batch) if is_nested(batch) else [batch]
+
+
 def ordered_as(structure: Structure, other: Structure) -> Structure:
     """The same as `other`, with the keys of all dicts in the order of `structure`."""
     if isinstance(structure, dict):

@@ -36,7 +36,6 @@ from keras_shapley.models.layer_types import (
     LOG_SOFTMAX,
     LOOKUP,
     MAX_POOLING,
-    MIXING_ACTIVATIONS,
     MOVING,
     NORMALIZATION,
     ONE_OPERAND,
@@ -49,7 +48,7 @@ from keras_shapley.models.layer_types import (
     SPREAD,
     WITHOUT_EFFECT,
     activation_of,
-    is_elementwise,
+    has_known_activation,
 )
 from keras_shapley.models.recurrent import check_recurrent
 from keras_shapley.models.tracing import trace
@@ -132,8 +131,8 @@ def _required(call: Call, kind: str) -> DifferenceRule:
 
 def _check_activation(call: Call) -> None:
     """Raises a `ValueError` if the activation of a call inside another is not known."""
-    activation = activation_of(call.op)
-    if activation is not None and activation not in MIXING_ACTIVATIONS and not is_elementwise(activation):
+    if not has_known_activation(call.op):
+        activation = activation_of(call.op)
         raise ValueError(
             f"Layer {call.description} has the activation {getattr(activation, '__name__', activation)!r}, which is "
             "not known to act on each element alone. Use one of keras.activations, or ks.shapley_values(model, x), "
