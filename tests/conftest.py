@@ -10,9 +10,15 @@ if os.environ.get("KERAS_BACKEND") == "torch":
     # before TensorFlow, which Keras may import for its own ends: in the other order PyTorch can crash
     import torch  # noqa: F401
 
+import hypothesis
 import keras
 import numpy as np
 import pytest
+
+# few examples, the same in every run; `pytest --hypothesis-profile=thorough` looks for new ones
+hypothesis.settings.register_profile("few", max_examples=15, deadline=None, derandomize=True, database=None)
+hypothesis.settings.register_profile("thorough", max_examples=500, deadline=None)
+hypothesis.settings.load_profile("few")
 
 
 @pytest.fixture
