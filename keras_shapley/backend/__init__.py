@@ -11,6 +11,8 @@ Each backend has a module here with the same names, and this one takes the modul
 - `with_derivative(function, pushforward, pullback)`: a function with a derivative of its own.
 - `compiled(fn, variables, any_batch=False)`: a compiled function that reads the present values of variables.
 - `signed(magnitude, x)`: a number with the sign of each element of a tensor.
+- `largest_magnitude(x, axes)`: the largest absolute value along axes.
+- `at_least(x, bound)`: the larger of a tensor and a number, with a derivative of 0 where that is the number.
 - `cumsum`, `matmul`, `maximum`, `minimum`: as in `keras.ops`, in the dtype of their operands. On PyTorch those of
   Keras make float32 of float64.
 """
@@ -28,8 +30,10 @@ __all__ = [
     "COMPILES_EACH_SIZE",
     "EAGER",
     "RETURNS_INITIAL_STATE",
+    "at_least",
     "compiled",
     "cumsum",
+    "largest_magnitude",
     "matmul",
     "maximum",
     "minimum",

@@ -38,3 +38,13 @@ cumsum = keras.ops.cumsum
 matmul = keras.ops.matmul
 maximum = keras.ops.maximum
 minimum = keras.ops.minimum
+
+
+def largest_magnitude(x: Any, axes: Sequence[int]) -> Any:
+    """The largest absolute value along axes, which stay with size 1."""
+    return keras.ops.max(keras.ops.abs(x), axis=tuple(axes), keepdims=True)
+
+
+def at_least(x: Any, bound: float) -> Any:
+    """The larger of `x` and a number; where that is the number the derivative is 0, whatever comes from above."""
+    return keras.ops.maximum(x, bound)

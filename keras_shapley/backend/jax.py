@@ -7,14 +7,16 @@ import jax
 import keras
 from jax.custom_derivatives import SymbolicZero
 
-from keras_shapley.backend.common import as_tensors, cumsum, matmul, maximum, minimum, signed
+from keras_shapley.backend.common import as_tensors, cumsum, largest_magnitude, matmul, maximum, minimum, signed
 
 __all__ = [
     "COMPILES_EACH_SIZE",
     "EAGER",
     "RETURNS_INITIAL_STATE",
+    "at_least",
     "compiled",
     "cumsum",
+    "largest_magnitude",
     "matmul",
     "maximum",
     "minimum",
@@ -87,3 +89,9 @@ def compiled(
             return fn(*args)
 
     return lambda *args: stateless([variable.value for variable in variables], *args)
+
+
+def at_least(x: Any, bound: float) -> Any:
+    """The larger of `x` and a number; where that is the number the derivative is 0, whatever comes from above."""
+    # that of `maximum` is a product with 0, which is NaN where infinity comes from above
+    return keras.ops.where(x > bound, x, bound)

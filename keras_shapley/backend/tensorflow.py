@@ -6,14 +6,26 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from keras_shapley.backend.common import as_tensors, cumsum, matmul, maximum, minimum, signed, without_side_effects
+from keras_shapley.backend.common import (
+    as_tensors,
+    at_least,
+    cumsum,
+    largest_magnitude,
+    matmul,
+    maximum,
+    minimum,
+    signed,
+    without_side_effects,
+)
 
 __all__ = [
     "COMPILES_EACH_SIZE",
     "EAGER",
     "RETURNS_INITIAL_STATE",
+    "at_least",
     "compiled",
     "cumsum",
+    "largest_magnitude",
     "matmul",
     "maximum",
     "minimum",

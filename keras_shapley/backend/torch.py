@@ -1,6 +1,6 @@
 """Derivatives and compiled functions on PyTorch. `jax.py` documents the functions."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import keras
@@ -76,6 +76,18 @@ def signed(magnitude: float, x: Any) -> Any:
     """The number `magnitude` with the sign of each element of `x`, positive at 0."""
     # three times as fast as a choice between two numbers
     return torch.copysign(torch.tensor(magnitude, dtype=x.dtype, device=x.device), x)
+
+
+def largest_magnitude(x: Any, axes: Sequence[int]) -> Any:
+    """The largest absolute value along axes, which stay with size 1."""
+    axes = tuple(axes)
+    # two passes that only read: half the time of an absolute value that is written, and of the norm far less
+    return torch.maximum(torch.amax(x, axes, keepdim=True), -torch.amin(x, axes, keepdim=True))
+
+
+def at_least(x: Any, bound: float) -> Any:
+    """The larger of `x` and a number; where that is the number the derivative is 0, whatever comes from above."""
+    return torch.clamp_min(x, bound)
 
 
 def cumsum(x: Any, axis: int) -> Any:

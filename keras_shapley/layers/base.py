@@ -36,13 +36,15 @@ class GateMoments(NamedTuple):
 
     Attributes:
         u: sum of `w_i x_i`, shape of the layer's output.
-        q: sum of `(w_i x_i)**2`, same shape.
+        q: sum of `(scale w_i x_i)**2`, same shape.
         b: bias, in a shape that broadcasts to the same.
+        scale: with which these squares neither overflow nor vanish; broadcasts to the same.
     """
 
     u: Tensor
     q: Tensor
     b: Tensor
+    scale: Tensor
 
 
 class FullMoments(NamedTuple):
@@ -51,9 +53,10 @@ class FullMoments(NamedTuple):
     Attributes:
         u: as of `GateMoments`.
         q: as of `GateMoments`.
-        c: sum of `(w_i x_i)**3`, shape of the layer's output.
+        c: sum of `(scale w_i x_i)**3`, shape of the layer's output.
         b: as of `GateMoments`.
         n: number of inputs, taps on padding not counted; broadcasts to the layer's output.
+        scale: as of `GateMoments`.
     """
 
     u: Tensor
@@ -61,6 +64,7 @@ class FullMoments(NamedTuple):
     c: Tensor
     b: Tensor
     n: Tensor
+    scale: Tensor
 
 
 class ShapleyLayer(keras.layers.Layer):
@@ -116,7 +120,8 @@ class ShapleyLayer(keras.layers.Layer):
         x, *kernels = self._in_moment_dtype(x, *kernels)
         if not gradient:
             x, *kernels = map(ops.stop_gradient, (x, *kernels))
-        return GateMoments(u, self.second_moment_of(linear, x, kernels), b)
+        x, kernels, scale = linear.scaled(x, kernels)
+        return GateMoments(u, self.second_moment_of(linear, x, kernels), b, scale)
 
     def full_moments(self, x: Tensor) -> FullMoments:
         """The operands of all of eq. (4), in the dtype of `gate_moments`."""
@@ -126,8 +131,9 @@ class ShapleyLayer(keras.layers.Layer):
         b = linear.bias_or_zero(self.moment_dtype)
         # cast once: in low precision the gradients of q and c are added before they are rounded
         x, *kernels = self._in_moment_dtype(x, *kernels)
+        x, kernels, scale = linear.scaled(x, kernels)
         q, c = (linear.power_sums(x, kernels, power) for power in (2, 3))
-        return FullMoments(u, q, c, b, linear.fan_in(ops.ones_like(x[:1])))
+        return FullMoments(u, q, c, b, linear.fan_in(ops.ones_like(x[:1])), scale)
 
     def second_moment_of(self, linear: LinearMap, x: Tensor, kernels: Sequence[Tensor]) -> Tensor:
         """`q` of every neuron, exact or pooled as the layer's option says; `kernels` in the form of `linear`'s."""

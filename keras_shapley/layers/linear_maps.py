@@ -5,139 +5,16 @@ The Shapley maths needs a layer only through this map, so supporting a new layer
 
 import math
 import re
-from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from collections.abc import Sequence
+from typing import Any
 
 from keras import layers, ops
 
-from keras_shapley.backend import matmul, maximum, vjp
+from keras_shapley.backend import vjp
 from keras_shapley.backend.derivatives import sum_of_squares
+from keras_shapley.layers.linear_map import MAPS, LinearMap, maps, power_of, sum_over_inputs
+from keras_shapley.layers.scaling import Scaled, product_of_scales, scale_of
 from keras_shapley.utils.typing import Tensor
-
-Map = TypeVar("Map", bound="LinearMap")
-
-
-class LinearMap:
-    """The sums `u = sum of w_i x_i` of a layer, without its bias and activation.
-
-    `map(x, kernel)` is linear in `x` and in `kernel`, and takes any kernel of the layer's geometry: its weights, their
-    squares, or `unit_kernel`.
-    """
-
-    channel_axis = -1
-
-    def __init__(self, layer: Any) -> None:
-        self.layer = layer
-
-    @property
-    def kernel(self) -> Tensor:
-        return self.layer.kernel
-
-    @property
-    def kernels(self) -> list[Tensor]:
-        """The kernel as the layer stores it: the factors of which it is the `product`, one for most layers."""
-        return [self.kernel]
-
-    def product(self, kernels: Sequence[Tensor]) -> Tensor:
-        """The kernel with these factors."""
-        (kernel,) = kernels
-        return kernel
-
-    @property
-    def bias(self) -> Tensor | None:
-        """Bias, in a shape that broadcasts against the output, or None."""
-        return None if self.layer.bias is None else self.along_channels(self.layer.bias)
-
-    def bias_or_zero(self, dtype: str) -> Tensor:
-        """Bias in this dtype, zero where there is none."""
-        return ops.zeros((), dtype) if self.bias is None else ops.cast(self.bias, dtype)
-
-    def along_channels(self, vector: Tensor) -> Tensor:
-        """A vector of one number a channel, in a shape that broadcasts against input or output."""
-        return vector
-
-    def __call__(self, x: Tensor, kernel: Tensor) -> Tensor:
-        """`L(x; kernel)`."""
-        raise TypeError(f"{type(self).__name__} does not say how to apply itself.")
-
-    def sums(self, x: Tensor) -> Tensor:
-        """`L(x; W)` with the layer's own weights."""
-        return self.power_sums(x, [ops.cast(kernel, x.dtype) for kernel in self.kernels], 1)
-
-    def preactivation(self, x: Tensor) -> Tensor:
-        """`u + b` with the layer's own weights: its output before the activation."""
-        u = self.sums(x)
-        return u if self.bias is None else u + ops.cast(self.bias, u.dtype)
-
-    def unit_kernel(self, dtype: str) -> Tensor:
-        """Kernel of ones that has one output for all the units that share their inputs."""
-        return ops.ones(self._unit_shape(), dtype)
-
-    def merge(self, y: Tensor, weights: Tensor) -> Tensor:
-        """Sums `y * weights` over the units that share their inputs: the output's shape under `unit_kernel`."""
-        if len(weights.shape) == 1:
-            return _matmul(y, weights[:, None])
-        return ops.sum(y * weights, axis=-1, keepdims=True)
-
-    def spread(self, share: Tensor, x: Tensor) -> Tensor:
-        """The relevance of an input like `x` if each unit gives `share` to every one of its inputs.
-
-        The transpose of `unit_kernel`'s map, in a shape that broadcasts against `x`.
-        """
-        _, transpose = vjp(lambda x: self(x, self.unit_kernel(x.dtype)), x)
-        return transpose(share)[0]
-
-    def fan_in(self, real: Tensor) -> Tensor:
-        """Number of inputs `n` behind each output, eq. (2): `L(1; 1)`, so taps on padding do not count.
-
-        Args:
-            real: ones in the input's shape, zeros where an element is padding.
-
-        Returns:
-            The counts, in a shape that broadcasts against the output; 1 where an output sees padding alone.
-        """
-        return maximum(self(real, self.unit_kernel(real.dtype)), 1)
-
-    def _unit_shape(self) -> tuple[int, ...]:
-        raise TypeError(f"{type(self).__name__} does not say which of its units share their inputs.")
-
-    def times_inputs(self, kernel: Tensor, factors: Tensor) -> Tensor:
-        """The kernel times one factor for each channel of the input."""
-        raise TypeError(f"{type(self).__name__} does not say where its kernel has the channels of the input.")
-
-    def times_outputs(self, kernel: Tensor, factors: Tensor) -> Tensor:
-        """The kernel times one factor for each channel of the output, by default its last axis."""
-        return kernel * factors
-
-    def power_sums(self, x: Tensor, kernels: Sequence[Tensor], power: int) -> Tensor:
-        """Sums of `(w_i x_i)**power`: `u` for 1, `q` for 2.
-
-        Args:
-            x: the layer's input.
-            kernels: factors of the kernel, in the form of `kernels`.
-            power: 1, 2 or 3.
-        """
-        return self(_power(x, power), _power(self.product(kernels), power))
-
-    def pooled_second_moment(self, x: Tensor, kernel: Tensor) -> Tensor:
-        """Mean field of `q` over the input channels, tap by tap and within each group.
-
-        The map of the mean of `x**2` and the sum of `kernel**2`, as one input channel a group.
-        """
-        return self(sum_of_squares(x, -1) / x.shape[-1], sum_of_squares(kernel, -2))
-
-
-_MAPS: dict[type, type[LinearMap]] = {}
-
-
-def _maps(*types: type) -> Callable[[type[Map]], type[Map]]:
-    """Registers the decorated `LinearMap` for layers of these types and their subclasses."""
-
-    def register(cls: type[Map]) -> type[Map]:
-        _MAPS.update(dict.fromkeys(types, cls))
-        return cls
-
-    return register
 
 
 def linear_map(layer: Any) -> LinearMap:
@@ -147,18 +24,22 @@ def linear_map(layer: Any) -> LinearMap:
         ValueError: if no map is registered for the layer's type.
     """
     for cls in type(layer).__mro__:
-        if cls in _MAPS:
-            return _MAPS[cls](layer)
+        if cls in MAPS:
+            return MAPS[cls](layer)
     raise ValueError(
         f"Layer '{layer.name}' ({type(layer).__name__}) has no linear map. Types with one: "
         f"{', '.join(cls.__name__ for cls in LINEAR_TYPES)}."
     )
 
 
-@_maps(layers.Dense)
+@maps(layers.Dense)
 class DenseMap(LinearMap):
     def __call__(self, x: Tensor, kernel: Tensor) -> Tensor:
-        return _matmul(x, kernel)
+        return sum_over_inputs(x, kernel)
+
+    def input_axes(self, rank: int) -> Sequence[int]:
+        # each row of a sequence has a scale of its own
+        return [rank - 1]
 
     def spread(self, share: Tensor, x: Tensor) -> Tensor:
         return share
@@ -170,11 +51,11 @@ class DenseMap(LinearMap):
         return (self.kernel.shape[0], 1)
 
 
-@_maps(layers.EinsumDense)
+@maps(layers.EinsumDense)
 class EinsumDenseMap(LinearMap):
     def __init__(self, layer: Any) -> None:
         super().__init__(layer)
-        x, kernel, y = re.split(",|->", layer.equation.replace(" ", ""))
+        x, kernel, y = self.terms = re.split(",|->", layer.equation.replace(" ", ""))
         contracted = [label for label in kernel if label in x and label not in y]
         new = [label for label in kernel if label not in x]
         self.channels = [_axis(kernel, term[-1]) for term in (x, y)]
@@ -185,6 +66,19 @@ class EinsumDenseMap(LinearMap):
 
     def __call__(self, x: Tensor, kernel: Tensor) -> Tensor:
         return ops.einsum(self.layer.equation, x, kernel)
+
+    def scaled(self, x: Tensor, kernels: Sequence[Tensor]) -> Scaled:
+        (kernel,) = kernels
+        letters = len(self.terms[0].replace("...", ""))
+        # labels that no equation has, for the axes that `...` stands for
+        elided = "".join(map(chr, range(0x100, 0x100 + len(x.shape) - letters)))
+        of_x, of_kernel, y = (term.replace("...", elided) for term in self.terms)
+        x_scale, kernel_scale = (
+            scale_of(tensor, [axis for axis, label in enumerate(labels) if label not in y])
+            for tensor, labels in ((x, of_x), (kernel, of_kernel))
+        )
+        at_output = [_aligned(x_scale, of_x, y), _aligned(kernel_scale, of_kernel, y)]
+        return Scaled(x * x_scale, [kernel * kernel_scale], product_of_scales(at_output))
 
     def times_inputs(self, kernel: Tensor, factors: Tensor) -> Tensor:
         return self._times(kernel, factors, self.channels[0])
@@ -211,16 +105,12 @@ class EinsumDenseMap(LinearMap):
         return self(sum_of_squares(x, self.x_axes) / n, sum_of_squares(kernel, self.kernel_axes))
 
 
-def _matmul(x: Tensor, kernel: Tensor) -> Tensor:
-    if kernel.shape[0] == 1:
-        # an outer product is elementwise work
-        return x * kernel[0]
-    return matmul(x, kernel)
-
-
-def _power(x: Tensor, power: int) -> Tensor:
-    square = x if power == 1 else ops.square(x)
-    return square * x if power == 3 else square
+def _aligned(x: Tensor, labels: str, target: str) -> Tensor:
+    """A tensor with the axes `labels`, of size 1 where they are not in `target`, as one that broadcasts to `target`."""
+    kept = [label for label in labels if label in target]
+    x = ops.squeeze(x, [axis for axis, label in enumerate(labels) if label not in target])
+    x = ops.transpose(x, [kept.index(label) for label in target if label in kept])
+    return ops.expand_dims(x, [axis for axis, label in enumerate(target) if label not in kept])
 
 
 def _axis(kernel: str, label: str) -> int | None:
@@ -243,6 +133,9 @@ class _ConvMap(LinearMap):
     def geometry(self) -> dict[str, Any]:
         """The layer's arguments as those of an operation of `keras.ops`."""
         return {name: getattr(self.layer, name) for name in ("strides", "padding", "data_format", "dilation_rate")}
+
+    def input_axes(self, rank: int) -> Sequence[int]:
+        return range(1, rank)
 
     def along_channels(self, vector: Tensor) -> Tensor:
         if self.layer.data_format == "channels_last":
@@ -279,7 +172,7 @@ class _ConvMap(LinearMap):
         return ops.reshape(x, shape[:axis] + [self.groups, shape[axis] // self.groups] + shape[axis + 1 :])
 
 
-@_maps(layers.Conv1D, layers.Conv2D, layers.Conv3D)
+@maps(layers.Conv1D, layers.Conv2D, layers.Conv3D)
 class ConvMap(_ConvMap):
     @property
     def groups(self) -> int:
@@ -314,11 +207,14 @@ class ConvMap(_ConvMap):
         return sum_of_squares(x, self.channel_axis) * self.along_channels(ops.reshape(sums, (-1,)) / n)
 
 
-@_maps(layers.DepthwiseConv1D, layers.DepthwiseConv2D)
+@maps(layers.DepthwiseConv1D, layers.DepthwiseConv2D)
 class DepthwiseConvMap(_ConvMap):
     @property
     def groups(self) -> int:
         return self.kernel.shape[-2]
+
+    def unit_axes(self) -> list[Sequence[int]]:
+        return [range(self.layer.rank)]
 
     def __call__(self, x: Tensor, kernel: Tensor) -> Tensor:
         return ops.depthwise_conv(x, kernel, **self.geometry)
@@ -337,9 +233,12 @@ class DepthwiseConvMap(_ConvMap):
         return self(ops.square(x), ops.square(kernel))
 
 
-@_maps(layers.Conv1DTranspose, layers.Conv2DTranspose, layers.Conv3DTranspose)
+@maps(layers.Conv1DTranspose, layers.Conv2DTranspose, layers.Conv3DTranspose)
 class ConvTransposeMap(_ConvMap):
     groups = 1
+
+    def unit_axes(self) -> list[Sequence[int]]:
+        return [[*range(self.layer.rank), self.layer.rank + 1]]
 
     def __call__(self, x: Tensor, kernel: Tensor) -> Tensor:
         return ops.conv_transpose(x, kernel, output_padding=self.layer.output_padding, **self.geometry)
@@ -360,7 +259,7 @@ class ConvTransposeMap(_ConvMap):
         return self(halves, ops.repeat(sum_of_squares(kernel, -1), 2, -1))
 
 
-@_maps(layers.SeparableConv1D, layers.SeparableConv2D)
+@maps(layers.SeparableConv1D, layers.SeparableConv2D)
 class SeparableConvMap(ConvMap):
     """A depthwise and a pointwise kernel with nothing between are one kernel: their product."""
 
@@ -376,6 +275,10 @@ class SeparableConvMap(ConvMap):
     def kernel(self) -> Tensor:
         return self.product(self.kernels)
 
+    def unit_axes(self) -> list[Sequence[int]]:
+        # the channels of the depthwise kernel meet in every unit
+        return [range(self.layer.rank + 2), range(self.layer.rank + 1)]
+
     def product(self, kernels: Sequence[Tensor]) -> Tensor:
         depthwise, pointwise = kernels
         *_, channels, multiplier = depthwise.shape
@@ -387,11 +290,11 @@ class SeparableConvMap(ConvMap):
             # each weight is a sum of products
             return super().power_sums(x, kernels, power)
         # one kernel after the other is cheaper than their product
-        depthwise, pointwise = (_power(kernel, power) for kernel in kernels)
-        return ops.separable_conv(_power(x, power), depthwise, pointwise, **self.geometry)
+        depthwise, pointwise = (power_of(kernel, power) for kernel in kernels)
+        return ops.separable_conv(power_of(x, power), depthwise, pointwise, **self.geometry)
 
     def _unit_shape(self) -> tuple[int, ...]:
         return (*self.layer.depthwise_kernel.shape[:-1], 1)
 
 
-LINEAR_TYPES = tuple(_MAPS)
+LINEAR_TYPES = tuple(MAPS)

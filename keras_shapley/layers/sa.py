@@ -24,8 +24,8 @@ class ShapleyActivation(ShapleyLayer):
         self.moment_gradient = one_of("moment_gradient", moment_gradient, (True, False))
 
     def call(self, inputs: Tensor) -> Tensor:
-        u, q, b = self.gate_moments(inputs, gradient=self.moment_gradient or self._derivatives_are_exact)
-        return ops.cast(shapley_activation(u, q, b), self.compute_dtype)
+        moments = self.gate_moments(inputs, gradient=self.moment_gradient or self._derivatives_are_exact)
+        return ops.cast(shapley_activation(*moments), self.compute_dtype)
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "moment_gradient": self.moment_gradient}

@@ -83,7 +83,7 @@ class GELUAndMoment:
     """Mixin over SA: GELU, plus a share of the second moment that is too small to change it."""
 
     def call(self, x):
-        u, q, b = self.gate_moments(x)
+        u, q, b, _ = self.gate_moments(x)
         return ops.gelu(u + b + 1e-30 * q, approximate=False)
 
 

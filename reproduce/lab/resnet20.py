@@ -114,10 +114,10 @@ class JointSAConv2D(ks.SAConv2D):
 
     def call(self, inputs: Any) -> list:
         x, skip = inputs
-        u, q, b = self.gate_moments(x, gradient=self.moment_gradient)
+        u, q, b, scale = self.gate_moments(x, gradient=self.moment_gradient)
         skip = ops.cast(skip, u.dtype)
-        u, q = u + skip, q + ops.square(skip if self.moment_gradient else ops.stop_gradient(skip))
-        y = shapley_activation(u, q, b)
+        u, q = u + skip, q + ops.square(scale * (skip if self.moment_gradient else ops.stop_gradient(skip)))
+        y = shapley_activation(u, q, b, scale)
         return [ops.cast(value, self.compute_dtype) for value in (u + b, y)]
 
     def compute_output_spec(self, inputs: Any) -> list[keras.KerasTensor]:

@@ -218,15 +218,16 @@ def test_a_neuron_without_input_is_a_step_in_the_sign_of_its_bias(numpy, b, gate
 def test_a_neuron_without_input_has_finite_derivatives(gradients, hessian_vector, name):
     """Of the first and second order, with respect to every moment and the bias."""
     b = np.array([0.0, 1e-9, -3e-9, 1e-6, 0.3, -0.3, 1e4, -1e4], "float32")
-    operands, rest = [np.zeros_like(b), np.zeros_like(b), b], ()
+    operands, vectors, rest = [np.zeros_like(b), np.zeros_like(b), b], [np.ones_like(b)] * 3, ()
     if name == "shaplu_full":
-        operands, rest = [np.zeros_like(b), *operands], (N,)
+        # cubes of inputs do not move where these are zero
+        operands, vectors, rest = [*operands[:2], np.zeros_like(b), b], [*vectors[:2], np.zeros_like(b), vectors[2]], (N,)
 
     def y(*m):
         return ops.sum(getattr(activations, name)(*m, *rest))
 
     assert np.all(np.isfinite(gradients(y, *operands)))
-    assert np.all(np.isfinite(hessian_vector(y, operands, [np.ones_like(b)] * len(operands))))
+    assert np.all(np.isfinite(hessian_vector(y, operands, vectors)))
 
 
 def test_forward_mode_agrees_with_reverse_mode(cells, gradients, directional, rng):
