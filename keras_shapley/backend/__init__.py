@@ -13,6 +13,7 @@ Each backend has a module here with the same names, and this one takes the modul
 - `signed(magnitude, x)`: a number with the sign of each element of a tensor.
 - `largest_magnitude(x, axes)`: the largest absolute value along axes.
 - `at_least(x, bound)`: the larger of a tensor and a number, with a derivative of 0 where that is the number.
+- `product(x, *factors)`, `square_of_product(x, scale)`: on PyTorch with one tensor of memory.
 - `cumsum`, `matmul`, `maximum`, `minimum`: as in `keras.ops`, in the dtype of their operands. On PyTorch those of
   Keras make float32 of float64.
 """
@@ -37,7 +38,9 @@ __all__ = [
     "matmul",
     "maximum",
     "minimum",
+    "product",
     "signed",
+    "square_of_product",
     "vjp",
     "with_derivative",
 ]

@@ -48,3 +48,15 @@ def largest_magnitude(x: Any, axes: Sequence[int]) -> Any:
 def at_least(x: Any, bound: float) -> Any:
     """The larger of `x` and a number; where that is the number the derivative is 0, whatever comes from above."""
     return keras.ops.maximum(x, bound)
+
+
+def product(x: Any, *factors: Any) -> Any:
+    """The product of tensors that broadcast to the shape of `x`."""
+    for factor in factors:
+        x = x * factor
+    return x
+
+
+def square_of_product(x: Any, scale: Any) -> Any:
+    """`(scale * x)**2`; `scale` broadcasts against `x`."""
+    return keras.ops.square(x * scale)

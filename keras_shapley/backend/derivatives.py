@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 
 from keras import ops
 
-from keras_shapley.backend import with_derivative
+from keras_shapley.backend import product, square_of_product, with_derivative
 from keras_shapley.utils.typing import Tensor, TensorFunction
 
 
@@ -33,17 +33,32 @@ def elementwise(function: TensorFunction, slopes: Callable[..., Sequence[Tensor 
     return with_derivative(function, pushforward, pullback)
 
 
-def sum_of_squares(x: Tensor, axis: int | tuple[int, ...]) -> Tensor:
-    """Sum of `x**2` over one or more axes, which stay with size 1."""
-    return _sum_of_squares(axis)(x)
+def square(x: Tensor, scale: Tensor | None = None) -> Tensor:
+    """`(scale * x)**2`; `scale` broadcasts against `x`, and no gradient flows into it."""
+    return ops.square(x) if scale is None else _SQUARE(x, scale)
+
+
+def sum_of_squares(x: Tensor, axis: int | tuple[int, ...], scale: Tensor | None = None) -> Tensor:
+    """Sum of `(scale * x)**2` over one or more axes, which stay with size 1; `scale` as in `square`."""
+    return _sum_of_squares(axis)(x, 1.0 if scale is None else scale)
+
+
+_SQUARE = with_derivative(
+    lambda x, scale: square_of_product(x, scale),
+    lambda operands, tangents: 2 * product(*operands, tangents[0], operands[1]),
+    lambda operands, cotangent: [product(*operands, cotangent, 2 * operands[1]), None],
+)
 
 
 @functools.cache
 def _sum_of_squares(axis: int | tuple[int, ...]) -> TensorFunction:
+    def pushforward(operands: Sequence[Tensor], tangents: Sequence[Tensor | None]) -> Tensor:
+        return 2 * ops.sum(product(*operands, tangents[0], operands[1]), axis=axis, keepdims=True)
+
     return with_derivative(
-        lambda x: ops.sum(ops.square(x), axis=axis, keepdims=True),
-        lambda operands, tangents: 2 * ops.sum(operands[0] * tangents[0], axis=axis, keepdims=True),
-        lambda operands, cotangent: [operands[0] * (2 * cotangent)],
+        lambda x, scale: ops.sum(square_of_product(x, scale), axis=axis, keepdims=True),
+        pushforward,
+        lambda operands, cotangent: [product(*operands, 2 * cotangent * operands[1]), None],
     )
 
 

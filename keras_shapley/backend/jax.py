@@ -7,7 +7,17 @@ import jax
 import keras
 from jax.custom_derivatives import SymbolicZero
 
-from keras_shapley.backend.common import as_tensors, cumsum, largest_magnitude, matmul, maximum, minimum, signed
+from keras_shapley.backend.common import (
+    as_tensors,
+    cumsum,
+    largest_magnitude,
+    matmul,
+    maximum,
+    minimum,
+    product,
+    signed,
+    square_of_product,
+)
 
 __all__ = [
     "COMPILES_EACH_SIZE",
@@ -20,7 +30,9 @@ __all__ = [
     "matmul",
     "maximum",
     "minimum",
+    "product",
     "signed",
+    "square_of_product",
     "vjp",
     "with_derivative",
 ]

@@ -14,7 +14,9 @@ from keras_shapley.backend.common import (
     matmul,
     maximum,
     minimum,
+    product,
     signed,
+    square_of_product,
     without_side_effects,
 )
 
@@ -29,7 +31,9 @@ __all__ = [
     "matmul",
     "maximum",
     "minimum",
+    "product",
     "signed",
+    "square_of_product",
     "vjp",
     "with_derivative",
 ]

@@ -85,6 +85,22 @@ def largest_magnitude(x: Any, axes: Sequence[int]) -> Any:
     return torch.maximum(torch.amax(x, axes, keepdim=True), -torch.amin(x, axes, keepdim=True))
 
 
+def product(x: Any, *factors: Any) -> Any:
+    """The product of tensors that broadcast to the shape of `x`."""
+    first, *others = factors
+    x = x * first
+    for factor in others:
+        # memory that is new costs more than the product; what is differentiated again must stay
+        x = x * factor if torch.is_grad_enabled() else x.mul_(factor)
+    return x
+
+
+def square_of_product(x: Any, scale: Any) -> Any:
+    """`(scale * x)**2`; `scale` broadcasts against `x`."""
+    x = x * scale
+    return torch.square(x) if torch.is_grad_enabled() else x.square_()
+
+
 def at_least(x: Any, bound: float) -> Any:
     """The larger of `x` and a number; where that is the number the derivative is 0, whatever comes from above."""
     return torch.clamp_min(x, bound)

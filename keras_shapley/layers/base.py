@@ -8,7 +8,9 @@ from typing import Any, NamedTuple
 import keras
 from keras import ops
 
-from keras_shapley.layers.linear_maps import LinearMap, linear_map
+from keras_shapley.layers.linear_map import LinearMap
+from keras_shapley.layers.linear_maps import linear_map
+from keras_shapley.layers.scaling import UNSCALED, Scales
 from keras_shapley.utils.typing import Tensor
 from keras_shapley.utils.validation import one_of
 
@@ -120,8 +122,8 @@ class ShapleyLayer(keras.layers.Layer):
         x, *kernels = self._in_moment_dtype(x, *kernels)
         if not gradient:
             x, *kernels = map(ops.stop_gradient, (x, *kernels))
-        x, kernels, scale = linear.scaled(x, kernels)
-        return GateMoments(u, self.second_moment_of(linear, x, kernels), b, scale)
+        scales = linear.scales(x, kernels)
+        return GateMoments(u, self.second_moment_of(linear, x, kernels, scales), b, scales.sums)
 
     def full_moments(self, x: Tensor) -> FullMoments:
         """The operands of all of eq. (4), in the dtype of `gate_moments`."""
@@ -131,15 +133,17 @@ class ShapleyLayer(keras.layers.Layer):
         b = linear.bias_or_zero(self.moment_dtype)
         # cast once: in low precision the gradients of q and c are added before they are rounded
         x, *kernels = self._in_moment_dtype(x, *kernels)
-        x, kernels, scale = linear.scaled(x, kernels)
-        q, c = (linear.power_sums(x, kernels, power) for power in (2, 3))
-        return FullMoments(u, q, c, b, linear.fan_in(ops.ones_like(x[:1])), scale)
+        scales = linear.scales(x, kernels)
+        q, c = (linear.power_sums(x, kernels, power, scales) for power in (2, 3))
+        return FullMoments(u, q, c, b, linear.fan_in(ops.ones_like(x[:1])), scales.sums)
 
-    def second_moment_of(self, linear: LinearMap, x: Tensor, kernels: Sequence[Tensor]) -> Tensor:
+    def second_moment_of(
+        self, linear: LinearMap, x: Tensor, kernels: Sequence[Tensor], scales: Scales = UNSCALED
+    ) -> Tensor:
         """`q` of every neuron, exact or pooled as the layer's option says; `kernels` in the form of `linear`'s."""
         if self.second_moment == "exact":
-            return linear.power_sums(x, kernels, 2)
-        return linear.pooled_second_moment(x, linear.product(kernels))
+            return linear.power_sums(x, kernels, 2, scales)
+        return linear.pooled_second_moment(x, *linear.as_one(kernels, scales), scales.x)
 
     def rectified(self, x: Tensor) -> Tensor:
         """`relu(u + b)` of every neuron, with the backend's own derivative, in the dtype of `gate_moments`."""

@@ -6,8 +6,8 @@ from typing import Any, TypeVar
 from keras import ops
 
 from keras_shapley.backend import matmul, maximum, vjp
-from keras_shapley.backend.derivatives import sum_of_squares
-from keras_shapley.layers.scaling import Scaled, product_of_scales, scale_of
+from keras_shapley.backend.derivatives import square, sum_of_squares
+from keras_shapley.layers.scaling import UNSCALED, Scales, product_of_scales, scale_of
 from keras_shapley.utils.typing import Tensor
 
 Map = TypeVar("Map", bound="LinearMap")
@@ -105,8 +105,8 @@ class LinearMap:
         """The kernel times one factor for each channel of the output, by default its last axis."""
         return kernel * factors
 
-    def scaled(self, x: Tensor, kernels: Sequence[Tensor]) -> Scaled:
-        """Inputs and weights in a range where their powers are normal numbers.
+    def scales(self, x: Tensor, kernels: Sequence[Tensor]) -> Scales:
+        """What brings inputs and weights to a size at which their powers are normal numbers.
 
         Args:
             x: the layer's input.
@@ -116,8 +116,7 @@ class LinearMap:
         of_kernels = [scale_of(kernel, axes, len(kernels)) for kernel, axes in zip(kernels, self.unit_axes())]
         # a number for each unit, or one for all
         by_unit = [self.along_channels(ops.reshape(scale, (-1,))) for scale in of_kernels]
-        scale = product_of_scales([*by_unit, of_x])
-        return Scaled(x * of_x, [kernel * of_kernel for kernel, of_kernel in zip(kernels, of_kernels)], scale)
+        return Scales(of_x, of_kernels, product_of_scales([*by_unit, of_x]))
 
     def input_axes(self, rank: int) -> Sequence[int]:
         """Axes of an input of this rank along which the inputs of a neuron lie."""
@@ -127,22 +126,32 @@ class LinearMap:
         """For each of `kernels` the axes along which the weights of a neuron lie, by default all but the last."""
         return [range(len(self.kernel.shape) - 1)]
 
-    def power_sums(self, x: Tensor, kernels: Sequence[Tensor], power: int) -> Tensor:
+    def power_sums(self, x: Tensor, kernels: Sequence[Tensor], power: int, scales: Scales = UNSCALED) -> Tensor:
         """Sums of `(w_i x_i)**power`: `u` for 1, `q` for 2.
 
         Args:
             x: the layer's input.
             kernels: factors of the kernel, in the form of `kernels`.
             power: 1, 2 or 3.
+            scales: of `x` and `kernels`.
         """
-        return self(power_of(x, power), power_of(self.product(kernels), power))
+        kernel, of_kernel = self.as_one(kernels, scales)
+        return self(power_of(x, power, scales.x), power_of(kernel, power, of_kernel))
 
-    def pooled_second_moment(self, x: Tensor, kernel: Tensor) -> Tensor:
+    def as_one(self, kernels: Sequence[Tensor], scales: Scales) -> tuple[Tensor, Tensor | None]:
+        """The kernel with these factors, and its scale."""
+        (kernel,), (of_kernel, *_) = kernels, scales.kernels
+        return kernel, of_kernel
+
+    def pooled_second_moment(
+        self, x: Tensor, kernel: Tensor, of_kernel: Tensor | None = None, of_x: Tensor | None = None
+    ) -> Tensor:
         """Mean field of `q` over the input channels, tap by tap and within each group.
 
-        The map of the mean of `x**2` and the sum of `kernel**2`, as one input channel a group.
+        The map of the mean of `x**2` and the sum of `kernel**2`, as one input channel a group. The last two arguments
+        are scales.
         """
-        return self(sum_of_squares(x, -1) / x.shape[-1], sum_of_squares(kernel, -2))
+        return self(sum_of_squares(x, -1, of_x) / x.shape[-1], sum_of_squares(kernel, -2, of_kernel))
 
 
 def sum_over_inputs(x: Tensor, kernel: Tensor) -> Tensor:
@@ -153,10 +162,12 @@ def sum_over_inputs(x: Tensor, kernel: Tensor) -> Tensor:
     return matmul(x, kernel)
 
 
-def power_of(x: Tensor, power: int) -> Tensor:
-    """`x` to the power of 1, 2 or 3."""
-    square = x if power == 1 else ops.square(x)
-    return square * x if power == 3 else square
+def power_of(x: Tensor, power: int, scale: Tensor | None = None) -> Tensor:
+    """`scale * x` to the power of 1, 2 or 3."""
+    if power == 2:
+        return square(x, scale)
+    x = x if scale is None else x * scale
+    return x if power == 1 else ops.square(x) * x
 
 
 MAPS: dict[type, type[LinearMap]] = {}

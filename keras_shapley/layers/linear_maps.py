@@ -11,9 +11,9 @@ from typing import Any
 from keras import layers, ops
 
 from keras_shapley.backend import vjp
-from keras_shapley.backend.derivatives import sum_of_squares
+from keras_shapley.backend.derivatives import square, sum_of_squares
 from keras_shapley.layers.linear_map import MAPS, LinearMap, maps, power_of, sum_over_inputs
-from keras_shapley.layers.scaling import Scaled, product_of_scales, scale_of
+from keras_shapley.layers.scaling import UNSCALED, Scales, product_of_scales, scale_of
 from keras_shapley.utils.typing import Tensor
 
 
@@ -67,7 +67,7 @@ class EinsumDenseMap(LinearMap):
     def __call__(self, x: Tensor, kernel: Tensor) -> Tensor:
         return ops.einsum(self.layer.equation, x, kernel)
 
-    def scaled(self, x: Tensor, kernels: Sequence[Tensor]) -> Scaled:
+    def scales(self, x: Tensor, kernels: Sequence[Tensor]) -> Scales:
         (kernel,) = kernels
         letters = len(self.terms[0].replace("...", ""))
         # labels that no equation has, for the axes that `...` stands for
@@ -78,7 +78,7 @@ class EinsumDenseMap(LinearMap):
             for tensor, labels in ((x, of_x), (kernel, of_kernel))
         )
         at_output = [_aligned(x_scale, of_x, y), _aligned(kernel_scale, of_kernel, y)]
-        return Scaled(x * x_scale, [kernel * kernel_scale], product_of_scales(at_output))
+        return Scales(x_scale, [kernel_scale], product_of_scales(at_output))
 
     def times_inputs(self, kernel: Tensor, factors: Tensor) -> Tensor:
         return self._times(kernel, factors, self.channels[0])
@@ -100,9 +100,11 @@ class EinsumDenseMap(LinearMap):
     def merge(self, y: Tensor, weights: Tensor) -> Tensor:
         return ops.sum(y * weights, axis=self.y_axes, keepdims=True)
 
-    def pooled_second_moment(self, x: Tensor, kernel: Tensor) -> Tensor:
+    def pooled_second_moment(
+        self, x: Tensor, kernel: Tensor, of_kernel: Tensor | None = None, of_x: Tensor | None = None
+    ) -> Tensor:
         n = math.prod(kernel.shape[axis] for axis in self.kernel_axes)
-        return self(sum_of_squares(x, self.x_axes) / n, sum_of_squares(kernel, self.kernel_axes))
+        return self(sum_of_squares(x, self.x_axes, of_x) / n, sum_of_squares(kernel, self.kernel_axes, of_kernel))
 
 
 def _aligned(x: Tensor, labels: str, target: str) -> Tensor:
@@ -193,18 +195,21 @@ class ConvMap(_ConvMap):
     def _unit_shape(self) -> tuple[int, ...]:
         return (*self.kernel.shape[:-1], self.groups)
 
-    def pooled_second_moment(self, x: Tensor, kernel: Tensor) -> Tensor:
-        n, sums = kernel.shape[-2], sum_of_squares(kernel, -2)
+    def pooled_second_moment(
+        self, x: Tensor, kernel: Tensor, of_kernel: Tensor | None = None, of_x: Tensor | None = None
+    ) -> Tensor:
+        n, sums = kernel.shape[-2], sum_of_squares(kernel, -2, of_kernel)
         if self.groups > 1:
+            x = x if of_x is None else x * of_x
             x = ops.squeeze(sum_of_squares(self._by_group(x), self.channel_axis + 1), self.channel_axis + 1)
             return self(x / n, sums)
         if any(size > 1 for size in self.layer.kernel_size):
-            return self(sum_of_squares(x, self.channel_axis) / n, sums)
+            return self(sum_of_squares(x, self.channel_axis, of_x) / n, sums)
         # an outer product; as a convolution, its gradient has hung in oneDNN (PyTorch 2.13 on a CPU)
         steps = [slice(None)] + [slice(None, None, stride) for stride in self.layer.strides]
         steps.insert(self.channel_axis, slice(None))
         x = x[tuple(steps)]
-        return sum_of_squares(x, self.channel_axis) * self.along_channels(ops.reshape(sums, (-1,)) / n)
+        return sum_of_squares(x, self.channel_axis, of_x) * self.along_channels(ops.reshape(sums, (-1,)) / n)
 
 
 @maps(layers.DepthwiseConv1D, layers.DepthwiseConv2D)
@@ -228,9 +233,11 @@ class DepthwiseConvMap(_ConvMap):
     def _unit_shape(self) -> tuple[int, ...]:
         return (*self.kernel.shape[:-1], 1)
 
-    def pooled_second_moment(self, x: Tensor, kernel: Tensor) -> Tensor:
+    def pooled_second_moment(
+        self, x: Tensor, kernel: Tensor, of_kernel: Tensor | None = None, of_x: Tensor | None = None
+    ) -> Tensor:
         # one input channel a group: its mean is itself
-        return self(ops.square(x), ops.square(kernel))
+        return self(square(x, of_x), square(kernel, of_kernel))
 
 
 @maps(layers.Conv1DTranspose, layers.Conv2DTranspose, layers.Conv3DTranspose)
@@ -252,11 +259,13 @@ class ConvTransposeMap(_ConvMap):
     def _unit_shape(self) -> tuple[int, ...]:
         return (*self.kernel.shape[:-2], 1, self.kernel.shape[-1])
 
-    def pooled_second_moment(self, x: Tensor, kernel: Tensor) -> Tensor:
+    def pooled_second_moment(
+        self, x: Tensor, kernel: Tensor, of_kernel: Tensor | None = None, of_x: Tensor | None = None
+    ) -> Tensor:
         # two equal channels: the gradient of one has failed for a batch of one (PyTorch 2.13)
         n, axis = 2 * kernel.shape[-1], self.channel_axis
-        halves = ops.repeat(sum_of_squares(x, axis) / n, 2, axis)
-        return self(halves, ops.repeat(sum_of_squares(kernel, -1), 2, -1))
+        halves = ops.repeat(sum_of_squares(x, axis, of_x) / n, 2, axis)
+        return self(halves, ops.repeat(sum_of_squares(kernel, -1, of_kernel), 2, -1))
 
 
 @maps(layers.SeparableConv1D, layers.SeparableConv2D)
@@ -285,13 +294,17 @@ class SeparableConvMap(ConvMap):
         mixing = ops.reshape(pointwise, (channels, multiplier, self.layer.filters))
         return ops.einsum("...cm,cmf->...cf", depthwise, mixing)
 
-    def power_sums(self, x: Tensor, kernels: Sequence[Tensor], power: int) -> Tensor:
+    def as_one(self, kernels: Sequence[Tensor], scales: Scales) -> tuple[Tensor, Tensor | None]:
+        pairs = zip(kernels, scales.kernels)
+        return self.product([kernel if scale is None else kernel * scale for kernel, scale in pairs]), None
+
+    def power_sums(self, x: Tensor, kernels: Sequence[Tensor], power: int, scales: Scales = UNSCALED) -> Tensor:
         if power > 1 and self.layer.depth_multiplier > 1:
             # each weight is a sum of products
-            return super().power_sums(x, kernels, power)
+            return super().power_sums(x, kernels, power, scales)
         # one kernel after the other is cheaper than their product
-        depthwise, pointwise = (power_of(kernel, power) for kernel in kernels)
-        return ops.separable_conv(power_of(x, power), depthwise, pointwise, **self.geometry)
+        depthwise, pointwise = (power_of(kernel, power, scale) for kernel, scale in zip(kernels, scales.kernels))
+        return ops.separable_conv(power_of(x, power, scales.x), depthwise, pointwise, **self.geometry)
 
     def _unit_shape(self) -> tuple[int, ...]:
         return (*self.layer.depthwise_kernel.shape[:-1], 1)

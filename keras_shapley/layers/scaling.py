@@ -21,18 +21,22 @@ from keras_shapley.utils.typing import Tensor
 _LOWEST, _HIGHEST = 2.0**-6, 2.0**18
 
 
-class Scaled(NamedTuple):
-    """Operands of a linear map in a scale of their own.
+class Scales(NamedTuple):
+    """By what the operands of a linear map are multiplied before they are raised to a power; None for nothing.
 
     Attributes:
-        x: the layer's input, scaled.
-        kernels: factors of its kernel, scaled.
-        scale: the sum of `w_i x_i` of these over that of the layer's own, broadcasts to the layer's output.
+        x: of the layer's input, broadcasts against it.
+        kernels: of each factor of its kernel, broadcasts against it.
+        sums: of a sum of `w_i x_i`, broadcasts to the layer's output.
     """
 
-    x: Tensor
-    kernels: list[Tensor]
-    scale: Tensor
+    x: Tensor | None
+    kernels: Sequence[Tensor | None]
+    sums: Tensor | None
+
+
+# of a kernel with as many factors as there are
+UNSCALED = Scales(None, (None, None), None)
 
 
 def scale_of(x: Tensor, axes: Sequence[int], factors: int = 1) -> Tensor:
