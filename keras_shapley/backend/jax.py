@@ -1,6 +1,6 @@
 """Derivatives and compiled functions on JAX."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import jax
@@ -10,7 +10,6 @@ from jax.custom_derivatives import SymbolicZero
 from keras_shapley.backend.common import (
     as_tensors,
     cumsum,
-    largest_magnitude,
     matmul,
     maximum,
     minimum,
@@ -101,6 +100,11 @@ def compiled(
             return fn(*args)
 
     return lambda *args: stateless([variable.value for variable in variables], *args)
+
+
+def largest_magnitude(x: Any, axes: Sequence[int]) -> Any:
+    """The largest absolute value along axes, which stay with size 1."""
+    return keras.ops.max(keras.ops.abs(x), axis=tuple(axes), keepdims=True)
 
 
 def at_least(x: Any, bound: float) -> Any:

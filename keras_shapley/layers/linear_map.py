@@ -112,19 +112,19 @@ class LinearMap:
             x: the layer's input.
             kernels: factors of the kernel, in the form of `kernels`.
         """
+        # one for a kernel, not for each unit: broadcast over channels alone, it would cost more than the moments
+        of_kernels = [scale_of(kernel, range(len(kernel.shape)), len(kernels)) for kernel in kernels]
         of_x = scale_of(x, self.input_axes(len(x.shape)))
-        of_kernels = [scale_of(kernel, axes, len(kernels)) for kernel, axes in zip(kernels, self.unit_axes())]
-        # a number for each unit, or one for all
-        by_unit = [self.along_channels(ops.reshape(scale, (-1,))) for scale in of_kernels]
-        return Scales(of_x, of_kernels, product_of_scales([*by_unit, of_x]))
+        sums = self.at_outputs(of_x)
+        return Scales(of_x, of_kernels, product_of_scales([*(ops.reshape(s, ()) for s in of_kernels), sums]))
 
     def input_axes(self, rank: int) -> Sequence[int]:
-        """Axes of an input of this rank along which the inputs of a neuron lie."""
+        """Axes of an input of this rank along which the inputs of a neuron lie, and others that share their scale."""
         raise TypeError(f"{type(self).__name__} does not say where the inputs of a neuron lie.")
 
-    def unit_axes(self) -> list[Sequence[int]]:
-        """For each of `kernels` the axes along which the weights of a neuron lie, by default all but the last."""
-        return [range(len(self.kernel.shape) - 1)]
+    def at_outputs(self, scale: Tensor) -> Tensor:
+        """The scale of the input, of size 1 along `input_axes`, in a shape that broadcasts to the output."""
+        return scale
 
     def power_sums(self, x: Tensor, kernels: Sequence[Tensor], power: int, scales: Scales = UNSCALED) -> Tensor:
         """Sums of `(w_i x_i)**power`: `u` for 1, `q` for 2.

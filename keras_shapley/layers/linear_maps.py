@@ -13,7 +13,7 @@ from keras import layers, ops
 from keras_shapley.backend import vjp
 from keras_shapley.backend.derivatives import square, sum_of_squares
 from keras_shapley.layers.linear_map import MAPS, LinearMap, maps, power_of, sum_over_inputs
-from keras_shapley.layers.scaling import UNSCALED, Scales, product_of_scales, scale_of
+from keras_shapley.layers.scaling import UNSCALED, Scales
 from keras_shapley.utils.typing import Tensor
 
 
@@ -67,18 +67,14 @@ class EinsumDenseMap(LinearMap):
     def __call__(self, x: Tensor, kernel: Tensor) -> Tensor:
         return ops.einsum(self.layer.equation, x, kernel)
 
-    def scales(self, x: Tensor, kernels: Sequence[Tensor]) -> Scales:
-        (kernel,) = kernels
+    def input_axes(self, rank: int) -> Sequence[int]:
+        # the first axis is that of the batch, also in the output
+        return range(1, rank)
+
+    def at_outputs(self, scale: Tensor) -> Tensor:
         letters = len(self.terms[0].replace("...", ""))
-        # labels that no equation has, for the axes that `...` stands for
-        elided = "".join(map(chr, range(0x100, 0x100 + len(x.shape) - letters)))
-        of_x, of_kernel, y = (term.replace("...", elided) for term in self.terms)
-        x_scale, kernel_scale = (
-            scale_of(tensor, [axis for axis, label in enumerate(labels) if label not in y])
-            for tensor, labels in ((x, of_x), (kernel, of_kernel))
-        )
-        at_output = [_aligned(x_scale, of_x, y), _aligned(kernel_scale, of_kernel, y)]
-        return Scales(x_scale, [kernel_scale], product_of_scales(at_output))
+        rank = len(self.terms[2].replace("...", "")) + len(scale.shape) - letters
+        return ops.reshape(scale, (-1,) + (1,) * (rank - 1))
 
     def times_inputs(self, kernel: Tensor, factors: Tensor) -> Tensor:
         return self._times(kernel, factors, self.channels[0])
@@ -105,14 +101,6 @@ class EinsumDenseMap(LinearMap):
     ) -> Tensor:
         n = math.prod(kernel.shape[axis] for axis in self.kernel_axes)
         return self(sum_of_squares(x, self.x_axes, of_x) / n, sum_of_squares(kernel, self.kernel_axes, of_kernel))
-
-
-def _aligned(x: Tensor, labels: str, target: str) -> Tensor:
-    """A tensor with the axes `labels`, of size 1 where they are not in `target`, as one that broadcasts to `target`."""
-    kept = [label for label in labels if label in target]
-    x = ops.squeeze(x, [axis for axis, label in enumerate(labels) if label not in target])
-    x = ops.transpose(x, [kept.index(label) for label in target if label in kept])
-    return ops.expand_dims(x, [axis for axis, label in enumerate(target) if label not in kept])
 
 
 def _axis(kernel: str, label: str) -> int | None:
@@ -218,9 +206,6 @@ class DepthwiseConvMap(_ConvMap):
     def groups(self) -> int:
         return self.kernel.shape[-2]
 
-    def unit_axes(self) -> list[Sequence[int]]:
-        return [range(self.layer.rank)]
-
     def __call__(self, x: Tensor, kernel: Tensor) -> Tensor:
         return ops.depthwise_conv(x, kernel, **self.geometry)
 
@@ -243,9 +228,6 @@ class DepthwiseConvMap(_ConvMap):
 @maps(layers.Conv1DTranspose, layers.Conv2DTranspose, layers.Conv3DTranspose)
 class ConvTransposeMap(_ConvMap):
     groups = 1
-
-    def unit_axes(self) -> list[Sequence[int]]:
-        return [[*range(self.layer.rank), self.layer.rank + 1]]
 
     def __call__(self, x: Tensor, kernel: Tensor) -> Tensor:
         return ops.conv_transpose(x, kernel, output_padding=self.layer.output_padding, **self.geometry)
@@ -283,10 +265,6 @@ class SeparableConvMap(ConvMap):
     @property
     def kernel(self) -> Tensor:
         return self.product(self.kernels)
-
-    def unit_axes(self) -> list[Sequence[int]]:
-        # the channels of the depthwise kernel meet in every unit
-        return [range(self.layer.rank + 2), range(self.layer.rank + 1)]
 
     def product(self, kernels: Sequence[Tensor]) -> Tensor:
         depthwise, pointwise = kernels

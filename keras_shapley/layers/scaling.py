@@ -16,9 +16,9 @@ from keras_shapley.backend import largest_magnitude
 from keras_shapley.utils.typing import Tensor
 
 # The largest input of a neuron, and its largest weight, are brought to this range; what is in it stays as it is. Its
-# top is as high as cubes allow: of (2**18 * 2**18)**3 = 2**108, float32 holds sums of 2**19. The higher the top, the
-# smaller are the numbers beside the largest one whose squares are not zero.
-_LOWEST, _HIGHEST = 2.0**-6, 2.0**18
+# top is as high as cubes allow: of (2**18 * 2**18)**3 = 2**108, float32 holds sums of 2**19. Its bottom is as high as
+# derivatives by `q` allow, which are of the size of `w x / (scale w x)**2`.
+_LOWEST, _HIGHEST = 1.0, 2.0**18
 
 
 class Scales(NamedTuple):
@@ -51,7 +51,7 @@ def scale_of(x: Tensor, axes: Sequence[int], factors: int = 1) -> Tensor:
         Shape of `x` with 1 along `axes`; no gradient flows through it. It is finite where `x` is zero.
     """
     size = ops.clip(largest_magnitude(ops.stop_gradient(x), axes), _tiny(x), math.inf)
-    return ops.clip(size, _LOWEST ** (1 / factors), _HIGHEST ** (1 / factors)) / size
+    return ops.clip(size, _LOWEST, _HIGHEST ** (1 / factors)) / size
 
 
 def product_of_scales(scales: Sequence[Tensor]) -> Tensor:

@@ -221,7 +221,11 @@ def test_a_neuron_without_input_has_finite_derivatives(gradients, hessian_vector
     operands, vectors, rest = [np.zeros_like(b), np.zeros_like(b), b], [np.ones_like(b)] * 3, ()
     if name == "shaplu_full":
         # cubes of inputs do not move where these are zero
-        operands, vectors, rest = [*operands[:2], np.zeros_like(b), b], [*vectors[:2], np.zeros_like(b), vectors[2]], (N,)
+        operands, vectors, rest = (
+            [*operands[:2], np.zeros_like(b), b],
+            [*vectors[:2], np.zeros_like(b), vectors[2]],
+            (N,),
+        )
 
     def y(*m):
         return ops.sum(getattr(activations, name)(*m, *rest))
