@@ -8,6 +8,7 @@ from keras import backend, layers, ops
 from keras_shapley.backend import matmul, maximum
 from keras_shapley.layers.activations import TINY, gate
 from keras_shapley.layers.normal import normal_cdf, normal_pdf
+from keras_shapley.layers.scaling import scale_of
 from keras_shapley.models.keras_internals import in_dtype
 from keras_shapley.models.layer_types import activation_name, activation_of, is_elementwise
 from keras_shapley.models.mean_slope import NormalMoments, mean_slope, order_moments, rounding_of, second_coefficient
@@ -120,8 +121,9 @@ def _activation(activation: Any, method: str) -> layers.Layer:
 def _gaussian(a: Tensor, b: Tensor, f: layers.Layer) -> Tensor:
     """Eq. (1), from the products `a_k = w_k x_k` of shape `(batch, inputs, units)`."""
     u = ops.sum(a, axis=1, keepdims=True)
-    q = ops.sum(ops.square(a), axis=1, keepdims=True)
-    return gate(u, q, b) * (a + b / a.shape[1])
+    scale = scale_of(a, [1])
+    q = ops.sum(ops.square(scale * a), axis=1, keepdims=True)
+    return gate(u, q, b, scale) * (a + b / a.shape[1])
 
 
 def _efficient(a: Tensor, b: Tensor, f: layers.Layer) -> Tensor:
