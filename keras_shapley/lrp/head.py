@@ -150,9 +150,10 @@ class _ReluHead(_LogitHead):
         assert call is not None, "a ReLU without a linear layer is no end"
         linear = linear_map(call.op)
         x = ops.cast(tensors[call.inputs[0]], dtype)
-        kernel = ops.cast(linear.kernel, dtype)
-        q = linear(ops.square(x), ops.square(kernel))
-        sums = shapley_activation(linear(x, kernel), q, linear.bias_or_zero(dtype))
+        kernels = [ops.cast(kernel, dtype) for kernel in linear.kernels]
+        scales = linear.scales(x, kernels)
+        u, q = linear.power_sums(x, kernels, 1), linear.power_sums(x, kernels, 2, scales)
+        sums = shapley_activation(u, q, linear.bias_or_zero(dtype), scales.sums)
         return _weights(sums, target) * sums
 
 
