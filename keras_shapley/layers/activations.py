@@ -17,8 +17,8 @@ from keras_shapley.layers.normal import normal_cdf, normal_pdf, plain_normal_cdf
 from keras_shapley.utils.typing import Tensor
 
 # The least sigma**2, that of a neuron whose inputs are all zero. It is so small that other neurons do not have it, and
-# so large that derivatives, which hold sigma**-2, stay inside float32.
-TINY = 1e-36
+# so large that second derivatives, which hold b sigma**-2, stay inside float32.
+TINY = 1e-30
 # phi is 0 beyond, in every dtype
 _FAR = 38.0
 # a bias beyond has no normal density, whatever sigma is
