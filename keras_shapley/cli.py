@@ -65,7 +65,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command and returns its exit code."""
     args = parser().parse_args(argv)
     try:
-        explain(args)
+        with warnings.catch_warnings():
+            # one line each, too
+            warnings.showwarning = lambda message, *where: _warn(str(message))
+            explain(args)
     except (CommandLineError, OSError, ValueError) as error:
         print(f"keras_shapley: error: {one_line(error)}", file=sys.stderr)
         return 2
@@ -227,10 +230,10 @@ def _check_memory(model: keras.Model, shape: ImageShape, n_images: int) -> None:
     """Raises a `CommandLineError` if the values of a model for some images need more memory than the machine has."""
     if not hasattr(os, "sysconf"):
         return
-    size = (shape.height, shape.width) if shape.channels is None else shape
-    first = shape.channels is not None and keras.config.image_data_format() == "channels_first"
-    values = output_sizes(trace(model), [(size[-1], *size[:-1]) if first else tuple(size)], ["float32"])
-    needed = _FLOAT32 * n_images * (math.prod(size) + sum(values.values()))
+    sides, channels = (shape.height, shape.width), () if shape.channels is None else (shape.channels,)
+    is_first = keras.config.image_data_format() == "channels_first"
+    values = output_sizes(trace(model), [(*channels, *sides) if is_first else (*sides, *channels)], ["float32"])
+    needed = _FLOAT32 * n_images * (math.prod((*sides, *channels)) + sum(values.values()))
     there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     if needed > there:
         raise CommandLineError(
@@ -360,7 +363,7 @@ def _check(explanations: Sequence[Explanation], explainer: LRP, paths: Sequence[
         names = ", ".join(str(path) for path, is_bad in zip(paths, bad) if is_bad)
         raise CommandLineError(f"{names}: {faults.get('finite', 'the relevance is not finite')}")
     for fault in faults.values():
-        print(f"keras_shapley: warning: {fault}", file=sys.stderr)
+        _warn(fault)
 
 
 def _write(
@@ -380,6 +383,10 @@ def _write(
         if args.arrays:
             write(path.with_suffix(".npz"), npz_content(**{name: values[i] for name, values in arrays.items()}))
         print(printable(f"{path}  {', '.join(titles[i].splitlines())}"))
+
+
+def _warn(text: str) -> None:
+    print(f"keras_shapley: warning: {printable(' '.join(text.split()))}", file=sys.stderr)
 
 
 def _patch_size(images: np.ndarray) -> int | None:

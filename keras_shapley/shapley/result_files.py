@@ -86,6 +86,8 @@ def _unpacked(path: pathlib.Path, file: BinaryIO) -> dict[str, Any]:
     skeleton = _from_json(described["skeleton"])
     for name in _STRUCTURES:
         count = sum(key.startswith(f"{name}.") for key in arrays)
+        if sorted(leaves(skeleton)) != list(range(count)):
+            raise ValueError
         fields[name] = filled(skeleton, [arrays.pop(f"{name}.{number}") for number in range(count)])
     return {**fields, **arrays}
 

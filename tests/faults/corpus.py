@@ -692,7 +692,9 @@ def odd_images(rng: np.random.Generator) -> Iterator[Case]:
         ),
     }
     for name, (image, form, options) in kinds.items():
-        yield case(name, image_bytes(image, form, **options), f"image.{form.lower()}", "works")
+        # Pillow makes no colours of LAB
+        expected = "error" if name == "LAB" else "works"
+        yield case(name, image_bytes(image, form, **options), f"image.{form.lower()}", expected)
     for name, value in {"NaN": np.nan, "infinity": np.inf, "negative": -3.0}.items():
         data = np.zeros((4, 5), "float32")
         data[1, 2] = value

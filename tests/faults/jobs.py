@@ -3,10 +3,6 @@
 import os
 import pathlib
 
-import torch  # noqa: F401, before TensorFlow
-
-import tensorflow  # noqa: F401, isort: skip, which Keras imports for some files, in each child for seconds
-
 from keras_shapley import ShapleyValues
 from keras_shapley.cli import main
 

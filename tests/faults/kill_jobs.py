@@ -6,7 +6,6 @@ import shutil
 import figure3_mnist_mlp
 import keras
 import numpy as np
-import torch  # noqa: F401, before TensorFlow, which Keras may import
 from keras import layers
 
 import keras_shapley as ks
@@ -15,7 +14,7 @@ from keras_shapley.cli import main
 from keras_shapley.utils.files import write
 from lab import estimator_games, experiment
 
-EPOCHS, IMAGES = 5, 6
+EPOCHS, IMAGES = 3, 4
 
 
 class Backup(keras.callbacks.BackupAndRestore):
@@ -60,7 +59,7 @@ def command() -> int:
 
 def grid() -> int:
     """Fig. 3 on made-up images: a grid of twelve short runs."""
-    options = ["--data", "data.npz", "--limit", "200", "--epochs", "1", "--seeds", "2", "--only", "*_0.1/*"]
+    options = ["--data", "data.npz", "--limit", "50", "--epochs", "1", "--seeds", "4", "--only", "*_0.1/*"]
     return experiment.main(figure3_mnist_mlp.FIGURE3, None, "", [*options, "--out", "out"])
 
 

@@ -39,7 +39,7 @@ def no_preparation(folder: pathlib.Path) -> None:
 def images_and_model(folder: pathlib.Path) -> None:
     plain_model().save(folder / "model.keras")
     rng = np.random.default_rng(0)
-    for number in range(6):
+    for number in range(4):
         Image.fromarray(rng.integers(0, 256, (8, 8)).astype("uint8")).save(folder / f"{number}.png")
 
 
@@ -99,7 +99,7 @@ def test_what_is_killed_goes_on_to_the_same_end(
     prepare(source)
 
     def run(folder: pathlib.Path, kill_after: float | None = None) -> tuple[int, float]:
-        outcome = warm.call(f"faults.kill_jobs:{job}", cwd=folder, limit=300, kill_after=kill_after)
+        outcome = warm.call(f"faults.kill_jobs:{job}", cwd=folder, seconds=kill_after or 300)
         assert kill_after is not None or outcome.status == 0, outcome.err
         return outcome.status, outcome.seconds
 
