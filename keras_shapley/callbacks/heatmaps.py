@@ -172,6 +172,8 @@ class LRPHeatmaps(keras.callbacks.Callback):
         self._tensorboard: TensorBoardImages | None = None
         # pictures of this training for the animations, by the suffix of their names
         self._frames: dict[str, list[bytes]] = {}
+        # whether this training has had an epoch
+        self._has_begun = False
         # the kinds of faults of this training that were warned of
         self._warned: set[str] = set()
 
@@ -182,6 +184,7 @@ class LRPHeatmaps(keras.callbacks.Callback):
         else:
             self._explainer = self.explainer
         self._frames = {}
+        self._has_begun = False
         self._warned = set()
         check_writable("directory", self.directory)
         if self.tensorboard_dir is not None:
@@ -193,6 +196,7 @@ class LRPHeatmaps(keras.callbacks.Callback):
         self._explain(self.x, self._subject.request())
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        self._has_begun = True
         if (epoch + 1) % self.freq:
             return
         explanation = self._explain(self.x, self._subject.request())
@@ -214,8 +218,13 @@ class LRPHeatmaps(keras.callbacks.Callback):
         self._write(epoch, pictures, arrays)
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
+        if self.animation and not self._has_begun:
+            # one that was interrupted behind its last epoch
+            for suffix in ("", "_classes"):
+                self._frames[suffix] = self._earlier(suffix, self.params.get("epochs", 0))
         for suffix, pictures in self._frames.items():
-            self._write_file(f"lrp_heatmaps{suffix}.gif", animated_gif(pictures))
+            if pictures:
+                self._write_file(f"lrp_heatmaps{suffix}.gif", animated_gif(pictures))
         self._frames = {}
         if self._tensorboard is not None:
             self._tensorboard.close()

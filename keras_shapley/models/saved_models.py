@@ -7,6 +7,7 @@ import warnings
 import zipfile
 from typing import Any
 
+# installed with Keras
 import h5py
 import keras
 

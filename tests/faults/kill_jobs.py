@@ -43,11 +43,11 @@ def fit() -> None:
     model = keras.Sequential([keras.Input((8, 8, 1)), *body, layers.Dense(3, "softmax")])
     model.compile("adam", "sparse_categorical_crossentropy")
     heatmaps = ks.LRPHeatmaps(x[:3], y[:3], directory=folder / "maps", save_arrays=True, animation=True)
-    callbacks = [ks.GateMonitor(x, y), heatmaps, Backup(folder)]
-    history = model.fit(x, y, 8, epochs=EPOCHS, verbose=0, shuffle=False, callbacks=callbacks).history
-    if history:
-        last = np.array([values[-1] for _, values in sorted(history.items())])
-        write(folder / "history", last.astype("float32").tobytes())
+    logged = keras.callbacks.LambdaCallback(
+        on_epoch_end=lambda epoch, logs: write(folder / "maps" / f"logs_{epoch}", repr(sorted(logs.items())).encode())
+    )
+    callbacks = [ks.GateMonitor(x, y), heatmaps, logged, Backup(folder)]
+    model.fit(x, y, 8, epochs=EPOCHS, verbose=0, shuffle=False, callbacks=callbacks)
     write(folder / "weights", b"".join(weights.tobytes() for weights in model.get_weights()))
 
 

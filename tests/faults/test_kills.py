@@ -80,7 +80,7 @@ def whole(folder: pathlib.Path, results: str) -> dict[str, object]:
 @pytest.mark.parametrize(
     ("job", "prepare", "results", "final"),
     [
-        ("fit", no_preparation, "maps/*", ["maps/*", "weights", "history"]),
+        ("fit", no_preparation, "maps/*", ["maps/*", "weights"]),
         ("command", images_and_model, "out/*", ["out/*"]),
         ("grid", made_up_images, "out/*.jsonl", ["out/*.jsonl", "out/*.md", "out/*.png"]),
         ("benchmark", no_preparation, "out/*.jsonl", ["out/*.jsonl", "networks/*.npz"]),
