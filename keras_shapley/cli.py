@@ -47,8 +47,8 @@ the image adds to the output there. The headline names the rules. A warning is p
 # images with a shorter side than this have no map of patches; others have as many patches on that side
 _SMALL = 64
 _PATCHES = 14
-# bytes of a value
-_FLOAT32 = 4
+# bytes of a value, which is kept of the image, of the baseline, and as relevance
+_BYTES = 3 * 4
 # how an option that helps is written here
 _REMEDIES = Remedies(auto="--rules auto", baseline="--baseline")
 
@@ -233,7 +233,7 @@ def _check_memory(model: keras.Model, shape: ImageShape, n_images: int) -> None:
     sides, channels = (shape.height, shape.width), () if shape.channels is None else (shape.channels,)
     is_first = keras.config.image_data_format() == "channels_first"
     values = output_sizes(trace(model), [(*channels, *sides) if is_first else (*sides, *channels)], ["float32"])
-    needed = _FLOAT32 * n_images * (math.prod((*sides, *channels)) + sum(values.values()))
+    needed = _BYTES * n_images * (math.prod((*sides, *channels)) + sum(values.values()))
     there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     if needed > there:
         raise CommandLineError(

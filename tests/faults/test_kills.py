@@ -21,8 +21,8 @@ if keras.backend.backend() != "torch":
     pytest.skip("once, where nothing is compiled", allow_module_level=True)
 
 KILLS = 20
-# what a row says of the time that it took
-TIMES = ("seconds",)
+# what a row says of the time that it took, and of the repository, in which others may work meanwhile
+OWN = ("seconds", "commit")
 
 
 @pytest.fixture(scope="module")
@@ -53,20 +53,20 @@ def made_up_images(folder: pathlib.Path) -> None:
 
 
 def content(path: pathlib.Path) -> object:
-    """What a file says, without the times in rows, tables and archives."""
+    """What a file says, without the times in rows and archives."""
     if path.suffix == ".jsonl":
         rows = [json.loads(line) for line in path.read_text().splitlines()]
         assert len({json.dumps(row["run"]) for row in rows}) == len(rows)
-        return sorted(json.dumps(_without_times(row), sort_keys=True) for row in rows)
+        return sorted(json.dumps(_without_its_own(row), sort_keys=True) for row in rows)
     if path.suffix == ".npz":
         with np.load(path) as file:
             return {name: file[name].tobytes() for name in file.files}
     return path.read_bytes()
 
 
-def _without_times(value: object) -> object:
+def _without_its_own(value: object) -> object:
     if isinstance(value, dict):
-        return {key: _without_times(part) for key, part in value.items() if key not in TIMES}
+        return {key: _without_its_own(part) for key, part in value.items() if key not in OWN}
     return value
 
 
@@ -82,7 +82,7 @@ def whole(folder: pathlib.Path, results: str) -> dict[str, object]:
     [
         ("fit", no_preparation, "maps/*", ["maps/*", "weights"]),
         ("command", images_and_model, "out/*", ["out/*"]),
-        ("grid", made_up_images, "out/*.jsonl", ["out/*.jsonl", "out/*.md", "out/*.png"]),
+        ("grid", made_up_images, "out/*.jsonl", ["out/*.jsonl", "out/*.png"]),
         ("benchmark", no_preparation, "out/*.jsonl", ["out/*.jsonl", "networks/*.npz"]),
     ],
 )
@@ -114,7 +114,8 @@ def test_what_is_killed_goes_on_to_the_same_end(
     for number in range(KILLS):
         folder = tmp_path / str(number)
         shutil.copytree(source, folder)
-        status, _ = run(folder, float(rng.uniform(0, 1) * seconds))
+        # on a machine that others use, a run may be faster than the one that was timed
+        status, _ = run(folder, float(rng.uniform(0, 0.9) * seconds))
         killed += status < 0
         # what is there under its final name is as it will be
         for name, found in whole(folder, results).items():
