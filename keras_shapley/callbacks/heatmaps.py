@@ -94,7 +94,8 @@ class LRPHeatmaps(keras.callbacks.Callback):
             for the images of both classes. `save_arrays` saves the mean relevance as `class_means`, NaN for a class
             without images.
         animation: whether the pictures are joined to `lrp_heatmaps.gif` and `lrp_heatmaps_classes.gif` when training
-            ends.
+            ends. A training that begins at a later epoch, as `BackupAndRestore` resumes one, begins them with the
+            pictures of earlier epochs in `directory`.
         explainer: `LRP` of the model or of a part of it, or any object with its method `explain(x, target)`. By default
             `LRP(model, output=output, seed=seed)` of the model in training.
         output: name or index of the output that the default explainer explains, for a model with several.
@@ -171,6 +172,8 @@ class LRPHeatmaps(keras.callbacks.Callback):
         self._tensorboard: TensorBoardImages | None = None
         # pictures of this training for the animations, by the suffix of their names
         self._frames: dict[str, list[bytes]] = {}
+        # whether this training has had an epoch
+        self._has_begun = False
         # the kinds of faults of this training that were warned of
         self._warned: set[str] = set()
 
@@ -181,6 +184,7 @@ class LRPHeatmaps(keras.callbacks.Callback):
         else:
             self._explainer = self.explainer
         self._frames = {}
+        self._has_begun = False
         self._warned = set()
         check_writable("directory", self.directory)
         if self.tensorboard_dir is not None:
@@ -192,6 +196,7 @@ class LRPHeatmaps(keras.callbacks.Callback):
         self._explain(self.x, self._subject.request())
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        self._has_begun = True
         if (epoch + 1) % self.freq:
             return
         explanation = self._explain(self.x, self._subject.request())
@@ -213,8 +218,13 @@ class LRPHeatmaps(keras.callbacks.Callback):
         self._write(epoch, pictures, arrays)
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
+        if self.animation and not self._has_begun:
+            # one that was interrupted behind its last epoch
+            for suffix in ("", "_classes"):
+                self._frames[suffix] = self._earlier(suffix, self.params.get("epochs", 0))
         for suffix, pictures in self._frames.items():
-            self._write_file(f"lrp_heatmaps{suffix}.gif", animated_gif(pictures))
+            if pictures:
+                self._write_file(f"lrp_heatmaps{suffix}.gif", animated_gif(pictures))
         self._frames = {}
         if self._tensorboard is not None:
             self._tensorboard.close()
@@ -333,12 +343,20 @@ class LRPHeatmaps(keras.callbacks.Callback):
         for suffix, picture in pictures.items():
             self._write_file(f"{name}{suffix}.png", picture)
             if self.animation:
-                self._frames.setdefault(suffix, []).append(picture)
+                if suffix not in self._frames:
+                    self._frames[suffix] = self._earlier(suffix, epoch)
+                self._frames[suffix].append(picture)
         if self.save_arrays:
             self._write_file(f"{name}.npz", npz_content(**arrays))
         if self._tensorboard is not None:
             tags = {f"lrp_heatmaps{suffix}": picture for suffix, picture in pictures.items()}
             self._tensorboard.write(tags, epoch + 1)
+
+    def _earlier(self, suffix: str, epoch: int) -> list[bytes]:
+        """The pictures of epochs before this one, which a training has that goes on after an interruption."""
+        epochs = range(self.freq, epoch + 1, self.freq)
+        paths = [self.directory / f"epoch_{number:04d}{suffix}.png" for number in epochs]
+        return [path.read_bytes() for path in paths if path.exists()]
 
     def _write_file(self, name: str, content: bytes) -> None:
         """Writes a file, or warns: a full disk must not end a training."""

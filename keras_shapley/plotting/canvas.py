@@ -11,6 +11,8 @@ if TYPE_CHECKING:
 _DPI = 150
 # points
 _SMALLEST_FONT = 5
+# times that a text is too wide before half of it is cut at once
+_MUCH = 4
 # of frames
 LINE_WIDTH = 0.5
 FRAME_COLOUR = "0.6"
@@ -89,10 +91,13 @@ class Canvas:
 
         if excess() > 1:
             artist.set_fontsize(max(_SMALLEST_FONT, size / excess()))
-        while excess() > 1:
+        while (times := excess()) > 1:
             lines = artist.get_text().split("\n")
             longest = max(range(len(lines)), key=lambda line: len(lines[line]))
-            lines[longest] = lines[longest].rstrip("…")[:-1] + "…"
+            kept = lines[longest].rstrip("…")
+            # letter by letter, a text of thousands would take minutes
+            kept = kept[: len(kept) // 2] if times > _MUCH else kept[:-1]
+            lines[longest] = kept + "…"
             artist.set_text("\n".join(lines))
 
 

@@ -123,10 +123,11 @@ class ShapleyValues:
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> "ShapleyValues":
-        """The result that `save` wrote.
+        """The result that `save` wrote. Nothing is unpickled, and what is too large for its file is not read.
 
         Raises:
             ValueError: if the file holds no result.
+            OSError: if there is no file, or it cannot be read.
         """
         return cls(**result_files.load(path))
 

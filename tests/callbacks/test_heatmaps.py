@@ -394,10 +394,16 @@ def test_the_animation_has_a_frame_for_each_picture_of_the_training(data, tmp_pa
                 drawn = np.asarray(Image.open(tmp_path / f"epoch_{epoch:04d}{suffix}.png").convert("RGB"))
                 assert np.abs(shown[: len(drawn), : drawn.shape[1]] - drawn).mean() < 3
                 np.testing.assert_array_equal(shown[0, 0], 255)
-    # another training makes another animation
-    model.fit(x, y, epochs=6, initial_epoch=4, verbose=0, callbacks=[heatmaps])
+    # one that was interrupted behind its last epoch makes its animation when it goes on
+    (tmp_path / "lrp_heatmaps.gif").unlink()
+    model.fit(x, y, epochs=4, initial_epoch=4, verbose=0, callbacks=[heatmaps])
     with Image.open(tmp_path / "lrp_heatmaps.gif") as gif:
-        assert getattr(gif, "n_frames", 1) == 1
+        assert gif.n_frames == 2
+    # a training that goes on has the pictures of its first part, and another training makes another animation
+    for first, last, frames in ((4, 6, 3), (0, 2, 1)):
+        model.fit(x, y, epochs=last, initial_epoch=first, verbose=0, callbacks=[heatmaps])
+        with Image.open(tmp_path / "lrp_heatmaps.gif") as gif:
+            assert getattr(gif, "n_frames", 1) == frames
 
 
 @pytest.mark.parametrize(

@@ -46,6 +46,18 @@ def test_a_heatmap_of_zeros_is_white():
     assert np.all(image.to_rgba(image.get_array()) == 1)
 
 
+def test_a_title_of_thousands_of_letters_is_cut_in_few_steps(rng, monkeypatch):
+    from matplotlib.text import Text
+
+    measured = []
+    measure = Text.get_window_extent
+    monkeypatch.setattr(Text, "get_window_extent", lambda *arguments: measured.append(1) or measure(*arguments))
+    figure = ks.plot_heatmaps(rng.normal(size=(1, 8, 8)), titles=["letters" * 1000 + "\n" + "words" * 1000])
+    (title,) = [text.get_text() for text in figure.texts if "…" in text.get_text()]
+    assert all(line.endswith("…") and 5 < len(line) < 100 for line in title.split("\n"))
+    assert len(measured) < 500
+
+
 def test_titles_stay_inside_their_cells(rng):
     titles = ["true: an exceptionally long name of a class that nobody wants 100%\nshort"] * 4
     figure = ks.plot_heatmaps(rng.normal(size=(4, 8, 8)), titles=titles, title="x" * 300)

@@ -75,3 +75,37 @@ def test_other_files_are_named(tmp_path):
             ks.ShapleyValues.load(tmp_path / name)
     with pytest.raises(FileNotFoundError):
         ks.ShapleyValues.load(tmp_path / "none.npz")
+
+
+def test_a_result_that_is_all_zeros_survives_its_file(tmp_path):
+    """Compressed, it would be as small as an attack that unpacks to much more than the file holds."""
+    x = np.zeros((3, 3_200_000))
+    result = ks.exact_shapley_values(lambda x: x.sum(axis=1), x, players=np.zeros(x.shape[1], int))
+    result.save(tmp_path / "values.npz")
+    loaded = ks.ShapleyValues.load(tmp_path / "values.npz")
+    np.testing.assert_array_equal(loaded.x, result.x)
+
+
+def test_fields_that_do_not_fit_each_other_are_no_result(rng, tmp_path):
+    result = ks.exact_shapley_values(network, rng.normal(size=(2, 5)), 1)
+    path = tmp_path / "values.npz"
+    for name, value in {
+        "values": result.values[0],
+        "total": result.total[:1],
+        "stderr": result.values[:, :2],
+        "players": np.arange(5) + 1,
+        "x": result.x[:, :3],
+        "n_evaluations": "many",
+        "method": None,
+        "feature_names": ["a"],
+        "residual": result.total.astype(int),
+    }.items():
+        dataclasses.replace(result, **{name: value}).save(path)
+        with pytest.raises(ValueError, match="`path` must be a file that ShapleyValues.save wrote"):
+            ks.ShapleyValues.load(path)
+
+
+def test_a_pipe_is_no_result(tmp_path):
+    os.mkfifo(tmp_path / "values.npz")
+    with pytest.raises(ValueError, match="which is no file"):
+        ks.ShapleyValues.load(tmp_path / "values.npz")

@@ -123,6 +123,17 @@ def test_a_kept_game_is_the_same_and_is_made_again_only_for_more_inputs(rng, tmp
     games.load("tiny", tmp_path / "other", games.Options(images=2))
     assert n_made == [2, 1, 2]
 
+    def killed(model, path):
+        path.write_bytes(b"half a model")
+        raise KeyboardInterrupt
+
+    # arrays never stand beside another model than theirs, or half of it
+    games.load("tiny", tmp_path / "killed", games.Options(images=1))
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(keras.Model, "save", killed)
+        games.load("tiny", tmp_path / "killed", games.Options(images=2))
+    assert len(games.load("tiny", tmp_path / "killed", games.Options(images=1)).x) == 1
+
 
 @pytest.mark.filterwarnings("ignore")
 def test_peers_are_counted_by_what_the_network_sees(game, name):
