@@ -11,6 +11,7 @@ Each backend has a module here with the same names, and this one takes the modul
 - `with_derivative(function, pushforward, pullback)`: a function with a derivative of its own.
 - `compiled(fn, variables, any_batch=False)`: a compiled function that reads the present values of variables.
 - `signed(magnitude, x)`: a number with the sign of each element of a tensor.
+- `erfc`: the complementary error function, which Keras has from 3.15 on.
 - `cumsum`, `matmul`, `maximum`, `minimum`: as in `keras.ops`, in the dtype of their operands. On PyTorch those of
   Keras make float32 of float64.
 """
@@ -30,6 +31,7 @@ __all__ = [
     "RETURNS_INITIAL_STATE",
     "compiled",
     "cumsum",
+    "erfc",
     "matmul",
     "maximum",
     "minimum",

@@ -15,6 +15,7 @@ __all__ = [
     "RETURNS_INITIAL_STATE",
     "compiled",
     "cumsum",
+    "erfc",
     "matmul",
     "maximum",
     "minimum",
@@ -26,6 +27,8 @@ __all__ = [
 EAGER = False
 COMPILES_EACH_SIZE = True
 RETURNS_INITIAL_STATE = True
+
+erfc = jax.scipy.special.erfc
 
 
 def vjp(fn: Callable[..., Any], *primals: Any) -> tuple[Any, Callable[[Any], tuple[Any, ...]]]:

@@ -14,6 +14,7 @@ __all__ = [
     "RETURNS_INITIAL_STATE",
     "compiled",
     "cumsum",
+    "erfc",
     "matmul",
     "maximum",
     "minimum",
@@ -25,6 +26,8 @@ __all__ = [
 EAGER = False
 COMPILES_EACH_SIZE = False
 RETURNS_INITIAL_STATE = False
+
+erfc = tf.math.erfc
 
 
 def vjp(fn: Callable[..., Any], *primals: Any) -> tuple[Any, Callable[[Any], tuple[Any, ...]]]:
