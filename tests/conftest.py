@@ -38,9 +38,11 @@ def float64():
     """Lets the test use float64, which JAX does not by default."""
     with contextlib.ExitStack() as stack:
         if keras.backend.backend() == "jax":
-            import jax
+            import jax.experimental
 
-            stack.enter_context(jax.enable_x64())
+            # where it was before JAX 0.8
+            home = jax if hasattr(jax, "enable_x64") else jax.experimental
+            stack.enter_context(home.enable_x64())
         yield
 
 

@@ -14,6 +14,7 @@ Each backend has a module here with the same names, and this one takes the modul
 - `largest_magnitude(x, axes)`: the largest absolute value along axes.
 - `at_least(x, bound)`: the larger of a tensor and a number, with a derivative of 0 where that is the number.
 - `product(x, *factors)`, `square_of_product(x, scale)`: on PyTorch with one tensor of memory.
+- `erfc`: the complementary error function, which Keras has from 3.15 on.
 - `cumsum`, `matmul`, `maximum`, `minimum`: as in `keras.ops`, in the dtype of their operands. On PyTorch those of
   Keras make float32 of float64.
 """
@@ -34,6 +35,7 @@ __all__ = [
     "at_least",
     "compiled",
     "cumsum",
+    "erfc",
     "largest_magnitude",
     "matmul",
     "maximum",

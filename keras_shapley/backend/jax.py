@@ -25,6 +25,7 @@ __all__ = [
     "at_least",
     "compiled",
     "cumsum",
+    "erfc",
     "largest_magnitude",
     "matmul",
     "maximum",
@@ -39,6 +40,8 @@ __all__ = [
 EAGER = False
 COMPILES_EACH_SIZE = True
 RETURNS_INITIAL_STATE = True
+
+erfc = jax.scipy.special.erfc
 
 
 def vjp(fn: Callable[..., Any], *primals: Any) -> tuple[Any, Callable[[Any], tuple[Any, ...]]]:

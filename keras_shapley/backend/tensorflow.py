@@ -27,6 +27,7 @@ __all__ = [
     "at_least",
     "compiled",
     "cumsum",
+    "erfc",
     "largest_magnitude",
     "matmul",
     "maximum",
@@ -41,6 +42,8 @@ __all__ = [
 EAGER = False
 COMPILES_EACH_SIZE = False
 RETURNS_INITIAL_STATE = False
+
+erfc = tf.math.erfc
 
 
 def vjp(fn: Callable[..., Any], *primals: Any) -> tuple[Any, Callable[[Any], tuple[Any, ...]]]:

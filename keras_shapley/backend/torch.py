@@ -12,6 +12,8 @@ EAGER = True
 COMPILES_EACH_SIZE = False
 RETURNS_INITIAL_STATE = False
 
+erfc = torch.special.erfc
+
 
 def vjp(fn: Callable[..., Any], *primals: Any) -> tuple[Any, Callable[[Any], tuple[Any, ...]]]:
     """As on JAX."""

@@ -160,6 +160,11 @@ def _classes(module: Any, names: str) -> tuple[type, ...]:
     return tuple(getattr(module, name) for name in names.split())
 
 
+def newer_classes(module: Any, names: str) -> tuple[type, ...]:
+    """Classes of a module that the oldest Keras we support does not have yet: those that are there."""
+    return tuple(getattr(module, name) for name in names.split() if hasattr(module, name))
+
+
 # ReLU; the second may have a slope, a maximum or a threshold
 RELU_OPERATIONS = (nn.Relu, ReLUOperation)
 ELEMENTWISE_OPERATIONS = (
@@ -173,7 +178,8 @@ ELEMENTWISE_OPERATIONS = (
         "Absolute Abs Arctan Arcsinh Cbrt Clip Copy Cos Cosh Exp Exp2 Expm1 Log Log10 Log1p Log2 Negative Reciprocal "
         "Sin Sinh Sqrt Square Tanh",
     ),
-    *_classes(math, "Erf Erfc Rsqrt"),
+    *_classes(math, "Erf Rsqrt"),
+    *newer_classes(math, "Erfc"),
     *_classes(core, "Cast StopGradient"),
     AttachMask,
     convnext.LayerScale,
@@ -202,7 +208,7 @@ MOVING_OPERATIONS = (
         "Squeeze Stack Swapaxes Tile Transpose Vstack Where",
     ),
     *_classes(core, "Slice Unstack"),
-    *_classes(nn, "DepthToSpace SpaceToDepth"),
+    *newer_classes(nn, "DepthToSpace SpaceToDepth"),
 )
 INDEXING_OPERATIONS = _classes(operations, "GetItem")
 # each element is one of two

@@ -31,6 +31,7 @@ from keras_shapley.models.keras_internals import (
     SPREAD_OPERATIONS,
     SUM_OPERATIONS,
     in_dtype,
+    newer_classes,
     takes_training,
 )
 from keras_shapley.utils.typing import Operation
@@ -62,16 +63,12 @@ WINDOW_AVERAGE: Types = (
 MEAN: Types = MEAN_OPERATIONS
 AVERAGE_POOLING: Types = (
     *WINDOW_AVERAGE,
-    layers.AdaptiveAveragePooling1D,
-    layers.AdaptiveAveragePooling2D,
-    layers.AdaptiveAveragePooling3D,
+    *newer_classes(layers, "AdaptiveAveragePooling1D AdaptiveAveragePooling2D AdaptiveAveragePooling3D"),
     *MEAN,
     *SUM_OPERATIONS,
 )
 EXTREME: Types = (
-    layers.AdaptiveMaxPooling1D,
-    layers.AdaptiveMaxPooling2D,
-    layers.AdaptiveMaxPooling3D,
+    *newer_classes(layers, "AdaptiveMaxPooling1D AdaptiveMaxPooling2D AdaptiveMaxPooling3D"),
     *EXTREME_OPERATIONS,
 )
 PAIR_EXTREME: Types = (layers.Maximum, layers.Minimum, *PAIR_EXTREME_OPERATIONS)

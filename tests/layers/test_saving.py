@@ -185,6 +185,7 @@ def test_lora_comes_back_as_the_parents_does(prefix, rng, tmp_path, numpy):
     np.testing.assert_allclose(ours[0], parents[0], rtol=1e-6)
 
 
+@pytest.mark.skipif(keras.__version__ < "3.15", reason="Keras loads what older versions saved: the files are from 3.15")
 @pytest.mark.parametrize("name", ["mlp", "conv"])
 def test_a_model_saved_by_version_0_1_still_loads(name):
     """Every layer and option, and the outputs that version 0.1 computed."""

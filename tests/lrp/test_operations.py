@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 from keras import layers, ops
+from reference.layer_cases import gated_attention
 
 import keras_shapley as ks
 
@@ -226,7 +227,7 @@ REFUSED = {
         "of two tensors",
     ),
     "scores": ((6, 4), lambda x: layers.Attention()([x, x], return_attention_scores=True)[0], "scores.*2 outputs"),
-    "a gate": ((6, 4), lambda x: layers.GroupQueryAttention(2, 2, 1, use_gate=True)(x, x), "without a gate"),
+    "a gate": ((6, 4), lambda x: gated_attention(layers.GroupQueryAttention, 2, 2, 1)(x, x), "without a gate"),
 }
 
 

@@ -1,6 +1,9 @@
 """Layers with a Shapley activation in every geometry, and the formulas that they are held against."""
 
+import inspect
+
 import numpy as np
+import pytest
 
 from reference import paper
 
@@ -218,3 +221,10 @@ def build(cls, arguments, shape, rng=None, **more):
 
 def close(actual, expected, rtol, message=""):
     np.testing.assert_allclose(actual, expected, rtol=rtol, atol=rtol * np.abs(expected).max(), err_msg=message)
+
+
+def gated_attention(cls, *sizes, **options):
+    """An attention layer with a gate, which Keras has from 3.14 on."""
+    if "use_gate" not in inspect.signature(cls).parameters:
+        pytest.skip("attention of this Keras has no gates")
+    return cls(*sizes, use_gate=True, **options)

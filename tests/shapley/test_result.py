@@ -20,7 +20,7 @@ def spread_by_hand(values, players):
     """The value of each element's player over the number of its elements, by a loop."""
     heatmap = np.zeros((len(values), *players.shape))
     for index in np.ndindex(players.shape):
-        heatmap[:, *index] = values[:, players[index]] / np.sum(players == players[index])
+        heatmap[(slice(None), *index)] = values[:, players[index]] / np.sum(players == players[index])
     return heatmap
 
 

@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 from keras import layers, ops
+from reference.layer_cases import gated_attention
 
 import keras_shapley as ks
 
@@ -272,7 +273,7 @@ def test_a_mask_that_is_an_input_has_no_relevance(rng):
 
 
 ATTENTION = {
-    "gate": ((5, 6), lambda: layers.MultiHeadAttention(2, 3, use_gate=True)),
+    "gate": ((5, 6), lambda: gated_attention(layers.MultiHeadAttention, 2, 3)),
     "two axes": ((3, 4, 6), lambda: layers.MultiHeadAttention(2, 3, attention_axes=(1, 2))),
 }
 

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from keras import layers, ops
 from reference.calls import BIAS, propagate
+from reference.layer_cases import gated_attention
 
 import keras_shapley as ks
 from keras_shapley.lrp.rules import Attention, Bilinear, Epsilon, SoftmaxTaylor
@@ -201,7 +202,7 @@ def test_softmax_as_an_activation_layer_inside_is_expanded_too(rng):
 
 def test_attention_refuses_what_it_cannot_follow(rng):
     x = keras.Input((4, 5))
-    layer = layers.MultiHeadAttention(2, 3, name="attention", use_gate=True)
+    layer = gated_attention(layers.MultiHeadAttention, 2, 3, name="attention")
     model = keras.Sequential([keras.Input((4, 5)), layers.Flatten(), layers.Dense(2)])
     with pytest.raises(ValueError, match="gate.*'attention'"):
         ks.LRP(keras.Model(x, model(layer(x, x))), rules="paper")
