@@ -12,6 +12,7 @@ import keras
 from keras.src.activations.activations import ReLU as ReLUOperation
 from keras.src.applications import convnext, inception_resnet_v2
 from keras.src.backend import compute_output_spec, get_keras_mask, set_keras_mask
+from keras.src.layers.merging.base_merge import Merge
 from keras.src.models.functional import Functional
 from keras.src.ops import core, linalg, math, nn
 from keras.src.ops import numpy as operations
@@ -199,6 +200,9 @@ AFFINE_OPERATIONS = (
     convnext.LayerScale,
     convnext.StochasticDepth,
 )
+# layers that insert axes behind the batch's where an input has fewer than another
+MERGE_LAYERS = (Merge,)
+EXPAND_DIMS_OPERATION = operations.ExpandDims
 RESHAPING_OPERATIONS = _classes(operations, "Reshape Squeeze ExpandDims Ravel")  # the same numbers in the same order
 # no relevance and no gradient passes these
 CONSTANT_OPERATIONS = _classes(
