@@ -39,7 +39,7 @@ def total(relevance):
 
 def scale(explanation):
     """The most relevance that was anywhere on the way, for each row: rounding is relative to it."""
-    places = [*explanation.layers.values(), *tree.flatten(explanation.input), np.asarray(explanation.head_total)[:, None]]
+    places = [*explanation.layers.values(), *tree.flatten(explanation.input), explanation.head_total[:, None]]
     return 1e-3 + np.max([np.abs(place.reshape(len(place), -1)).sum(axis=1) for place in places], axis=0)
 
 

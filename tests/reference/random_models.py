@@ -150,7 +150,8 @@ def networks(draw, kinds=tuple(SHAPES), blocks=None, heads=HEADS, ends=tuple(END
     chosen = draw(st.lists(st.sampled_from(kinds), min_size=1, max_size=2, unique=True))
 
     def names(kind, most):
-        return draw(st.lists(st.sampled_from([b for b in BLOCKS[kind] if blocks is None or b in blocks]), max_size=most))
+        known = [name for name in BLOCKS[kind] if blocks is None or name in blocks]
+        return draw(st.lists(st.sampled_from(known), max_size=most))
 
     branches = {kind: (names(kind, 3), draw(st.sampled_from(ends))) for kind in chosen}
     head = draw(st.sampled_from(heads))
