@@ -81,13 +81,12 @@ def test_interactions(index, game):
     close(np.diag(found), theirs.get_n_order_values(1))
 
 
-@pytest.mark.parametrize("name", ["KernelSHAP", "PermutationSamplingSV", "LeverageSHAP", "OddSHAP", "RegressionMSR"])
+@pytest.mark.parametrize("name", ["KernelSHAP", "LeverageSHAP", "OddSHAP"])
 def test_estimators_are_near_what_is_exact(name, game):
     """With a budget for all coalitions; by another way than enumeration."""
-    if not hasattr(shapiq, name):
+    if getattr(shapiq, name, None) is None:
         pytest.skip("this version does not have it")
     n = game.n_players
     truth = ks.exact_shapley_values(function(game), np.ones((1, n)), 0, progress=False).values[0]
-    budget = 50 * 2**n if name == "PermutationSamplingSV" else 2**n
-    found = getattr(shapiq, name)(n=n, random_state=0).approximate(budget=budget, game=game).get_n_order_values(1)
+    found = getattr(shapiq, name)(n=n, random_state=0).approximate(budget=2**n, game=game).get_n_order_values(1)
     np.testing.assert_allclose(found, truth, atol=0.05 * np.abs(truth).max())
