@@ -5,10 +5,12 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 from keras import ops, tree
+from reference.marks import SLOW_ON_JAX
 from reference.random_models import LINEAR, eager_float64, networks
 
 import keras_shapley as ks
 
+pytestmark = SLOW_ON_JAX
 PRESETS = ["auto", "paper", "epsilon", "epsilon_plus", "epsilon_plus_flat", "epsilon_alpha2_beta1"]
 BASELINES = ["none", "number", "array", "background"]
 

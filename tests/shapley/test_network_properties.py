@@ -5,12 +5,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from keras import ops, tree
-from reference.marks import MASKS_OF_FEW_PLAYERS, MAY_MISS_THE_TOTAL
+from reference.marks import MASKS_OF_FEW_PLAYERS, MAY_MISS_THE_TOTAL, SLOW_ON_JAX
 from reference.random_models import BLOCKS, LINEAR, WITHOUT_MOMENTS, eager_float64, networks
 
 import keras_shapley as ks
 
-pytestmark = [MAY_MISS_THE_TOTAL, MASKS_OF_FEW_PLAYERS]
+pytestmark = [MAY_MISS_THE_TOTAL, MASKS_OF_FEW_PLAYERS, *SLOW_ON_JAX]
 NAMES = {name for blocks in BLOCKS.values() for name in blocks}
 NETWORKS = networks(kinds=("vector", "steps"), blocks=NAMES - WITHOUT_MOMENTS, ends=("flatten", "average"))
 SEEDS = st.integers(0, 10**6)
