@@ -15,6 +15,7 @@ from keras.src.activations.activations import ReLU as ReLUOperation
 from keras.src.applications import convnext, inception_resnet_v2
 from keras.src.backend import compute_output_spec, get_keras_mask, set_keras_mask
 from keras.src.backend.common import global_state
+from keras.src.layers.merging.base_merge import Merge
 from keras.src.legacy.saving.saving_options import keras_option_scope
 from keras.src.legacy.saving.saving_utils import model_from_config
 from keras.src.models.functional import Functional
@@ -236,6 +237,9 @@ AFFINE_OPERATIONS = (
     convnext.LayerScale,
     convnext.StochasticDepth,
 )
+# layers that insert axes behind the batch's where an input has fewer than another
+MERGE_LAYERS = (Merge,)
+EXPAND_DIMS_OPERATION = operations.ExpandDims
 RESHAPING_OPERATIONS = _classes(operations, "Reshape Squeeze ExpandDims Ravel")  # the same numbers in the same order
 # no relevance and no gradient passes these
 CONSTANT_OPERATIONS = _classes(

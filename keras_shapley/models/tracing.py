@@ -10,6 +10,8 @@ from keras import tree
 from keras_shapley.models.graph import Arguments, Call, Graph, Value, run
 from keras_shapley.models.keras_internals import (
     CONSTANT_OPERATIONS,
+    EXPAND_DIMS_OPERATION,
+    MERGE_LAYERS,
     AttachMask,
     build_activations,
     input_structure,
@@ -100,9 +102,24 @@ class _Tracer:
         values_by_tensor = {id(tensor): value for tensor, value in zip(model.inputs, inputs)}
         for node in nodes(model):
             arguments = node.arguments.fill_in(values_by_tensor)
+            if isinstance(node.operation, MERGE_LAYERS):
+                ranks = {values_by_tensor[id(tensor)]: len(tensor.shape) for tensor in node.input_tensors}
+                arguments = self._of_one_rank(arguments, ranks, prefix + node.operation.name + "/")
             outputs = self._record(node.operation, arguments, len(node.outputs), prefix)
             values_by_tensor.update(zip(map(id, node.outputs), outputs))
         return [values_by_tensor[id(tensor)] for tensor in model.outputs]
+
+    def _of_one_rank(self, arguments: Arguments, ranks: dict[Value, int], prefix: str) -> Arguments:
+        """Records what a merge layer does before it merges: it gives all inputs the same number of axes."""
+        rank = max(ranks.values())
+
+        def expanded(value: Value) -> Value:
+            for _ in range(rank - ranks[value]):
+                expand = EXPAND_DIMS_OPERATION(axis=1, name="expand_dims")
+                (value,) = self._record(expand, ((value,), {}), 1, prefix)
+            return value
+
+        return tree.map_structure(expanded, arguments)
 
     def _record(self, op: Operation, arguments: Arguments, n_outputs: int, prefix: str) -> list[Value]:
         """Records a call, or the calls inside a nested model; returns the outputs."""
