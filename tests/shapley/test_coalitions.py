@@ -22,7 +22,7 @@ def test_all_pairs_have_the_weights_of_the_shapley_kernel(n, rng):
     np.testing.assert_allclose(pairs.weights, kernel / kernel.mean())
 
 
-@pytest.mark.parametrize(("n", "n_pairs"), [(4, 3), (6, 20), (12, 300), (61, 150), (784, 40)])
+@pytest.mark.parametrize(("n", "n_pairs"), [(4, 3), (6, 20), (12, 300), (20, 8000), (61, 150), (784, 40)])
 def test_pairs_are_different(n, n_pairs, rng):
     pairs = random_pairs(n, n_pairs, rng)
     assert pairs.present.shape == (n_pairs, n) and pairs.weights.shape == (n_pairs,)

@@ -34,6 +34,10 @@ def test_table_1_is_a_game_of_three():
     assert result.baseline_value == 0
 
 
-def test_more_players_than_can_be_enumerated(rng):
+def test_sixteen_players_can_be_enumerated_and_no_more(rng):
+    x = rng.normal(size=(1, 16))
+    found = ks.exact_shapley_values(lambda x: x.sum(axis=1, keepdims=True) + x[:, :1] * x[:, 1:2], x)
+    product = x[0, 0] * x[0, 1] * (np.arange(16) < 2)
+    np.testing.assert_allclose(found.values[0, :, 0], x[0] + product / 2, atol=1e-12)
     with pytest.raises(ValueError, match="up to 16 players. Received: 17.*sampled_shapley_values"):
         ks.exact_shapley_values(lambda x: x, rng.normal(size=(1, 17)))

@@ -98,6 +98,37 @@ def test_the_ridge_is_that_of_dense_formulas(rng):
     np.testing.assert_allclose(other, base - signs @ odd, atol=1e-4)
 
 
+def test_interactions_are_those_of_a_ridge_regression_on_products(rng):
+    """Against the primal problem: a coefficient for the size and for each pair of players, of each place."""
+    parts = parts_of(polynomial(rng, 2, interactions=0.3), 30, rng.random((2, N)))
+    settings = Settings(reach=0.3, floor=0.03, noise=0.2, interactions=0.7, noise_of_even=0.4)
+    variances = np.exp(-0.5 * np.square(parts.distances / 0.3)) + 0.03
+    shares = variances / variances.sum(axis=1, keepdims=True)
+    i, j = np.triu_indices(N, 1)
+
+    def features(signs, share):
+        size = np.sqrt(0.1) * np.square(signs.mean(axis=1, keepdims=True))
+        return np.concatenate([size, np.sqrt(2 * 0.7 * share[i] * share[j]) * signs[:, i] * signs[:, j]], axis=1)
+
+    present = rng.random((20, N)) < 0.5
+    expected = 0.0
+    for place, share in enumerate(shares):
+        seen, new = features(parts.signs, share), features(2.0 * present - 1, share)
+        centred, y = seen - seen.mean(axis=0), parts.even[place]
+        slopes = np.linalg.solve(centred.T @ centred + 0.4 * np.eye(len(centred.T)), centred.T @ (y - y.mean(axis=0)))
+        expected = expected + y.mean(axis=0) + (new - seen.mean(axis=0)) @ slopes
+    one, other = Guess(parts, settings)(present)
+    np.testing.assert_allclose((one + other) / 2, expected, atol=1e-4)
+
+
+def test_settings_are_found_on_the_sums_that_vary_most(rng):
+    """Sums that hardly change are as many as the settings are found on, and say nothing of the others."""
+    parts = parts_of(polynomial(rng, 4, interactions=1.0), 60, rng.random((4, N)))
+    odd, even = (np.concatenate([np.zeros((4, 61, 70)), part], axis=2) for part in (parts.odd, parts.even))
+    many = Parts(parts.signs, parts.roots, odd, even, parts.distances)
+    assert likely_settings(many) == likely_settings(parts)
+
+
 def test_a_sum_that_never_changes(rng):
     def sums(present):
         return np.full((len(present), 2, 3), 4.0)

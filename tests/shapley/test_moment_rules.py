@@ -14,7 +14,7 @@ import keras_shapley as ks
 from keras_shapley.models.tracing import trace
 from keras_shapley.shapley.moment_rules import moment_rule
 from keras_shapley.shapley.moments import ForwardPass, channel_axes
-from keras_shapley.shapley.normal_moments import Moments
+from keras_shapley.shapley.normal_moments import Moments, quadrature_moments
 
 # totals of networks with random weights may be near zero
 pytestmark = MAY_MISS_THE_TOTAL
@@ -52,23 +52,31 @@ def moments_over_coalitions(model, x, p):
     return mean, np.tensordot(probability, np.square(outputs - mean), axes=1)
 
 
-@pytest.mark.parametrize(
-    "layer",
-    [
-        layers.Activation("relu"),
-        layers.ReLU(),
-        layers.ReLU(max_value=1.0, negative_slope=0.1),
-        layers.LeakyReLU(negative_slope=0.3),
-        layers.Activation("leaky_relu"),
-        layers.PReLU(alpha_initializer=keras.initializers.Constant(0.25)),
-        layers.Activation("gelu"),
-        layers.Activation("tanh"),
-        layers.Activation("sigmoid"),
-        layers.ELU(),
-        layers.Activation("linear"),
-    ],
-    ids=lambda layer: layer.name,
-)
+ACTIVATIONS = [
+    layers.Activation("relu"),
+    layers.ReLU(),
+    layers.ReLU(max_value=1.0, negative_slope=0.1),
+    layers.LeakyReLU(negative_slope=0.3),
+    layers.Activation("leaky_relu"),
+    layers.PReLU(alpha_initializer=keras.initializers.Constant(0.25)),
+    layers.Activation("gelu"),
+    layers.Activation("tanh"),
+    layers.Activation("sigmoid"),
+    layers.ELU(),
+    layers.Activation("linear"),
+]
+
+
+@pytest.mark.parametrize("layer", ACTIVATIONS, ids=lambda layer: layer.name)
+def test_an_activation_of_what_does_not_vary_is_its_value(layer):
+    m = np.array([[-3.0], [-0.4], [0.0], [0.7], [5.0]])
+    model = keras.Sequential([keras.Input((1,)), layer])
+    mean, variance = carried(model, m, np.zeros_like(m))
+    np.testing.assert_allclose(mean, ops.convert_to_numpy(model(m.astype("float32"))), atol=1e-6)
+    np.testing.assert_allclose(variance, 0, atol=1e-11)
+
+
+@pytest.mark.parametrize("layer", ACTIVATIONS, ids=lambda layer: layer.name)
 def test_an_activation_has_the_moments_of_its_integral(layer):
     m, v = (part.ravel() for part in np.meshgrid([-3.0, -0.4, 0.0, 0.7, 5.0], [1e-4, 0.09, 1.0, 6.0]))
     model = keras.Sequential([keras.Input((1,)), layer])
@@ -108,6 +116,16 @@ def test_some_calls_compute_many_values_of_each_element(layer, expected):
     """Memory is in proportion to them: images of a network with SA come in smaller batches."""
     call, _ = trace(keras.Sequential([keras.Input((4, 3)), layer, layers.Dense(2)])).calls
     assert moment_rule(call).n_values(call) == expected
+
+
+def test_quadrature_is_exact_for_a_straight_line_and_for_the_mean_of_a_square(rng):
+    m, v = rng.normal(size=(2, 5)), rng.uniform(0.1, 2, size=(2, 5))
+    tensors = [ops.convert_to_tensor(part, "float32") for part in (m, v)]
+    line = quadrature_moments(lambda z: 3 * z - 1, *tensors)
+    np.testing.assert_allclose(ops.convert_to_numpy(line.mean), 3 * m - 1, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(ops.convert_to_numpy(line.variance), 9 * v, rtol=1e-5)
+    square = quadrature_moments(ops.square, *tensors)
+    np.testing.assert_allclose(ops.convert_to_numpy(square.mean), m**2 + v, rtol=1e-5)
 
 
 def test_relu_far_from_its_kink_keeps_its_digits():

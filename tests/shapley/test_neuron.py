@@ -181,6 +181,15 @@ def test_efficient_values_are_finite_and_sum_to_the_difference_at_every_size(act
     assert not values[0].any()
 
 
+@pytest.mark.parametrize("bias, slope", [(1e4, 1.0), (-1e4, 0.2)])
+def test_what_is_below_the_rounding_of_a_large_sum_is_proportional_to_the_contributions(bias, slope, numpy):
+    """In float32 the sum changes by 2e-3 where it should by 1.5e-3; that difference is not dealt out."""
+    x = np.array([[1e-2, -0.85e-2]])
+    options = dict(method="efficient", activation=leaky(0.2))
+    values = numpy(ks.neuron_shapley_values(x, np.ones((2, 1)), np.array([bias]), **options))
+    np.testing.assert_allclose(values[0, :, 0], slope * x[0], rtol=1e-3)
+
+
 @pytest.mark.parametrize("method", TABLE_1)
 def test_dead_inputs_give_finite_values(method):
     values = ks.neuron_shapley_values(np.zeros((1, 4)), np.ones((4, 2)), np.array([-1.0, 2.0]), method=method)

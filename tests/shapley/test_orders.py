@@ -29,6 +29,17 @@ def test_groups_are_many_enough_for_a_standard_error():
     assert len(groups_of("orthogonal", 5, 64, 0)) == 16
     assert len(groups_of("stratified", 50, 64, 0)) == 16
     assert len(groups_of("random", 50, 64, 0)) == 64
+    # of few orders none depend on each other, nor of two players, who have two orders
+    assert len(groups_of("orthogonal", 50, 16, 0)) == 16
+    assert len(groups_of("stratified", 2, 64, 0)) == len(groups_of("orthogonal", 2, 64, 0)) == 64
+
+
+def test_three_players_have_two_orders_at_right_angles():
+    """Six orders share the plane where coordinates sum to zero, so at 90 degrees their rank correlation is +-1/2."""
+    groups = groups_of("orthogonal", 3, 64, 0)
+    assert [len(group) for group in groups] == [2] * 32
+    for group in groups:
+        assert abs(np.corrcoef(np.argsort(group, axis=1))[0, 1]) == pytest.approx(0.5)
 
 
 @pytest.mark.parametrize("kind", orders.KINDS)

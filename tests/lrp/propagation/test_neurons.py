@@ -186,6 +186,8 @@ def test_an_activation_of_the_input_is_rescaled(rng):
     model = keras.Sequential([keras.Input((3,)), layers.Activation("tanh"), layers.Dense(1)])
     kernel = model.layers[-1].get_weights()[0][:, 0]
     close(explained(model, x, 0.5), kernel * (np.tanh(x) - np.tanh(0.5)))
+    # no difference at all, from a baseline of zero
+    np.testing.assert_array_equal(explained(model, np.zeros((1, 3)), 0.0), 0)
 
 
 @pytest.mark.parametrize("activation", ["relu", "relu6", "leaky_relu", "gelu", "tanh"])

@@ -276,6 +276,24 @@ def call_in(model):
 
 
 @pytest.mark.parametrize(
+    "name, rule",
+    [
+        ("epsilon", rules.Epsilon(1e-6, "absorb")),
+        ("shapley", rules.Shapley(1e-9, "distribute")),
+        ("gamma", rules.Gamma(0.25, 1e-6, "absorb")),
+        ("alpha_beta", rules.AlphaBeta(2.0, 1.0, 1e-6, "absorb")),
+        ("z_plus", rules.ZPlus(1e-6, "absorb")),
+        ("w_square", rules.WSquare(1e-6, "ignore")),
+        ("flat", rules.Flat(1e-6)),
+    ],
+)
+def test_the_numbers_behind_a_name_stay_as_they_are(name, rule):
+    """Those of users who write the name, or leave an argument out, would change without a word."""
+    assert type(rules.get(name)) is type(rule) and vars(rules.get(name)) == vars(rule)
+    assert vars(rules.ZBox(-1.0, 1.0)) == vars(rules.ZBox(-1.0, 1.0, 1e-6))
+
+
+@pytest.mark.parametrize(
     "make, word",
     [
         (lambda: rules.Epsilon(bias="keep"), "bias.*'keep'"),

@@ -89,6 +89,20 @@ def test_a_subclass_of_epsilon_may_divide_by_another_sum(rule, rng):
     np.testing.assert_allclose(explanation.input, expected, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.parametrize("use_bias", [True, False])
+def test_an_ignored_bias_is_not_in_the_denominator(use_bias, rng):
+    """The pre-activation that the walk keeps has the bias in it."""
+    model = keras.Sequential(
+        [keras.Input((4,)), layers.Dense(3, "tanh", use_bias, bias_initializer=BIAS, name="dense")]
+    )
+    model.add(layers.Dense(2))
+    x = rng.normal(size=(2, 4))
+    explanation = ks.LRP(model, rules=[("dense", rules.Epsilon(1e-9, "ignore"))]).explain(x, 0)
+    z = x[:, :, None] * model.get_layer("dense").get_weights()[0].astype("float64")
+    expected = (z / z.sum(axis=1, keepdims=True) * explanation.layers["dense"][:, None]).sum(axis=2)
+    np.testing.assert_allclose(explanation.input, expected, rtol=1e-3, atol=1e-5)
+
+
 class OnAbsoluteInputs(rules.Epsilon):
     """`Epsilon` as if the layer had other inputs."""
 

@@ -40,6 +40,13 @@ def test_addends_can_share_by_their_absolute_values(layer, rng):
     np.testing.assert_allclose(r_b, ((1 - share) * relevance).sum(axis=1, keepdims=True), rtol=1e-4, atol=1e-5)
 
 
+def test_three_addends_share_by_their_absolute_values(rng):
+    addends, relevance = rng.normal(size=(3, 2, 4)), rng.normal(size=(2, 4))
+    shares = propagate(rules.AbsoluteSum(), call_of(layers.Add(), (4,), (4,), (4,)), list(addends), relevance)
+    expected = np.abs(addends) / np.abs(addends).sum(axis=0) * relevance
+    np.testing.assert_allclose(shares, expected, rtol=1e-5, atol=1e-6)
+
+
 def test_a_constant_addend_receives_nothing(rng):
     inputs = keras.Input((4,))
     (call,) = trace(keras.Model(inputs, inputs + 5.0)).calls
