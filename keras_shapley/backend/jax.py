@@ -10,7 +10,8 @@ from jax.custom_derivatives import SymbolicZero
 from keras_shapley.backend.common import as_tensors, cumsum, matmul, maximum, minimum, signed
 
 __all__ = [
-    "COMPILES_EACH_SIZE",
+    "COMPILES",
+    "COMPILES_ANY_SIZE",
     "EAGER",
     "RETURNS_INITIAL_STATE",
     "compiled",
@@ -24,7 +25,8 @@ __all__ = [
 ]
 
 EAGER = False
-COMPILES_EACH_SIZE = True
+COMPILES = True
+COMPILES_ANY_SIZE = False
 RETURNS_INITIAL_STATE = True
 
 

@@ -9,7 +9,8 @@ import torch
 from keras_shapley.backend.common import as_tensors, without_side_effects
 
 EAGER = True
-COMPILES_EACH_SIZE = False
+COMPILES = False
+COMPILES_ANY_SIZE = True
 RETURNS_INITIAL_STATE = False
 
 

@@ -3,6 +3,7 @@
 import dataclasses
 import math
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -147,7 +148,8 @@ def fast_shapley_values(
             )
     k = explained.whole.shape[1]
     # the rows of a batch are pairs of an image and one of its values
-    batches = _batches(len(game) * k, max(min(estimate.images_at_once, batch_size or len(game) * k), 1))
+    most = max(min(estimate.images_at_once, batch_size or len(game) * k), 1)
+    batches = _batches(len(game) * k, most, estimate.padded_size)
     others = range(len(game.inputs.background[0]))
     bar = Progress(len(batches) * len(others), "batch", progress)
     parts = []
@@ -219,13 +221,14 @@ def _warn_of_residual(result: ShapleyValues) -> None:
     )
 
 
-def _batches(n: int, largest: int) -> np.ndarray:
+def _batches(n: int, largest: int, padded_size: Callable[[int], int]) -> np.ndarray:
     """Numbers of rows, `(batches, rows)`, in batches of one size, because another would compile anew.
 
-    The last row is repeated to fill the last batch.
+    The last row is repeated to fill the batches.
     """
     count = math.ceil(n / largest)
-    return np.minimum(np.arange(count * math.ceil(n / count)), n - 1).reshape(count, -1)
+    size = min(padded_size(math.ceil(n / count)), largest)
+    return np.minimum(np.arange(count * size), n - 1).reshape(count, -1)
 
 
 def _shares(values: np.ndarray) -> np.ndarray:
