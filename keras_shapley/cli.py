@@ -4,7 +4,6 @@ import argparse
 import importlib
 import pathlib
 import sys
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
@@ -23,6 +22,7 @@ from keras_shapley.plotting.files import npz_content, png_content
 from keras_shapley.plotting.heatmaps import plot_heatmaps
 from keras_shapley.utils.files import check_writable, write
 from keras_shapley.utils.images import read_image
+from keras_shapley.utils.quiet import quiet
 
 DESCRIPTION = "Shapley activations and relevance propagation for Keras 3 (Li & Cui, arXiv 1909.06143)."
 EXAMPLES = """\
@@ -301,9 +301,8 @@ def _target(text: str, output: ModelOutput, names: list[str] | None) -> int:
 
 
 def _explained(explainer: LRP, x: np.ndarray, target: int | None, batch_size: int) -> list[Explanation]:
-    with warnings.catch_warnings():
-        # `_check` says it on the command line
-        warnings.simplefilter("ignore", RuntimeWarning)
+    # `_check` says it on the command line
+    with quiet():
         return list(explainer.explain_batches(x, target, batch_size=batch_size))
 
 

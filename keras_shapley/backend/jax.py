@@ -88,4 +88,14 @@ def compiled(
         with keras.StatelessScope(state_mapping=list(zip(variables, values))):
             return fn(*args)
 
-    return lambda *args: stateless([variable.value for variable in variables], *args)
+    def with_present_values(*args: Any) -> Any:
+        try:
+            values = [variable.value for variable in variables]
+        except TypeError as error:
+            raise RuntimeError(
+                "On JAX a model has no weights of its own while `fit` runs an epoch. Explain it in `on_epoch_end` of a "
+                "callback; or explain a copy, keras.models.clone_model(model) with the weights from before."
+            ) from error
+        return stateless(values, *args)
+
+    return with_present_values

@@ -1,7 +1,6 @@
 """Relevance propagation through a whole Keras model."""
 
 import dataclasses
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -41,6 +40,7 @@ from keras_shapley.models.tokens import behind_text, tokens_of
 from keras_shapley.models.tracing import trace
 from keras_shapley.utils.data import batches, is_data_set
 from keras_shapley.utils.progress import Progress
+from keras_shapley.utils.quiet import warn
 from keras_shapley.utils.typing import Operation, Structure, Tensor
 from keras_shapley.utils.validation import integer, one_of
 
@@ -186,7 +186,7 @@ class LRP:
         self._columns = columns_of(baseline)
         self.baseline = inputs_of(model, 0.0 if baseline is None else baseline) if is_measured else None
         if masked := masked_at_baseline(graph, self.baseline):
-            warnings.warn(masked, RuntimeWarning, stacklevel=2)
+            warn(masked, stacklevel=2)
         self._has_probability = described.is_probability
         self.preset = rules if isinstance(rules, str) else "table"
         self._n_entries = None if isinstance(rules, str) else len(rules)
@@ -361,7 +361,7 @@ class LRP:
         for kind, message in diagnosis(explanation, self.model, self.preset).items():
             if kind not in self._warned:
                 self._warned.add(kind)
-                warnings.warn(message, RuntimeWarning, stacklevel=3)
+                warn(message, stacklevel=3)
 
     def _averaged(self, walk: Callable[..., Structure], tensors: list[Tensor], targets: TargetPairs) -> list[Structure]:
         """For each target the mean of what a walk returns over the inputs of the background."""

@@ -22,6 +22,7 @@ from keras_shapley.shapley.moments import MomentPropagation
 from keras_shapley.shapley.players import Players
 from keras_shapley.shapley.result import ShapleyValues
 from keras_shapley.utils.progress import Progress
+from keras_shapley.utils.quiet import warn
 from keras_shapley.utils.typing import Structure
 from keras_shapley.utils.validation import integer, one_of
 
@@ -148,7 +149,7 @@ def fast_shapley_values(
             )
     k = explained.whole.shape[1]
     # the rows of a batch are pairs of an image and one of its values
-    most = max(min(estimate.images_at_once, batch_size or len(game) * k), 1)
+    most = max(min(estimate.images_at_once, batch_size or estimate.images_at_once), 1)
     batches = _batches(len(game) * k, most, estimate.padded_size)
     others = range(len(game.inputs.background[0]))
     bar = Progress(len(batches) * len(others), "batch", progress)
@@ -211,12 +212,11 @@ def _warn_of_residual(result: ShapleyValues) -> None:
     if not is_large.any():
         return
     worst = np.unravel_index(np.argmax(np.where(is_large, np.abs(residual), -1)), is_large.shape)
-    warnings.warn(
+    warn(
         f"The values of {is_large.any(axis=1).sum()} of {n} images miss more than a quarter of the total. Those of "
         f"image {worst[0]} have a residual of {residual[worst]:.2g}, for a total of {total[worst]:.2g}. Use "
         "shapley_values(model, x) or sampled_shapley_values(model, x), which take any model and give standard errors, "
         "or LRP(model), whose relevance sums to the total in one pass.",
-        RuntimeWarning,
         stacklevel=3,
     )
 
