@@ -86,7 +86,13 @@ def _forget_with_graph(output: Any) -> None:
         graph = graph.outer_graph
     graph._keras_shapley = [*getattr(graph, "_keras_shapley", ()), derivative]
     reference = weakref.ref(derivative)
-    registry[name]["type"] = lambda *cotangents: reference()(*cotangents)
+
+    def of_living_graph(*cotangents: Any) -> Any:
+        living = reference()
+        assert living is not None, "whoever differentiates a graph holds it"
+        return living(*cotangents)
+
+    registry[name]["type"] = of_living_graph
     weakref.finalize(graph, registry.pop, name, None).atexit = False
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from keras import layers, ops
 from reference.calls import BIAS
+from reference.marks import slow_on_jax
 
 import keras_shapley as ks
 from keras_shapley.models.evaluation import padded_size
@@ -58,29 +59,29 @@ def test_larger_batches_are_padded_to_twice_their_size_at_most(first):
 def test_an_explainer_compiles_four_times_for_batches_of_1_to_50(model, x, traced):
     explainer = ks.LRP(model, **OPTIONS)
     one_by_one = {n: relevance_of(explainer, x[:n]) for n in SIZES}
-    assert len(traced) <= 4
+    # a warning, which names a layer, takes an explanation more
+    assert len([name for name in traced if "report" not in name]) <= 4
     for n, relevance in one_by_one.items():
         np.testing.assert_allclose(relevance, one_by_one[50][:n], rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.filterwarnings("ignore:.*miss more than a quarter", "ignore:.*is biased")
 @pytest.mark.parametrize("method", ["moments", "masks"])
 def test_fast_values_compile_four_gradients_for_batches_of_1_to_50(method, model, x, traced):
     def values(n):
         return ks.fast_shapley_values(model, x[:n], 1, method=method, normalize=True).values
 
-    with pytest.warns(Warning, match="biased|miss"):
-        whole = values(50)
-        for n in SIZES:
-            np.testing.assert_allclose(values(n), whole[:n], rtol=1e-3, atol=1e-5)
-    assert 0 <= sum("gradient" in name for name in traced) <= 4
+    whole = values(50)
+    for n in SIZES:
+        np.testing.assert_allclose(values(n), whole[:n], rtol=1e-3, atol=1e-5)
+    assert sum("gradient" in name for name in traced) <= 4
 
 
 def test_coalitions_are_evaluated_in_few_sizes(model, x, traced):
     for n in SIZES:
         ks.exact_shapley_values(model, x[:n], 1)
         ks.metrics.deletion(model, x[:n], x[:n], 1, steps=4)
-    # 1, 8, 32, 64 and the coalitions of a metric
-    assert len(traced) <= 5
+    assert len(traced) <= 4
 
 
 def test_padding_is_not_seen(model, x):
@@ -131,17 +132,18 @@ def test_a_rule_that_was_changed_is_seen(model, x):
     assert np.abs(after - before).max() > 1e-3
 
 
-def test_new_weights_are_seen_and_nothing_is_compiled(model, x, traced):
+def test_new_weights_are_seen_and_nothing_is_compiled(model, x, traced, backend):
     explainer = ks.LRP(model, **OPTIONS)
     explainer(x[:2], 1)
     ks.exact_shapley_values(model, x[:2], 1)
     n_traced = len(traced)
-    model.compile("sgd", "mse", jit_compile=False, run_eagerly=keras.backend.backend() != "jax")
-    model.fit(x[:8], np.ones((8, 3)), epochs=2, verbose=0)
+    if backend != "jax":
+        model.compile("sgd", "mse", run_eagerly=True)
+        model.fit(x[:8], np.ones((8, 3)), epochs=2, verbose=0)
     model.set_weights([2 * weights for weights in model.get_weights()])
     present = copy.deepcopy(model)
     relevance, values = relevance_of(explainer, x[:2]), ks.exact_shapley_values(model, x[:2], 1).values
-    assert len([name for name in traced[n_traced:] if "lrp" in name or "Walk" in name or "inference" in name]) == 0
+    assert len(traced) == n_traced
     np.testing.assert_allclose(relevance, relevance_of(ks.LRP(present, **OPTIONS), x[:2]), rtol=1e-4, atol=1e-6)
     np.testing.assert_allclose(values, ks.exact_shapley_values(present, x[:2], 1).values, rtol=1e-4, atol=1e-6)
 
@@ -196,7 +198,7 @@ USES = {
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("use", USES)
+@pytest.mark.parametrize("use", ["explainer", *(slow_on_jax(use) for use in USES if use != "explainer")])
 def test_a_model_dies_with_all_that_was_made_for_it(use, x, rng, backend):
     def graphs():
         """TensorFlow's graphs that are alive."""

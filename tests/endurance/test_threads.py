@@ -11,6 +11,7 @@ import pytest
 import threadpoolctl
 from keras import layers, ops
 from reference.calls import BIAS
+from reference.marks import slow_on_jax
 
 import keras_shapley as ks
 from keras_shapley.models.kept import kept
@@ -55,13 +56,8 @@ USES = {
 }
 
 
-# JAX compiles each for seconds
-QUICK = ("explainer", "values", "infidelity")
-MARKED = [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in USES]
-
-
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("use", MARKED if keras.backend.backend() == "jax" else USES)
+@pytest.mark.parametrize("use", ["values", *(slow_on_jax(use) for use in USES if use != "values")])
 def test_each_thread_has_its_own_result(use, x, numpy):
     """The first call of all threads compiles, so that they meet there too."""
     explainer = ks.LRP(mlp())
@@ -140,11 +136,12 @@ def test_explaining_while_another_thread_trains(x, backend, rng):
                 found.append(ops.convert_to_numpy(explainer(x[0], 1)))
             except RuntimeError as error:
                 errors.append(str(error))
+                time.sleep(0.01)
 
     thread = threading.Thread(target=explain)
     thread.start()
     try:
-        model.fit(*data, epochs=4, verbose=0)
+        model.fit(*data, epochs=2, verbose=0)
     finally:
         is_done.set()
         thread.join()
