@@ -88,7 +88,8 @@ def compiled(
             return fn(*args)
 
     # as profiles show it
-    stateless.__name__, stateless.__qualname__ = fn.__name__, fn.__qualname__
+    for name in ("__name__", "__qualname__"):
+        setattr(stateless, name, getattr(fn, name, type(fn).__name__))
     stateless = jax.jit(stateless)
 
     def with_present_values(*args: Any) -> Any:

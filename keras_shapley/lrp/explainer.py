@@ -24,7 +24,7 @@ from keras_shapley.lrp.requests import (
     baseline_tensors,
     batch_target,
     divided,
-    fill_up,
+    filled_up,
     first_rows,
     input_tensors,
     masked_at_baseline,
@@ -193,7 +193,8 @@ class LRP:
         self._kind = self._walk.head.kind
         self._input_structure = graph.structure
         # what the walk depends on
-        self._options = [rules, is_measured, described.index, head, options, merge_batch_norm]
+        entries = rules if isinstance(rules, str) else [tuple(entry) for entry in rules]
+        self._options = [entries, is_measured, described.index, head, options, merge_batch_norm]
         # the kinds of faults that were warned of
         self._warned: set[str] = set()
 
@@ -241,9 +242,8 @@ class LRP:
         tensors = input_tensors(self.model, x)
         targets = self._targets(target, versus, tensors)
         n_images = len(tensors[0])
-        size = self._compiled().size(n_images)
-        filled = fill_up(tensors, size), TargetPairs(fill_up(targets.pairs, size), targets.has_axis)
-        results = self._averaged(self._compiled().relevance, *filled)
+        walk = self._compiled()
+        results = self._averaged(walk.relevance, *filled_up(tensors, targets, walk.size(n_images)))
         by_target, ends = zip(*tree.map_structure(lambda part: first_rows(part, n_images), results))
         sums = [growth(tree.map_structure(ops.convert_to_numpy, part)) for part in ends]
         faults = {kind for each in sums if (kind := fault(**each, preset=self.preset))}
@@ -347,9 +347,8 @@ class LRP:
     def _explanation(self, x: Structure, tensors: list[Tensor], targets: TargetPairs, size: int = 0) -> Explanation:
         """The `Explanation` of a batch `x`, padded to `size` at least."""
         n_images = len(tensors[0])
-        size = self._compiled().size(max(size, n_images))
-        filled = fill_up(tensors, size), TargetPairs(fill_up(targets.pairs, size), targets.has_axis)
-        reports = self._averaged(self._compiled().report, *filled)
+        walk = self._compiled()
+        reports = self._averaged(walk.report, *filled_up(tensors, targets, walk.size(max(size, n_images))))
         reports = [{**report, "input": self._as_structure(x, report["input"])} for report in reports]
         order = [call.name for call in self._walk.calls]
         return assemble(

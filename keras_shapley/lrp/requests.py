@@ -260,8 +260,8 @@ def _labelled_units(y: Any, n: int, output: ModelOutput) -> np.ndarray:
     return np.zeros_like(labels)
 
 
-def fill_up(tensors: Structure, size: int) -> Structure:
-    """Tensors of a batch, whose last row is repeated up to a batch of `size`; None stays None."""
+def filled_up(tensors: list[Tensor], targets: TargetPairs, size: int) -> tuple[list[Tensor], TargetPairs]:
+    """A batch and its targets, whose last rows are repeated up to a batch of `size`."""
 
     def filled(tensor: Tensor | None) -> Tensor | None:
         if tensor is None or len(tensor) == size:
@@ -270,7 +270,8 @@ def fill_up(tensors: Structure, size: int) -> Structure:
         array = ops.convert_to_numpy(tensor)
         return ops.convert_to_tensor(np.concatenate([array, np.repeat(array[-1:], size - len(array), axis=0)]))
 
-    return tree.map_structure(filled, tensors)
+    pairs = [(filled(target), filled(versus)) for target, versus in targets.pairs]
+    return list(map(filled, tensors)), TargetPairs(pairs, targets.has_axis)
 
 
 def first_rows(tensor: Tensor, n: int) -> Tensor:

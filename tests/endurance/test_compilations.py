@@ -218,6 +218,7 @@ def test_a_model_dies_with_all_that_was_made_for_it(use, x, rng, backend):
     assert reference() is None
 
 
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="TensorFlow warns of it")
 def test_models_one_after_the_other_look_like_no_retracing(x, rng, tensorflow_log):
     for _ in range(6):
         model = mlp()

@@ -127,7 +127,7 @@ def test_explaining_while_another_thread_trains(x, backend, rng):
     model.compile("adam", "mse", jit_compile=False)
     explainer = ks.LRP(model, rules="epsilon", head="linear")
     explainer(x[0], 1)
-    data = rng.normal(size=(2048, 4)).astype("float32"), rng.uniform(size=(2048, 3)).astype("float32")
+    data = rng.normal(size=(512, 4)).astype("float32"), rng.uniform(size=(512, 3)).astype("float32")
     found, errors, is_done = [], [], threading.Event()
 
     def explain():
