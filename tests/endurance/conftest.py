@@ -12,9 +12,11 @@ def traced(backend, monkeypatch):
     names = []
 
     def counting(compile):
-        def compiled(fn, **options):
-            if not fn.__module__.startswith("keras_shapley"):
-                return compile(fn, **options)
+        def compiled(*fns, **options):
+            # Keras's own, and decorators with options
+            if not fns or not getattr(fns[0], "__module__", "").startswith("keras_shapley"):
+                return compile(*fns, **options)
+            (fn,) = fns
 
             def counted(*args):
                 names.append(fn.__qualname__)
