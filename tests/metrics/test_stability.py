@@ -1,6 +1,5 @@
 """Metrics that change the input a little, or the model's weights."""
 
-
 import keras
 import numpy as np
 import pytest
