@@ -7,7 +7,6 @@ import math
 import os
 import pathlib
 import sys
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
@@ -28,6 +27,7 @@ from keras_shapley.plotting.heatmaps import plot_heatmaps
 from keras_shapley.utils.command_lines import CommandLineError, Parser, check_file, one_line, printable
 from keras_shapley.utils.files import check_writable, write
 from keras_shapley.utils.images import read_image
+from keras_shapley.utils.quiet import quiet
 
 DESCRIPTION = "Shapley activations and relevance propagation for Keras 3 (Li & Cui, arXiv 1909.06143)."
 EXAMPLES = """\
@@ -332,9 +332,8 @@ def _target(text: str, output: ModelOutput, names: list[str] | None) -> int:
 
 
 def _explained(explainer: LRP, x: np.ndarray, target: int | None, batch_size: int) -> list[Explanation]:
-    with warnings.catch_warnings():
-        # `_check` says it on the command line
-        warnings.simplefilter("ignore", RuntimeWarning)
+    # `_check` says it on the command line
+    with quiet():
         return list(explainer.explain_batches(x, target, batch_size=batch_size))
 
 

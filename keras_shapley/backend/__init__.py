@@ -5,7 +5,8 @@ Each backend has a module here with the same names, and this one takes the modul
 (`KERAS_BACKEND`). Nothing else in the package names a backend, TensorBoard output excepted.
 
 - `EAGER`: whether each elementwise operation is a pass over memory of its own.
-- `COMPILES_EACH_SIZE`: whether a function compiled for any batch size is still compiled again for each size.
+- `COMPILES`: whether `compiled` compiles, anew for each size of a batch.
+- `COMPILES_ANY_SIZE`: whether a function compiled for any batch size is compiled once for all, or runs as it is.
 - `RETURNS_INITIAL_STATE`: whether a recurrent layer returns its initial state, and not zeros, at masked first steps.
 - `vjp(fn, *primals)`: the value of `fn` and its vector-Jacobian product.
 - `with_derivative(function, pushforward, pullback)`: a function with a derivative of its own.
@@ -29,7 +30,8 @@ else:
     from keras_shapley.backend.torch import *
 
 __all__ = [
-    "COMPILES_EACH_SIZE",
+    "COMPILES",
+    "COMPILES_ANY_SIZE",
     "EAGER",
     "RETURNS_INITIAL_STATE",
     "at_least",

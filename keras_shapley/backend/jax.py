@@ -19,7 +19,8 @@ from keras_shapley.backend.common import (
 )
 
 __all__ = [
-    "COMPILES_EACH_SIZE",
+    "COMPILES",
+    "COMPILES_ANY_SIZE",
     "EAGER",
     "RETURNS_INITIAL_STATE",
     "at_least",
@@ -38,7 +39,8 @@ __all__ = [
 ]
 
 EAGER = False
-COMPILES_EACH_SIZE = True
+COMPILES = True
+COMPILES_ANY_SIZE = False
 RETURNS_INITIAL_STATE = True
 
 erfc = jax.scipy.special.erfc
@@ -97,12 +99,26 @@ def compiled(
     variables = list(variables)
 
     # the weights are arguments: a closure would keep those that it saw first
-    @jax.jit
     def stateless(values: Any, *args: Any) -> Any:
         with keras.StatelessScope(state_mapping=list(zip(variables, values))):
             return fn(*args)
 
-    return lambda *args: stateless([variable.value for variable in variables], *args)
+    # as profiles show it
+    for name in ("__name__", "__qualname__"):
+        setattr(stateless, name, getattr(fn, name, type(fn).__name__))
+    stateless = jax.jit(stateless)
+
+    def with_present_values(*args: Any) -> Any:
+        try:
+            values = [variable.value for variable in variables]
+        except TypeError as error:
+            raise RuntimeError(
+                "On JAX a model has no weights of its own while `fit` runs an epoch. Explain it in `on_epoch_end` of a "
+                "callback; or explain a copy, keras.models.clone_model(model) with the weights from before."
+            ) from error
+        return stateless(values, *args)
+
+    return with_present_values
 
 
 def largest_magnitude(x: Any, axes: Sequence[int]) -> Any:

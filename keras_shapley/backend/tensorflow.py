@@ -1,10 +1,12 @@
 """Derivatives and compiled functions on TensorFlow. `jax.py` documents the functions."""
 
+import weakref
 from collections.abc import Callable, Iterable
 from typing import Any
 
 import keras
 import tensorflow as tf
+from tensorflow.python.framework.ops import gradient_registry
 
 from keras_shapley.backend.common import (
     as_tensors,
@@ -21,7 +23,8 @@ from keras_shapley.backend.common import (
 )
 
 __all__ = [
-    "COMPILES_EACH_SIZE",
+    "COMPILES",
+    "COMPILES_ANY_SIZE",
     "EAGER",
     "RETURNS_INITIAL_STATE",
     "at_least",
@@ -40,7 +43,8 @@ __all__ = [
 ]
 
 EAGER = False
-COMPILES_EACH_SIZE = False
+COMPILES = True
+COMPILES_ANY_SIZE = True
 RETURNS_INITIAL_STATE = False
 
 erfc = tf.math.erfc
@@ -78,11 +82,44 @@ def with_derivative(
 
     # a variable is read first, which Keras leaves to the operation that takes it: TensorFlow asks for the gradient of
     # a variable separately if the function itself reads it
-    return lambda *operands: differentiable(*map(tf.convert_to_tensor, as_tensors(operands)))
+    def with_tensors(*operands: Any) -> Any:
+        output = differentiable(*map(tf.convert_to_tensor, as_tensors(operands)))
+        if not tf.executing_eagerly():
+            _forget_with_graph(output)
+        return output
+
+    return with_tensors
+
+
+def _forget_with_graph(output: Any) -> None:
+    """Lets the derivative of `output` live as long as its graph.
+
+    TensorFlow registers it for ever, and with it the graph: megabytes for each function that it traces.
+    """
+    registry = gradient_registry._registry
+    name = output.op.get_attr("_gradient_op_type").decode()
+    derivative = registry[name]["type"]
+    graph = output.graph
+    # that of a loop's body may be copied, and die before its copy
+    while isinstance(getattr(graph, "outer_graph", None), type(graph)):
+        graph = graph.outer_graph
+    graph._keras_shapley = [*getattr(graph, "_keras_shapley", ()), derivative]
+    reference = weakref.ref(derivative)
+
+    def of_living_graph(*cotangents: Any) -> Any:
+        living = reference()
+        assert living is not None, "whoever differentiates a graph holds it"
+        return living(*cotangents)
+
+    registry[name]["type"] = of_living_graph
+    weakref.finalize(graph, registry.pop, name, None).atexit = False
 
 
 def compiled(
     fn: Callable[..., Any], variables: Iterable[keras.Variable], *, any_batch: bool = False
 ) -> Callable[..., Any]:
     """As on JAX."""
-    return tf.function(without_side_effects(fn), autograph=False, reduce_retracing=any_batch)
+    function = tf.function(without_side_effects(fn), autograph=False, reduce_retracing=any_batch)
+    # TensorFlow counts by code, so that five models in a row would look like one function that is compiled five times
+    function._omit_frequent_tracing_warning = True
+    return function

@@ -9,7 +9,8 @@ import torch
 from keras_shapley.backend.common import as_tensors, without_side_effects
 
 EAGER = True
-COMPILES_EACH_SIZE = False
+COMPILES = False
+COMPILES_ANY_SIZE = True
 RETURNS_INITIAL_STATE = False
 
 erfc = torch.special.erfc
@@ -71,7 +72,21 @@ def compiled(
     fn: Callable[..., Any], variables: Iterable[keras.Variable], *, any_batch: bool = False
 ) -> Callable[..., Any]:
     """As on JAX, without compilation: PyTorch runs `fn` eagerly."""
-    return torch.no_grad()(without_side_effects(fn))
+    variables = list(variables)
+    without_gradients = torch.no_grad()(without_side_effects(fn))
+
+    def at_one_time(*args: Any) -> Any:
+        try:
+            return without_gradients(*args)
+        except RuntimeError as error:
+            if "modified by an inplace operation" not in str(error):
+                raise
+        # another thread trains the model: the weights changed between the forward pass and a gradient
+        values = [(variable, variable.value.detach().clone()) for variable in variables]
+        with torch.no_grad(), keras.StatelessScope(state_mapping=values):
+            return fn(*args)
+
+    return at_one_time
 
 
 def signed(magnitude: float, x: Any) -> Any:

@@ -34,6 +34,7 @@ from keras_shapley.plotting.files import npz_content, png_content
 from keras_shapley.plotting.heatmaps import plot_heatmaps
 from keras_shapley.utils.data import is_data_set
 from keras_shapley.utils.files import check_writable, write
+from keras_shapley.utils.quiet import quiet
 from keras_shapley.utils.structures import leaves
 from keras_shapley.utils.typing import Structure, Tensor
 from keras_shapley.utils.validation import integer, one_of
@@ -264,9 +265,8 @@ class LRPHeatmaps(keras.callbacks.Callback):
                 raise ValueError(f"`class_names` must be {n_names}. Received: {len(self.class_names)} names")
 
     def _explain(self, x: Structure, target: np.ndarray | int | None) -> Explanation:
-        with warnings.catch_warnings():
-            # `on_epoch_end` warns itself, and names the epoch
-            warnings.simplefilter("ignore", RuntimeWarning)
+        # `on_epoch_end` warns itself, and names the epoch
+        with quiet():
             return self._explainer.explain(x, target)
 
     def _class_means(self, x: Structure, labels: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:

@@ -1,7 +1,6 @@
 """Relevance propagation through a whole Keras model."""
 
 import dataclasses
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -9,7 +8,7 @@ import keras
 from keras import ops, tree
 from numpy.typing import ArrayLike
 
-from keras_shapley.backend import compiled
+from keras_shapley.lrp.compiled_walk import CompiledWalk, compiled_walk
 from keras_shapley.lrp.diagnosis import diagnosis, fault
 from keras_shapley.lrp.explanation import Explanation, assemble, growth
 from keras_shapley.lrp.head import HeadFunction
@@ -18,7 +17,6 @@ from keras_shapley.lrp.plan import classic_walk, propagation
 from keras_shapley.lrp.presets import Key
 from keras_shapley.lrp.probability_head import ShapleyOptions
 from keras_shapley.lrp.propagation.rule import DifferenceRule
-from keras_shapley.lrp.propagation.walk import Propagation
 from keras_shapley.lrp.requests import (
     TargetPairs,
     added,
@@ -26,7 +24,8 @@ from keras_shapley.lrp.requests import (
     baseline_tensors,
     batch_target,
     divided,
-    fill_up,
+    filled_up,
+    first_rows,
     input_tensors,
     masked_at_baseline,
     output_shape,
@@ -41,6 +40,7 @@ from keras_shapley.models.tokens import behind_text, tokens_of
 from keras_shapley.models.tracing import trace
 from keras_shapley.utils.data import batches, is_data_set
 from keras_shapley.utils.progress import Progress
+from keras_shapley.utils.quiet import warn
 from keras_shapley.utils.typing import Operation, Structure, Tensor
 from keras_shapley.utils.validation import integer, one_of
 
@@ -52,8 +52,9 @@ class LRP:
     what the input adds to the output at the baseline. `rules="paper"` is eq. (2) on every layer; tables of other rules
     are layer-wise relevance propagation (Bach et al. 2015).
 
-    It is compiled once for each shape of input, and every call sees the model's present weights. It runs the model in
-    inference mode and does not change it.
+    It is compiled once for the shape of an input and a few sizes of batches, to which others are padded, and serves
+    every explainer of the model with the same arguments. Every call sees the model's present weights. It runs the model
+    in inference mode and does not change it.
 
     Args:
         model: a built Sequential or Functional model. The explained output may have any shape.
@@ -185,13 +186,15 @@ class LRP:
         self._columns = columns_of(baseline)
         self.baseline = inputs_of(model, 0.0 if baseline is None else baseline) if is_measured else None
         if masked := masked_at_baseline(graph, self.baseline):
-            warnings.warn(masked, RuntimeWarning, stacklevel=2)
+            warn(masked, stacklevel=2)
         self._has_probability = described.is_probability
         self.preset = rules if isinstance(rules, str) else "table"
         self._n_entries = None if isinstance(rules, str) else len(rules)
         self._kind = self._walk.head.kind
         self._input_structure = graph.structure
-        self._variables: list[keras.Variable] | None = None
+        # what the walk depends on
+        entries = rules if isinstance(rules, str) else [tuple(entry) for entry in rules]
+        self._options = [entries, is_measured, described.index, head, options, merge_batch_norm]
         # the kinds of faults that were warned of
         self._warned: set[str] = set()
 
@@ -238,8 +241,10 @@ class LRP:
         x = self._inputs(x)
         tensors = input_tensors(self.model, x)
         targets = self._targets(target, versus, tensors)
-        self._compile()
-        by_target, ends = zip(*self._averaged(self._relevance, tensors, targets))
+        n_images = len(tensors[0])
+        walk = self._compiled()
+        results = self._averaged(walk.relevance, *filled_up(tensors, targets, walk.size(n_images)))
+        by_target, ends = zip(*tree.map_structure(lambda part: first_rows(part, n_images), results))
         sums = [growth(tree.map_structure(ops.convert_to_numpy, part)) for part in ends]
         faults = {kind for each in sums if (kind := fault(**each, preset=self.preset))}
         if faults - self._warned:
@@ -306,7 +311,7 @@ class LRP:
             data, labels = inputs_and_labels(self.model, data)
         n_batches, parts = batches(data, batch_size, labels)
         bar = Progress(n_batches, "batch", progress)
-        size = 0
+        largest = 0
         for batch in parts:
             x = self._inputs(batch[0])
             tensors = input_tensors(self.model, x)
@@ -316,15 +321,13 @@ class LRP:
                 batch_target("versus", versus, data, batch, self.output, shape),
                 tensors,
             )
-            # every other size of batch would be compiled anew
-            n_images = len(tensors[0])
-            size = max(size, n_images)
-            filled = TargetPairs(fill_up(targets.pairs, size), targets.has_axis)
-            explanation = self._explanation(x, fill_up(tensors, size), filled, n_images)
+            # the last batch, a smaller one, as if it were like the others
+            largest = max(largest, len(tensors[0]))
+            explanation = self._explanation(x, tensors, targets, largest)
             self._warn(explanation)
             yield explanation
             bar.add()
-        if not size:
+        if not largest:
             raise ValueError("`data` has no batch.")
 
     def _inputs(self, x: Any) -> Structure:
@@ -341,12 +344,11 @@ class LRP:
     def _output_shape(self, tensors: list[Tensor]) -> tuple[int, ...]:
         return output_shape(self.model, self.output, self._input_structure, tensors)
 
-    def _explanation(
-        self, x: Structure, tensors: list[Tensor], targets: TargetPairs, n_images: int | None = None
-    ) -> Explanation:
-        """The `Explanation` of the first `n_images` of a batch `x`, whose tensors may be filled up."""
-        self._compile()
-        reports = self._averaged(self._report, tensors, targets)
+    def _explanation(self, x: Structure, tensors: list[Tensor], targets: TargetPairs, size: int = 0) -> Explanation:
+        """The `Explanation` of a batch `x`, padded to `size` at least."""
+        n_images = len(tensors[0])
+        walk = self._compiled()
+        reports = self._averaged(walk.report, *filled_up(tensors, targets, walk.size(max(size, n_images))))
         reports = [{**report, "input": self._as_structure(x, report["input"])} for report in reports]
         order = [call.name for call in self._walk.calls]
         return assemble(
@@ -358,7 +360,7 @@ class LRP:
         for kind, message in diagnosis(explanation, self.model, self.preset).items():
             if kind not in self._warned:
                 self._warned.add(kind)
-                warnings.warn(message, RuntimeWarning, stacklevel=3)
+                warn(message, stacklevel=3)
 
     def _averaged(self, walk: Callable[..., Structure], tensors: list[Tensor], targets: TargetPairs) -> list[Structure]:
         """For each target the mean of what a walk returns over the inputs of the background."""
@@ -383,10 +385,12 @@ class LRP:
             return []
         (x,), (absent,) = tensors, baseline
         masks = self._passes.masks(tuple(x.shape[1:]))
+        measured = self._compiled().deviations
+        assert measured is not None, "gates are measured from a baseline"
         means, squares = [], []
         for mask in masks:
             masked = ops.where(ops.convert_to_tensor(mask[None]), x, absent)
-            deviations = self._deviations([masked, absent])
+            deviations = measured([masked, absent])
             squared = [ops.square(deviation) for deviation in deviations]
             means = added(means, deviations) if means else deviations
             squares = added(squares, squared) if squares else squared
@@ -396,15 +400,8 @@ class LRP:
     def _as_structure(self, x: Structure, relevance: list[Tensor]) -> Structure:
         return as_structure(self.model, self._input_structure, x, relevance)
 
-    def _compile(self) -> None:
-        """Compiles the walk again if the model has other variables than before, as after `enable_lora`."""
-        variables = self.model.variables
-        if self._variables is None or list(map(id, variables)) != list(map(id, self._variables)):
-            self._variables = variables
-            self._relevance = compiled(self._walk.relevance, variables)
-            self._report = compiled(self._walk.report, variables)
-            if isinstance(self._walk, Propagation):
-                self._deviations = compiled(self._walk.deviations, variables)
+    def _compiled(self) -> CompiledWalk:
+        return compiled_walk(self.model, self._walk, self._options, self)
 
 
 def _made(cls: type[LRP], arguments: dict[str, Any]) -> LRP:

@@ -28,14 +28,15 @@ def input_tensors(model: keras.Model, x: Structure) -> list[Tensor]:
         raise ValueError(f"`x` must have {len(model.inputs)} arrays, one for each input. Received: {len(arrays)}")
     tensors = [_as_tensor(array, expected.dtype) for array, expected in zip(arrays, model.inputs)]
     batch = tensors[0].shape[0]
-    for tensor, expected in zip(tensors, model.inputs):
+    for array, tensor, expected in zip(arrays, tensors, model.inputs):
         if tensor.shape[0] == 0 or tensor.shape[0] != batch or not _has_shape(tensor, expected.shape):
             raise ValueError(
                 f"`x` must be a batch of shape {(None, *expected.shape[1:])}, of one image or more. Received: "
                 f"{tuple(tensor.shape)}"
             )
         if keras.backend.is_float_dtype(expected.dtype):
-            finite("x", tensor)
+            # an array by NumPy, as operations on tensors would be compiled for each size
+            finite("x", tensor if ops.is_tensor(array) else ops.convert_to_numpy(tensor))
     return tensors
 
 
@@ -259,12 +260,20 @@ def _labelled_units(y: Any, n: int, output: ModelOutput) -> np.ndarray:
     return np.zeros_like(labels)
 
 
-def fill_up(tensors: Structure, size: int) -> Structure:
-    """Tensors of a batch, repeated at their end up to a batch of `size`; None stays None."""
+def filled_up(tensors: list[Tensor], targets: TargetPairs, size: int) -> tuple[list[Tensor], TargetPairs]:
+    """A batch and its targets, whose last rows are repeated up to a batch of `size`."""
 
     def filled(tensor: Tensor | None) -> Tensor | None:
         if tensor is None or len(tensor) == size:
             return tensor
-        return ops.concatenate([tensor, ops.repeat(tensor[-1:], size - len(tensor), axis=0)], axis=0)
+        # by NumPy, as operations on tensors would be compiled for each size
+        array = ops.convert_to_numpy(tensor)
+        return ops.convert_to_tensor(np.concatenate([array, np.repeat(array[-1:], size - len(array), axis=0)]))
 
-    return tree.map_structure(filled, tensors)
+    pairs = [(filled(target), filled(versus)) for target, versus in targets.pairs]
+    return list(map(filled, tensors)), TargetPairs(pairs, targets.has_axis)
+
+
+def first_rows(tensor: Tensor, n: int) -> Tensor:
+    """The first rows of a tensor, without those that filled up a batch."""
+    return tensor if len(tensor) == n else ops.convert_to_tensor(ops.convert_to_numpy(tensor)[:n])

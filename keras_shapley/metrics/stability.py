@@ -1,7 +1,6 @@
 """How stable attributions are under small changes of the input, and how much they depend on what a model learned."""
 
 import numbers
-import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -12,6 +11,7 @@ from keras import ops
 from keras_shapley.metrics.agreement import rank_correlation
 from keras_shapley.metrics.checks import Attributions, attribution_array, checked_batch, flat_attributions, ratio
 from keras_shapley.utils.progress import Progress
+from keras_shapley.utils.quiet import quiet
 from keras_shapley.utils.structures import filled, is_nested, leaves, skeleton_of
 from keras_shapley.utils.typing import Structure
 from keras_shapley.utils.validation import finite, integer
@@ -138,9 +138,8 @@ def randomization(
             for variable in variables:
                 values = ops.convert_to_numpy(variable)
                 variable.assign(rng.permutation(values.ravel()).reshape(values.shape))
-            with warnings.catch_warnings():
-                # attributions of a network with shuffled weights need not be right
-                warnings.simplefilter("ignore", RuntimeWarning)
+            # attributions of a network with shuffled weights need not be right
+            with quiet():
                 correlations[path] = rank_correlation(explain(x), attributions)
             bar.add()
     finally:

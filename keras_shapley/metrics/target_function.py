@@ -1,9 +1,10 @@
 """The output that a metric looks at, as a function of inputs."""
 
+import keras
 import numpy as np
 from numpy.typing import ArrayLike
 
-from keras_shapley.models.evaluation import batch_function, evaluated
+from keras_shapley.models.evaluation import batch_function, evaluated, in_few_sizes
 from keras_shapley.utils.targets import Targets, parse_targets, target_values
 from keras_shapley.utils.typing import Function
 from keras_shapley.utils.validation import integer
@@ -31,6 +32,8 @@ class TargetFunction:
     ) -> None:
         self._batch_size = integer("batch_size", batch_size, 1)
         self._fn = batch_function(fn, output)
+        if isinstance(fn, keras.Model):
+            self._fn = in_few_sizes(self._fn, batch_size)
         self._targets: list[np.ndarray] = []
         values: list[np.ndarray] = []
         for start in range(0, len(x), batch_size):

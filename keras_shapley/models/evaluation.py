@@ -1,15 +1,16 @@
 """Models and functions evaluated on NumPy batches."""
 
 import math
-from collections.abc import Callable, Hashable
-from typing import Any, TypeVar
+from collections.abc import Callable
+from typing import Any
 
 import keras
 import numpy as np
 from keras import ops, tree
 
-from keras_shapley.backend import COMPILES_EACH_SIZE, compiled
-from keras_shapley.models.keras_internals import input_structure, is_transparent, sublayers
+from keras_shapley.backend import COMPILES, COMPILES_ANY_SIZE, compiled
+from keras_shapley.models.kept import kept
+from keras_shapley.models.keras_internals import input_structure, is_transparent
 from keras_shapley.models.outputs import output_index
 from keras_shapley.models.tracing import in_order, output_sizes, trace
 from keras_shapley.utils.typing import Function, Structure, Tensor
@@ -21,41 +22,8 @@ _VALUES_PER_ELEMENT = 64
 # the most inputs in a batch, of a model and of a function
 _MOST = 1024
 _MOST_OF_A_FUNCTION = 256
-# where a model keeps what was made for it; Keras neither tracks nor saves such a name
-_KEPT = "__keras_shapley__"
-
-Made = TypeVar("Made")
-
-
-class _Kept:
-    """What was made for a model, by key, with the variables and layers that it was made of. It is never copied."""
-
-    def __init__(self) -> None:
-        self.entries: dict[Hashable, tuple[list[Any], Any]] = {}
-
-    def __deepcopy__(self, memo: Any) -> "_Kept":
-        return _Kept()
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _Kept, ()
-
-
-def kept(model: keras.Model, key: Hashable, make: Callable[[], Made]) -> Made:
-    """What `make` returns, made once and kept with the model until it dies.
-
-    It is made again once the model has other variables or layers, or a layer another activation or dtype policy. New
-    values of the variables change nothing, so what is made must read them when it is called, as compiled functions do.
-    """
-    # not an attribute that Keras would track. A WeakKeyDictionary would never let go: what is made refers to the model
-    store = model.__dict__.setdefault(_KEPT, _Kept())
-    layers = sublayers(model)
-    settings = [getattr(layer, name, None) for layer in layers for name in ("activation", "dtype_policy")]
-    parts = [*model.variables, *layers, *settings]
-    entry = store.entries.get(key)
-    if entry is None or len(entry[0]) != len(parts) or any(a is not b for a, b in zip(entry[0], parts)):
-        entry = parts, make()
-        store.entries[key] = entry
-    return entry[1]
+# sizes to which batches are padded where each further size would compile anew; above them powers of two
+_SIZES = (1, 8, 32, 64)
 
 
 def inference(model: keras.Model, output: str | int | None = None) -> Callable[[Any], Tensor]:
@@ -157,14 +125,42 @@ def batch_function(fn: Function, output: str | int | None = None) -> Function:
     return fn
 
 
+class FewSizes:
+    """The sizes to which batches are padded for a compiled function, which is compiled for each: 4 up to 64.
+
+    They are 1, 8, 32, 64, 128, 256, ...; the size that comes first is one of them, up to 64 in the place of 32. So
+    batches that are all of one size are never padded.
+    """
+
+    def __init__(self) -> None:
+        self._first: int | None = None
+
+    def __call__(self, n: int) -> int:
+        """The size of a batch of n, padded; n where nothing is compiled."""
+        if not COMPILES:
+            return n
+        if self._first is None:
+            self._first = n
+        return padded_size(n, self._first)
+
+
+def padded_size(n: int, first: int) -> int:
+    """The smallest of the `FewSizes` that holds a batch of n, if batches of `first` came first."""
+    sizes = [*_SIZES, first]
+    if first not in _SIZES and first < _SIZES[-1]:
+        sizes.remove(32)
+    above = max(_SIZES[-1], 1 << (n - 1).bit_length())
+    return min(size for size in (*sizes, above) if size >= n)
+
+
 def in_few_sizes(fn: Callable[[Any], Any], largest: int) -> Callable[[Any], Any]:
-    """`fn` given batches of 1, 2, 4, ... and `largest` rows only, because each further size would compile anew."""
-    if not COMPILES_EACH_SIZE:
+    """`fn` given batches of few sizes and of `largest` rows only, because each further size would compile anew."""
+    if COMPILES_ANY_SIZE:
         return fn
 
     def padded(inputs: Structure) -> Structure:
         n = len(tree.flatten(inputs)[0])
-        size = min(largest, 1 << (n - 1).bit_length())
+        size = min(largest, padded_size(n, 1))
         outputs = fn(tree.map_structure(lambda a: np.concatenate([a, np.repeat(a[-1:], size - n, 0)]), inputs))
         return tree.map_structure(lambda a: a[:n], outputs)
 

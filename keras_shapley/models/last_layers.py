@@ -13,8 +13,9 @@ from keras import layers, ops, tree
 from keras_shapley.backend import compiled
 from keras_shapley.layers.base import ShapleyLayer
 from keras_shapley.layers.sa import ShapleyActivation
-from keras_shapley.models.evaluation import as_model_takes, kept
+from keras_shapley.models.evaluation import as_model_takes
 from keras_shapley.models.graph import Call, Graph, Value, ancestors, run
+from keras_shapley.models.kept import kept
 from keras_shapley.models.keras_internals import RESHAPING_OPERATIONS, output_specs
 from keras_shapley.models.layer_types import ELEMENTWISE, ORDER_KEEPING, activation_function, activation_of
 from keras_shapley.models.model_end import before_reshapes, model_ends

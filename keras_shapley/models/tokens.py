@@ -6,7 +6,7 @@ import keras
 import numpy as np
 from keras import layers, ops
 
-from keras_shapley.models.evaluation import kept
+from keras_shapley.models.kept import kept
 from keras_shapley.models.keras_internals import nodes
 from keras_shapley.utils.typing import Function
 

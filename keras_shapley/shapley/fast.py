@@ -3,6 +3,7 @@
 import dataclasses
 import math
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -21,6 +22,7 @@ from keras_shapley.shapley.moments import MomentPropagation
 from keras_shapley.shapley.players import Players
 from keras_shapley.shapley.result import ShapleyValues
 from keras_shapley.utils.progress import Progress
+from keras_shapley.utils.quiet import warn
 from keras_shapley.utils.typing import Structure
 from keras_shapley.utils.validation import integer, one_of
 
@@ -147,7 +149,8 @@ def fast_shapley_values(
             )
     k = explained.whole.shape[1]
     # the rows of a batch are pairs of an image and one of its values
-    batches = _batches(len(game) * k, max(min(estimate.images_at_once, batch_size or len(game) * k), 1))
+    most = max(min(estimate.images_at_once, batch_size or estimate.images_at_once), 1)
+    batches = _batches(len(game) * k, most, estimate.padded_size)
     others = range(len(game.inputs.background[0]))
     bar = Progress(len(batches) * len(others), "batch", progress)
     parts = []
@@ -209,23 +212,23 @@ def _warn_of_residual(result: ShapleyValues) -> None:
     if not is_large.any():
         return
     worst = np.unravel_index(np.argmax(np.where(is_large, np.abs(residual), -1)), is_large.shape)
-    warnings.warn(
+    warn(
         f"The values of {is_large.any(axis=1).sum()} of {n} images miss more than a quarter of the total. Those of "
         f"image {worst[0]} have a residual of {residual[worst]:.2g}, for a total of {total[worst]:.2g}. Use "
         "shapley_values(model, x) or sampled_shapley_values(model, x), which take any model and give standard errors, "
         "or LRP(model), whose relevance sums to the total in one pass.",
-        RuntimeWarning,
         stacklevel=3,
     )
 
 
-def _batches(n: int, largest: int) -> np.ndarray:
+def _batches(n: int, largest: int, padded_size: Callable[[int], int]) -> np.ndarray:
     """Numbers of rows, `(batches, rows)`, in batches of one size, because another would compile anew.
 
-    The last row is repeated to fill the last batch.
+    The last row is repeated to fill the batches.
     """
     count = math.ceil(n / largest)
-    return np.minimum(np.arange(count * math.ceil(n / count)), n - 1).reshape(count, -1)
+    size = min(padded_size(math.ceil(n / count)), largest)
+    return np.minimum(np.arange(count * size), n - 1).reshape(count, -1)
 
 
 def _shares(values: np.ndarray) -> np.ndarray:

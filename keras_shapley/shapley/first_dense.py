@@ -12,8 +12,8 @@ from keras import layers, ops
 from keras_shapley.backend import compiled
 from keras_shapley.layers.activations import shapley_activation
 from keras_shapley.layers.sa import ShapleyActivation
-from keras_shapley.models.evaluation import kept
 from keras_shapley.models.graph import Call, Value, ancestors, run
+from keras_shapley.models.kept import kept
 from keras_shapley.models.last_layers import activated, is_plain_dense
 from keras_shapley.models.layer_types import ORDER_KEEPING, SCALING
 from keras_shapley.models.tracing import trace

@@ -8,7 +8,8 @@ from keras import ops, tree
 
 from keras_shapley.backend import compiled, vjp
 from keras_shapley.layers.base import exact_derivatives
-from keras_shapley.models.evaluation import as_model_takes, kept
+from keras_shapley.models.evaluation import FewSizes, as_model_takes
+from keras_shapley.models.kept import kept
 from keras_shapley.models.keras_internals import sublayers
 from keras_shapley.models.layer_types import NORMALIZATION
 from keras_shapley.shapley.players import Players
@@ -74,7 +75,7 @@ class Masks:
         self.mixed = max(_MIXED / n**0.25, _LEAST_MIXED)
         # a gradient keeps what inference forgets
         self.most = max(1, min(_MAX_INPUTS, most // 2))
-        self.gradient = _gradient(model, output, players.skeleton)
+        self.gradient, self.padded_size = _gradient(model, output, players.skeleton)
 
     @property
     def images_at_once(self) -> int:
@@ -166,8 +167,13 @@ class Masks:
         return np.where(present, (if_present / scale)[:, :, None], (if_absent / scale)[:, :, None])
 
 
-def _gradient(model: keras.Model, output: int, skeleton: Structure) -> Callable[..., list[Tensor]]:
-    """Compiled function of inputs and a cotangent: the gradient of an output, times the cotangent, by each input."""
+def _gradient(
+    model: keras.Model, output: int, skeleton: Structure
+) -> tuple[Callable[..., list[Tensor]], Callable[[int], int]]:
+    """Compiled function of inputs and a cotangent: the gradient of an output, times the cotangent, by each input.
+
+    Beside it the size to which a batch of images is padded.
+    """
 
     def gradient(inputs: list[Tensor], cotangent: Tensor) -> list[Tensor]:
         def outputs(*x: Tensor) -> Tensor:
@@ -180,7 +186,8 @@ def _gradient(model: keras.Model, output: int, skeleton: Structure) -> Callable[
             _, pullback = vjp(outputs, *inputs)
             return list(pullback(cotangent))
 
-    return kept(model, ("masks", output, repr(skeleton)), lambda: compiled(gradient, model.variables))
+    key = ("masks", output, repr(skeleton))
+    return kept(model, key, lambda: (compiled(gradient, model.variables), FewSizes()))
 
 
 def bias_of_masks(model: keras.Model, players: Players) -> str | None:

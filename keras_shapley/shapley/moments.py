@@ -13,8 +13,9 @@ from keras import layers, ops, tree
 
 from keras_shapley.backend import compiled, matmul, vjp
 from keras_shapley.layers.linear_maps import LINEAR_TYPES, linear_map
-from keras_shapley.models.evaluation import kept
+from keras_shapley.models.evaluation import FewSizes
 from keras_shapley.models.graph import Call, Value, ancestors
+from keras_shapley.models.kept import kept
 from keras_shapley.models.tracing import in_order, output_sizes, trace
 from keras_shapley.shapley.moment_rules import MomentRule, moment_rule
 from keras_shapley.shapley.normal_moments import Moments
@@ -115,6 +116,7 @@ class MomentNetwork:
             if any(before.is_a(LINEAR_TYPES) for before in call.ancestors())
         }
         self.gradient = compiled(self._gradient, model.variables)
+        self.padded_size = FewSizes()
 
     def _gradient(
         self,
@@ -192,7 +194,10 @@ class MomentPropagation:
     """
 
     def __init__(self, model: keras.Model, players: Players, n: int, n_samples: int, seed: int, output: int) -> None:
+        self.model = model
+        self.output = output
         self.network = kept(model, ("moments", output), lambda: MomentNetwork(model, output))
+        self.padded_size = self.network.padded_size
         nodes, node_weights = np.polynomial.legendre.leggauss(n)
         self.t = (nodes + 1) / 2
         self.node_weights = node_weights / 2
@@ -213,7 +218,9 @@ class MomentPropagation:
         pass only as far as the first activation; counting them behind it makes batches smaller than necessary.
         """
         network = self.network
-        sizes = output_sizes(network.graph, [part.shape for part in self.parts], network.dtypes)
+        shapes = [part.shape for part in self.parts]
+        key = ("output sizes", self.output, tuple(shapes))
+        sizes = kept(self.model, key, lambda: output_sizes(network.graph, shapes, network.dtypes))
         input_size = sum(part.size for part in self.parts)
         n = len(self.t)
         values = sum(sizes[call] * network.rules[call].n_values(call) for call in network.calls)

@@ -23,7 +23,7 @@ def one_of(name: str, value: Option, allowed: Iterable[Any]) -> Option:
 
 def finite(name: str, x: Tensor) -> Tensor:
     """Returns the tensor or array `x` if all of it is finite, else raises a `ValueError`."""
-    if not bool(ops.all(ops.isfinite(x))):
+    if not bool(np.isfinite(x).all() if isinstance(x, np.ndarray) else ops.all(ops.isfinite(x))):
         raise ValueError(f"`{name}` must be finite. Received NaN or infinity in `{name}` of shape {tuple(x.shape)}.")
     return x
 

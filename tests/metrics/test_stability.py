@@ -1,7 +1,5 @@
 """Metrics that change the input a little, or the model's weights."""
 
-import warnings
-
 import keras
 import numpy as np
 import pytest
@@ -10,6 +8,7 @@ from reference.marks import MASKS_OF_FEW_PLAYERS, MAY_MISS_THE_TOTAL
 
 import keras_shapley as ks
 from keras_shapley import metrics
+from keras_shapley.utils.quiet import warn
 
 
 def test_sensitivity_of_a_map_whose_change_is_known(rng):
@@ -54,7 +53,8 @@ def test_warnings_of_shuffled_networks_are_not_shown(rng):
     model = keras.Sequential([keras.Input((3,)), layers.Dense(2)])
 
     def explain(x):
-        warnings.warn(f"by {model.get_weights()[0][0, 0]}", RuntimeWarning, stacklevel=2)
+        # as the package says it of its own values; a filter for all warnings would be one for all threads
+        warn(f"by {model.get_weights()[0][0, 0]}", stacklevel=2)
         return x
 
     with pytest.warns(RuntimeWarning) as record:

@@ -1,0 +1,84 @@
+"""What is made once for a model, such as compiled functions, and kept with it."""
+
+import threading
+from collections.abc import Callable, Hashable
+from types import FunctionType
+from typing import Any, TypeVar
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_shapley.models.keras_internals import sublayers
+from keras_shapley.utils.typing import Operation
+
+# where a model keeps what was made for it; Keras neither tracks nor saves such a name
+_KEPT = "__keras_shapley__"
+# what is kept of one model; what was used longest ago goes first
+_MOST_ENTRIES = 64
+_PLAIN = (bool, int, float, str, tuple, type(None), FunctionType)
+
+Made = TypeVar("Made")
+
+
+class _Kept:
+    """What was made for a model, by key, with the parts of the model that it was made of. It is never copied."""
+
+    def __init__(self) -> None:
+        self.entries: dict[Hashable, tuple[list[Any], Any]] = {}
+        # of threads that explain one model; what is made may need something else that is kept
+        self.lock = threading.RLock()
+
+    def __deepcopy__(self, memo: Any) -> "_Kept":
+        return _Kept()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _Kept, ()
+
+
+def kept(model: keras.Model, key: Hashable, make: Callable[[], Made], owner: Any = None) -> Made:
+    """What `make` returns, made once and kept with the model until it dies, or until 64 others were used since.
+
+    It is made again once the model has other variables or layers, or a layer another setting, such as an activation.
+    New values of the variables change nothing, so what is made must read them when it is called, as compiled functions
+    do.
+
+    Args:
+        model: the model.
+        key: of what is made; for the same key `make` makes the same.
+        make: makes it.
+        owner: an object with which it is kept and dies; by default the model.
+    """
+    # not an attribute that Keras would track. A WeakKeyDictionary would never let go: what is made refers to the model
+    store = (model if owner is None else owner).__dict__.setdefault(_KEPT, _Kept())
+    parts = _parts(model)
+    with store.lock:
+        entry = store.entries.pop(key, None)
+        if entry is None or len(entry[0]) != len(parts) or any(a is not b for a, b in zip(entry[0], parts)):
+            entry = parts, make()
+        store.entries[key] = entry
+        if len(store.entries) > _MOST_ENTRIES:
+            del store.entries[next(iter(store.entries))]
+    return entry[1]
+
+
+def _parts(model: keras.Model) -> list[Any]:
+    """What a function of a model is compiled from, beside the values of its variables."""
+    layers = sublayers(model)
+    settings = [value for layer in layers for value in _settings(layer)]
+    return [*model.variables, *layers, *settings]
+
+
+def _settings(layer: Operation) -> list[Any]:
+    """The values of a layer's options. A model has none, as training changes what it holds."""
+    common = [getattr(layer, name, None) for name in ("activation", "dtype_policy")]
+    if isinstance(layer, keras.Model):
+        return common
+    # a constant of Keras's own, such as a mean; layers of users may store what they last computed
+    are_constants = type(layer).__module__.startswith("keras.")
+    own = [value for name, value in vars(layer).items() if name[0] != "_"]
+    return common + [v for v in own if isinstance(v, _PLAIN) or (are_constants and _is_array(v))]
+
+
+def _is_array(value: Any) -> bool:
+    return isinstance(value, np.ndarray) or ops.is_tensor(value)
