@@ -4,13 +4,14 @@
 Each backend has a module here with the same names, and this one takes the module of the backend that Keras runs on
 (`KERAS_BACKEND`). Nothing else in the package names a backend, TensorBoard output excepted.
 
-- `EAGER`: whether each elementwise operation is a pass over memory of its own.
 - `COMPILES_EACH_SIZE`: whether a function compiled for any batch size is still compiled again for each size.
 - `RETURNS_INITIAL_STATE`: whether a recurrent layer returns its initial state, and not zeros, at masked first steps.
 - `vjp(fn, *primals)`: the value of `fn` and its vector-Jacobian product.
 - `with_derivative(function, pushforward, pullback)`: a function with a derivative of its own.
 - `compiled(fn, variables, any_batch=False)`: a compiled function that reads the present values of variables.
+- `is_eager()`: whether each elementwise operation is a pass over memory of its own.
 - `signed(magnitude, x)`: a number with the sign of each element of a tensor.
+- `clip(x, low, high)`: as in `keras.ops`, between two numbers. On PyTorch, Keras's has no ONNX.
 - `cumsum`, `matmul`, `maximum`, `minimum`: as in `keras.ops`, in the dtype of their operands. On PyTorch those of
   Keras make float32 of float64.
 """
@@ -26,10 +27,11 @@ else:
 
 __all__ = [
     "COMPILES_EACH_SIZE",
-    "EAGER",
     "RETURNS_INITIAL_STATE",
+    "clip",
     "compiled",
     "cumsum",
+    "is_eager",
     "matmul",
     "maximum",
     "minimum",

@@ -7,14 +7,15 @@ import jax
 import keras
 from jax.custom_derivatives import SymbolicZero
 
-from keras_shapley.backend.common import as_tensors, cumsum, matmul, maximum, minimum, signed
+from keras_shapley.backend.common import as_tensors, clip, cumsum, is_eager, matmul, maximum, minimum, signed
 
 __all__ = [
     "COMPILES_EACH_SIZE",
-    "EAGER",
     "RETURNS_INITIAL_STATE",
+    "clip",
     "compiled",
     "cumsum",
+    "is_eager",
     "matmul",
     "maximum",
     "minimum",
@@ -23,7 +24,6 @@ __all__ = [
     "with_derivative",
 ]
 
-EAGER = False
 COMPILES_EACH_SIZE = True
 RETURNS_INITIAL_STATE = True
 

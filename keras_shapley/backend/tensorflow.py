@@ -6,14 +6,25 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from keras_shapley.backend.common import as_tensors, cumsum, matmul, maximum, minimum, signed, without_side_effects
+from keras_shapley.backend.common import (
+    as_tensors,
+    clip,
+    cumsum,
+    is_eager,
+    matmul,
+    maximum,
+    minimum,
+    signed,
+    without_side_effects,
+)
 
 __all__ = [
     "COMPILES_EACH_SIZE",
-    "EAGER",
     "RETURNS_INITIAL_STATE",
+    "clip",
     "compiled",
     "cumsum",
+    "is_eager",
     "matmul",
     "maximum",
     "minimum",
@@ -22,7 +33,6 @@ __all__ = [
     "with_derivative",
 ]
 
-EAGER = False
 COMPILES_EACH_SIZE = False
 RETURNS_INITIAL_STATE = False
 

@@ -8,7 +8,6 @@ import torch
 
 from keras_shapley.backend.common import as_tensors, without_side_effects
 
-EAGER = True
 COMPILES_EACH_SIZE = False
 RETURNS_INITIAL_STATE = False
 
@@ -55,10 +54,12 @@ class _WithBothDerivatives(_WithDerivative):
 def with_derivative(
     function: Callable[..., Any], pushforward: Callable[..., Any], pullback: Callable[..., Any]
 ) -> Callable[..., Any]:
-    """As on JAX; without forward mode under `torch.compile`, which cannot trace it."""
+    """As on JAX; without forward mode under `torch.compile`, which cannot trace it, and none in an exported graph."""
     functions = function, pushforward, pullback
 
     def differentiable(*operands: Any) -> Any:
+        if _is_exporting():
+            return function(*as_tensors(operands))
         cls = _WithDerivative if torch.compiler.is_compiling() else _WithBothDerivatives
         return cls.apply(functions, *as_tensors(operands))
 
@@ -72,10 +73,24 @@ def compiled(
     return torch.no_grad()(without_side_effects(fn))
 
 
+def is_eager() -> bool:
+    """As on JAX. An exported graph is not run here: it is made of operations that every format has."""
+    return not _is_exporting()
+
+
+def _is_exporting() -> bool:
+    return torch.compiler.is_exporting() or torch.onnx.is_in_onnx_export()
+
+
 def signed(magnitude: float, x: Any) -> Any:
     """The number `magnitude` with the sign of each element of `x`, positive at 0."""
     # three times as fast as a choice between two numbers
     return torch.copysign(torch.tensor(magnitude, dtype=x.dtype, device=x.device), x)
+
+
+def clip(x: Any, low: float, high: float) -> Any:
+    """As `keras.ops.clip`, which makes tensors of the bounds."""
+    return torch.clamp(x, low, high)
 
 
 def cumsum(x: Any, axis: int) -> Any:

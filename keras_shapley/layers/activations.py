@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from keras import ops
 
+from keras_shapley.backend import clip
 from keras_shapley.backend.derivatives import elementwise
 from keras_shapley.layers.normal import normal_cdf, normal_pdf, plain_normal_cdf
 from keras_shapley.utils.typing import Tensor
@@ -72,7 +73,7 @@ def _precision(u: Tensor, q: Tensor) -> Tensor:
 
 def _score(u: Tensor, b: Tensor, precision: Tensor) -> Tensor:
     """`z = (mu + b)/sigma`, cut where `phi(z)` is 0, so that derivatives up to 1/sigma**3 do not count there."""
-    return ops.clip((u / 2 + b) * precision, -_FAR, _FAR)
+    return clip((u / 2 + b) * precision, -_FAR, _FAR)
 
 
 class _Gate(NamedTuple):
