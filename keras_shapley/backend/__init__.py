@@ -10,6 +10,8 @@ Each backend has a module here with the same names, and this one takes the modul
 - `with_derivative(function, pushforward, pullback)`: a function with a derivative of its own.
 - `compiled(fn, variables, any_batch=False)`: a compiled function that reads the present values of variables.
 - `is_eager()`: whether each elementwise operation is a pass over memory of its own.
+- `is_compiling()`: whether `torch.compile` traces this, which reads no context variables.
+- `is_traced(x)`: whether a tensor has no values yet, as inside of `jax.jit` or `tf.function`.
 - `signed(magnitude, x)`: a number with the sign of each element of a tensor.
 - `clip(x, low, high)`: as in `keras.ops`, between two numbers. On PyTorch, Keras's has no ONNX.
 - `cumsum`, `matmul`, `maximum`, `minimum`: as in `keras.ops`, in the dtype of their operands. On PyTorch those of
@@ -31,7 +33,9 @@ __all__ = [
     "clip",
     "compiled",
     "cumsum",
+    "is_compiling",
     "is_eager",
+    "is_traced",
     "matmul",
     "maximum",
     "minimum",

@@ -38,7 +38,12 @@ def is_eager() -> bool:
     return False
 
 
-# on PyTorch these, and `is_eager`, have functions of their own
+def is_compiling() -> bool:
+    """Whether `torch.compile` traces this. What it traces cannot read context variables."""
+    return False
+
+
+# on PyTorch these, and the two above, have functions of their own
 clip = keras.ops.clip
 cumsum = keras.ops.cumsum
 matmul = keras.ops.matmul

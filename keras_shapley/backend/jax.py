@@ -7,7 +7,17 @@ import jax
 import keras
 from jax.custom_derivatives import SymbolicZero
 
-from keras_shapley.backend.common import as_tensors, clip, cumsum, is_eager, matmul, maximum, minimum, signed
+from keras_shapley.backend.common import (
+    as_tensors,
+    clip,
+    cumsum,
+    is_compiling,
+    is_eager,
+    matmul,
+    maximum,
+    minimum,
+    signed,
+)
 
 __all__ = [
     "COMPILES_EACH_SIZE",
@@ -15,7 +25,9 @@ __all__ = [
     "clip",
     "compiled",
     "cumsum",
+    "is_compiling",
     "is_eager",
+    "is_traced",
     "matmul",
     "maximum",
     "minimum",
@@ -87,3 +99,8 @@ def compiled(
             return fn(*args)
 
     return lambda *args: stateless([variable.value for variable in variables], *args)
+
+
+def is_traced(x: Any) -> bool:
+    """Whether a tensor has no values yet, as inside of `jax.jit` or `jax.vmap`."""
+    return isinstance(x, jax.core.Tracer)

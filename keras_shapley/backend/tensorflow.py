@@ -10,6 +10,7 @@ from keras_shapley.backend.common import (
     as_tensors,
     clip,
     cumsum,
+    is_compiling,
     is_eager,
     matmul,
     maximum,
@@ -24,7 +25,9 @@ __all__ = [
     "clip",
     "compiled",
     "cumsum",
+    "is_compiling",
     "is_eager",
+    "is_traced",
     "matmul",
     "maximum",
     "minimum",
@@ -77,3 +80,8 @@ def compiled(
 ) -> Callable[..., Any]:
     """As on JAX."""
     return tf.function(without_side_effects(fn), autograph=False, reduce_retracing=any_batch)
+
+
+def is_traced(x: Any) -> bool:
+    """As on JAX: inside of `tf.function`."""
+    return tf.is_tensor(x) and not hasattr(x, "numpy")

@@ -69,13 +69,23 @@ def with_derivative(
 def compiled(
     fn: Callable[..., Any], variables: Iterable[keras.Variable], *, any_batch: bool = False
 ) -> Callable[..., Any]:
-    """As on JAX, without compilation: PyTorch runs `fn` eagerly."""
-    return torch.no_grad()(without_side_effects(fn))
+    """As on JAX, without compilation: PyTorch runs `fn` eagerly, also where a function around it is compiled."""
+    return torch.compiler.disable(torch.no_grad()(without_side_effects(fn)))
 
 
 def is_eager() -> bool:
     """As on JAX. An exported graph is not run here: it is made of operations that every format has."""
     return not _is_exporting()
+
+
+def is_compiling() -> bool:
+    """Whether `torch.compile` traces this. What it traces cannot read context variables."""
+    return torch.compiler.is_compiling()
+
+
+def is_traced(x: Any) -> bool:
+    """As on JAX: inside of a transformation of `torch.func`."""
+    return torch.is_tensor(x) and torch._C._functorch.is_functorch_wrapped_tensor(x)
 
 
 def _is_exporting() -> bool:
