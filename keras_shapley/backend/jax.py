@@ -5,6 +5,7 @@ from typing import Any
 
 import jax
 import keras
+from jax.core import Tracer
 from jax.custom_derivatives import SymbolicZero
 
 from keras_shapley.backend.common import (
@@ -103,4 +104,4 @@ def compiled(
 
 def is_traced(x: Any) -> bool:
     """Whether a tensor has no values yet, as inside of `jax.jit` or `jax.vmap`."""
-    return isinstance(x, jax.core.Tracer)
+    return isinstance(x, Tracer)

@@ -85,7 +85,7 @@ def is_compiling() -> bool:
 
 def is_traced(x: Any) -> bool:
     """As on JAX: inside of a transformation of `torch.func`."""
-    return torch.is_tensor(x) and torch._C._functorch.is_functorch_wrapped_tensor(x)
+    return torch.is_tensor(x) and torch._C._functorch.is_functorch_wrapped_tensor(x)  # pyright: ignore
 
 
 def _is_exporting() -> bool:
