@@ -4,18 +4,21 @@
 Each backend has a module here with the same names, and this one takes the module of the backend that Keras runs on
 (`KERAS_BACKEND`). Nothing else in the package names a backend, TensorBoard output excepted.
 
-- `EAGER`: whether each elementwise operation is a pass over memory of its own.
 - `COMPILES`: whether `compiled` compiles, anew for each size of a batch.
 - `COMPILES_ANY_SIZE`: whether a function compiled for any batch size is compiled once for all, or runs as it is.
 - `RETURNS_INITIAL_STATE`: whether a recurrent layer returns its initial state, and not zeros, at masked first steps.
 - `vjp(fn, *primals)`: the value of `fn` and its vector-Jacobian product.
 - `with_derivative(function, pushforward, pullback)`: a function with a derivative of its own.
 - `compiled(fn, variables, any_batch=False)`: a compiled function that reads the present values of variables.
+- `is_eager()`: whether each elementwise operation is a pass over memory of its own.
+- `is_compiling()`: whether `torch.compile` traces this, which reads no context variables.
+- `is_traced(x)`: whether a tensor has no values yet, as inside of `jax.jit` or `tf.function`.
 - `signed(magnitude, x)`: a number with the sign of each element of a tensor.
 - `largest_magnitude(x, axes)`: the largest absolute value along axes.
 - `at_least(x, bound)`: the larger of a tensor and a number, with a derivative of 0 where that is the number.
 - `product(x, *factors)`, `square_of_product(x, scale)`: on PyTorch with one tensor of memory.
 - `erfc`: the complementary error function, which Keras has from 3.15 on.
+- `clip(x, low, high)`: as in `keras.ops`, between two numbers. On PyTorch, Keras's has no ONNX.
 - `cumsum`, `matmul`, `maximum`, `minimum`: as in `keras.ops`, in the dtype of their operands. On PyTorch those of
   Keras make float32 of float64.
 """
@@ -32,13 +35,16 @@ else:
 __all__ = [
     "COMPILES",
     "COMPILES_ANY_SIZE",
-    "EAGER",
     "RETURNS_INITIAL_STATE",
     "at_least",
+    "clip",
     "compiled",
     "cumsum",
     "erfc",
     "largest_magnitude",
+    "is_compiling",
+    "is_eager",
+    "is_traced",
     "matmul",
     "maximum",
     "minimum",

@@ -33,7 +33,18 @@ def signed(magnitude: float, x: Any) -> Any:
     return keras.ops.where(x < 0, negative, positive)
 
 
-# on PyTorch these have functions of their own
+def is_eager() -> bool:
+    """Whether each elementwise operation is a pass over memory of its own, and not fused with others."""
+    return False
+
+
+def is_compiling() -> bool:
+    """Whether `torch.compile` traces this. What it traces cannot read context variables."""
+    return False
+
+
+# on PyTorch these, and the two above, have functions of their own
+clip = keras.ops.clip
 cumsum = keras.ops.cumsum
 matmul = keras.ops.matmul
 maximum = keras.ops.maximum

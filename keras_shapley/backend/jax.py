@@ -5,11 +5,15 @@ from typing import Any
 
 import jax
 import keras
+from jax.core import Tracer
 from jax.custom_derivatives import SymbolicZero
 
 from keras_shapley.backend.common import (
     as_tensors,
+    clip,
     cumsum,
+    is_compiling,
+    is_eager,
     matmul,
     maximum,
     minimum,
@@ -21,13 +25,16 @@ from keras_shapley.backend.common import (
 __all__ = [
     "COMPILES",
     "COMPILES_ANY_SIZE",
-    "EAGER",
     "RETURNS_INITIAL_STATE",
     "at_least",
+    "clip",
     "compiled",
     "cumsum",
     "erfc",
     "largest_magnitude",
+    "is_compiling",
+    "is_eager",
+    "is_traced",
     "matmul",
     "maximum",
     "minimum",
@@ -38,7 +45,6 @@ __all__ = [
     "with_derivative",
 ]
 
-EAGER = False
 COMPILES = True
 COMPILES_ANY_SIZE = False
 RETURNS_INITIAL_STATE = True
@@ -130,3 +136,8 @@ def at_least(x: Any, bound: float) -> Any:
     """The larger of `x` and a number; where that is the number the derivative is 0, whatever comes from above."""
     # that of `maximum` is a product with 0, which is NaN where infinity comes from above
     return keras.ops.where(x > bound, x, bound)
+
+
+def is_traced(x: Any) -> bool:
+    """Whether a tensor has no values yet, as inside of `jax.jit` or `jax.vmap`."""
+    return isinstance(x, Tracer)

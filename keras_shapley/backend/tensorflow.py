@@ -11,7 +11,10 @@ from tensorflow.python.framework.ops import gradient_registry
 from keras_shapley.backend.common import (
     as_tensors,
     at_least,
+    clip,
     cumsum,
+    is_compiling,
+    is_eager,
     largest_magnitude,
     matmul,
     maximum,
@@ -25,13 +28,16 @@ from keras_shapley.backend.common import (
 __all__ = [
     "COMPILES",
     "COMPILES_ANY_SIZE",
-    "EAGER",
     "RETURNS_INITIAL_STATE",
     "at_least",
+    "clip",
     "compiled",
     "cumsum",
     "erfc",
     "largest_magnitude",
+    "is_compiling",
+    "is_eager",
+    "is_traced",
     "matmul",
     "maximum",
     "minimum",
@@ -42,7 +48,6 @@ __all__ = [
     "with_derivative",
 ]
 
-EAGER = False
 COMPILES = True
 COMPILES_ANY_SIZE = True
 RETURNS_INITIAL_STATE = False
@@ -123,3 +128,8 @@ def compiled(
     # TensorFlow counts by code, so that five models in a row would look like one function that is compiled five times
     function._omit_frequent_tracing_warning = True
     return function
+
+
+def is_traced(x: Any) -> bool:
+    """As on JAX: inside of `tf.function`."""
+    return tf.is_tensor(x) and not hasattr(x, "numpy")

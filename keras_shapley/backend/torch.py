@@ -8,7 +8,6 @@ import torch
 
 from keras_shapley.backend.common import as_tensors, without_side_effects
 
-EAGER = True
 COMPILES = False
 COMPILES_ANY_SIZE = True
 RETURNS_INITIAL_STATE = False
@@ -58,10 +57,12 @@ class _WithBothDerivatives(_WithDerivative):
 def with_derivative(
     function: Callable[..., Any], pushforward: Callable[..., Any], pullback: Callable[..., Any]
 ) -> Callable[..., Any]:
-    """As on JAX; without forward mode under `torch.compile`, which cannot trace it."""
+    """As on JAX; without forward mode under `torch.compile`, which cannot trace it, and none in an exported graph."""
     functions = function, pushforward, pullback
 
     def differentiable(*operands: Any) -> Any:
+        if _is_exporting():
+            return function(*as_tensors(operands))
         cls = _WithDerivative if torch.compiler.is_compiling() else _WithBothDerivatives
         return cls.apply(functions, *as_tensors(operands))
 
@@ -86,7 +87,27 @@ def compiled(
         with torch.no_grad(), keras.StatelessScope(state_mapping=values):
             return fn(*args)
 
-    return at_one_time
+    # also where a function around it is compiled
+    return torch.compiler.disable(at_one_time)
+
+
+def is_eager() -> bool:
+    """As on JAX. An exported graph is not run here: it is made of operations that every format has."""
+    return not _is_exporting()
+
+
+def is_compiling() -> bool:
+    """Whether `torch.compile` traces this. What it traces cannot read context variables."""
+    return torch.compiler.is_compiling()
+
+
+def is_traced(x: Any) -> bool:
+    """As on JAX: inside of a transformation of `torch.func`."""
+    return torch.is_tensor(x) and torch._C._functorch.is_functorch_wrapped_tensor(x)  # pyright: ignore
+
+
+def _is_exporting() -> bool:
+    return torch.compiler.is_exporting() or torch.onnx.is_in_onnx_export()
 
 
 def signed(magnitude: float, x: Any) -> Any:
@@ -121,6 +142,11 @@ def square_of_product(x: Any, scale: Any) -> Any:
 def at_least(x: Any, bound: float) -> Any:
     """The larger of `x` and a number; where that is the number the derivative is 0, whatever comes from above."""
     return torch.clamp_min(x, bound)
+
+
+def clip(x: Any, low: float, high: float) -> Any:
+    """As `keras.ops.clip`, which makes tensors of the bounds."""
+    return torch.clamp(x, low, high)
 
 
 def cumsum(x: Any, axis: int) -> Any:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from keras import ops
 
-from keras_shapley.backend import at_least
+from keras_shapley.backend import at_least, clip
 from keras_shapley.backend.derivatives import elementwise
 from keras_shapley.layers.normal import normal_cdf, normal_pdf, plain_normal_cdf
 from keras_shapley.utils.typing import Tensor
@@ -87,11 +87,11 @@ def _precision(mu: Tensor, q: Tensor) -> Tensor:
 
 def _score(mu: Tensor, b: Tensor, scale: Tensor | float, precision: Tensor) -> Tensor:
     """`z = (mu + b)/sigma`, cut where `phi(z)` is 0, so that derivatives up to 1/sigma**3 do not count there."""
-    return ops.clip((mu + _scaled_bias(b, scale)) * precision, -_FAR, _FAR)
+    return clip((mu + _scaled_bias(b, scale)) * precision, -_FAR, _FAR)
 
 
 def _scaled_bias(b: Tensor, scale: Tensor | float) -> Tensor:
-    return ops.clip(b * scale, -_FAR_BIAS, _FAR_BIAS)
+    return clip(b * scale, -_FAR_BIAS, _FAR_BIAS)
 
 
 class _Gate(NamedTuple):

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import keras
 from keras import ops
 
+from keras_shapley.backend import is_compiling
 from keras_shapley.layers.linear_map import LinearMap
 from keras_shapley.layers.linear_maps import linear_map
 from keras_shapley.layers.scaling import UNSCALED, Scales
@@ -175,4 +176,4 @@ class ShapleyLayer(keras.layers.Layer):
 
     @property
     def _derivatives_are_exact(self) -> bool:
-        return _EXACT.get()
+        return not is_compiling() and _EXACT.get()

@@ -148,13 +148,16 @@ class _ConvMap(LinearMap):
             return share
         # all channels of the input get the same
         ones = ops.ones((*self.layer.kernel_size, 1, 1), x.dtype)
-        _, transpose = vjp(lambda x: self(x, ones), ops.take(x, [0], axis=self.channel_axis))
+        _, transpose = vjp(lambda x: self(x, ones), self._first_channel(x))
         return transpose(share)[0]
 
     def fan_in(self, real: Tensor) -> Tensor:
         # the same for every group: one channel of it broadcasts
         counts = super().fan_in(real)
-        return ops.take(counts, [0], axis=self.channel_axis)
+        return self._first_channel(counts)
+
+    def _first_channel(self, x: Tensor) -> Tensor:
+        return x[(slice(None),) * self.channel_axis + (slice(1),)]
 
     def _by_group(self, x: Tensor) -> Tensor:
         """Splits the channels: axes `(..., groups, channels of a group, ...)`."""

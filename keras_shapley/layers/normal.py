@@ -4,7 +4,7 @@ import math
 
 from keras import backend, ops
 
-from keras_shapley.backend import EAGER, erfc
+from keras_shapley.backend import erfc, is_eager
 from keras_shapley.backend.derivatives import elementwise
 from keras_shapley.utils.typing import Tensor
 
@@ -50,7 +50,7 @@ def plain_normal_cdf(z: Tensor, pdf: Tensor | None = None) -> Tensor:
 
     It is made of operations that every export format has. Where each operation is a pass over memory it is one, `erfc`.
     """
-    if EAGER or backend.standardize_dtype(z.dtype) == "float64":
+    if is_eager() or backend.standardize_dtype(z.dtype) == "float64":
         return 0.5 * erfc(-z / math.sqrt(2))
     density = normal_pdf(z) if pdf is None else pdf
     # not the absolute value: its derivative at 0 is 0, and second derivatives go through here

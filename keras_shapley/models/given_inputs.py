@@ -6,9 +6,10 @@ import keras
 import numpy as np
 from keras import ops, tree
 
+from keras_shapley.backend import is_traced
 from keras_shapley.models.tracing import in_order
 from keras_shapley.utils.data import batches, is_data_set
-from keras_shapley.utils.structures import is_nested
+from keras_shapley.utils.structures import arrays_of, is_nested
 from keras_shapley.utils.typing import Structure
 
 
@@ -27,7 +28,8 @@ def inputs_and_labels(fn: Any, data: Any) -> tuple[Structure, Structure | None]:
             shape `(n,)` receives the axis that the model's input has.
 
     Raises:
-        ValueError: if a data set has no batch or no end, a column holds no numbers, or a model's input has no column.
+        ValueError: if a data set has no batch or no end, a column holds no numbers, a model's input has no column, or
+            a tensor has no values yet.
     """
     y = None
     if is_data_set(data):
@@ -36,6 +38,11 @@ def inputs_and_labels(fn: Any, data: Any) -> tuple[Structure, Structure | None]:
         data, y = data[:2]
     if is_frame(data):
         data = _of_frame(fn, data)
+    if any(map(is_traced, arrays_of(data))):
+        raise ValueError(
+            "`x` must have values. Received: a tensor inside of a function that is compiled or transformed, as by "
+            "jax.jit, tf.function or torch.func. Call this outside: it compiles what it runs by itself."
+        )
     return _with_axes(fn, data), y
 
 

@@ -271,3 +271,42 @@ def test_data_sets_that_cannot_be_joined_are_named(table):
         explainer.explain((row, 0) for row in table)
     with pytest.raises(ValueError, match="batches of one shape.*explain_batches"):
         explainer.explain(iter([table, table[:, :2]]))
+
+
+def traced(backend, fn, x):
+    """Calls of `fn` with a tensor without values, one for each transformation of the backend."""
+    if backend == "jax":
+        import jax
+
+        return [lambda: jax.jit(fn)(x), lambda: jax.vmap(fn)(x[:, None]), lambda: jax.grad(fn)(x)]
+    if backend == "tensorflow":
+        import tensorflow as tf
+
+        return [lambda: tf.function(fn)(tf.constant(x))]
+    import torch
+
+    x = torch.from_numpy(x)
+    return [lambda: torch.func.vmap(fn)(x[:, None]), lambda: torch.func.grad(fn)(x)]
+
+
+def test_a_tensor_without_values_is_refused_with_what_works(backend):
+    """Inside of what compiles or transforms a function an explanation has no numbers to look at."""
+    model = keras.Sequential([keras.Input((4,)), ks.SADense(3)])
+    x = np.ones((2, 4), "float32")
+    explainer = ks.LRP(model)
+    for explain in (explainer, lambda x: ks.shapley_values(model, x, 0), lambda x: ks.fast_shapley_values(model, x, 0)):
+        for run in traced(backend, explain, x):
+            with pytest.raises(ValueError, match="`x` must have values.*Call this outside"):
+                run()
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.skipif(keras.backend.backend() != "torch", reason="of torch")
+def test_explaining_inside_of_torch_compile_is_explaining_outside(numpy):
+    import torch
+
+    model = keras.Sequential([keras.Input((4,)), ks.ShapLUDense(3), keras.layers.Dense(2)])
+    x = torch.ones((2, 4))
+    explainer = ks.LRP(model)
+    compiled = torch.compile(lambda x: explainer(x, 0) * 2, backend="eager")
+    np.testing.assert_allclose(numpy(compiled(x)), 2 * numpy(explainer(x, 0)), rtol=1e-6)
