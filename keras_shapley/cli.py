@@ -1,7 +1,10 @@
 """`python -m keras_shapley explain MODEL IMAGE...`: heatmaps of a saved model from the command line."""
 
 import argparse
+import contextlib
 import importlib
+import math
+import os
 import pathlib
 import sys
 import warnings
@@ -16,11 +19,13 @@ from keras_shapley.lrp.diagnosis import Remedies, diagnosis
 from keras_shapley.lrp.explainer import LRP
 from keras_shapley.lrp.explanation import Explanation
 from keras_shapley.lrp.presets import PRESETS
+from keras_shapley.models import saved_models
 from keras_shapley.models.outputs import ModelOutput, output_index
-from keras_shapley.models.tracing import trace
+from keras_shapley.models.tracing import output_sizes, trace
 from keras_shapley.plotting.arrays import height_and_width
 from keras_shapley.plotting.files import npz_content, png_content
 from keras_shapley.plotting.heatmaps import plot_heatmaps
+from keras_shapley.utils.command_lines import CommandLineError, Parser, check_file, one_line, printable
 from keras_shapley.utils.files import check_writable, write
 from keras_shapley.utils.images import read_image
 
@@ -42,14 +47,10 @@ the image adds to the output there. The headline names the rules. A warning is p
 # images with a shorter side than this have no map of patches; others have as many patches on that side
 _SMALL = 64
 _PATCHES = 14
-# characters of an error that are printed
-_MAX_MESSAGE = 400
+# bytes of a value
+_FLOAT32 = 4
 # how an option that helps is written here
 _REMEDIES = Remedies(auto="--rules auto", baseline="--baseline")
-
-
-class CommandLineError(Exception):
-    """An option, a file or a model that the command cannot work with. The message is one line."""
 
 
 class ImageShape(NamedTuple):
@@ -66,14 +67,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         explain(args)
     except (CommandLineError, OSError, ValueError) as error:
-        print(f"keras_shapley: error: {_one_line(error)}", file=sys.stderr)
+        print(f"keras_shapley: error: {one_line(error)}", file=sys.stderr)
         return 2
     return 0
 
 
 def parser() -> argparse.ArgumentParser:
     """The parser of the command line."""
-    top = argparse.ArgumentParser(prog="python -m keras_shapley", description=DESCRIPTION, allow_abbrev=False)
+    top = Parser(prog="python -m keras_shapley", description=DESCRIPTION)
     commands = top.add_subparsers(dest="command", required=True)
     command = commands.add_parser(
         "explain",
@@ -81,7 +82,6 @@ def parser() -> argparse.ArgumentParser:
         description="Draws LRP heatmaps of images for a saved Keras model.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
     )
     add = command.add_argument
     path = pathlib.Path
@@ -158,11 +158,13 @@ def explain(args: argparse.Namespace) -> None:
     names = None if args.classes is None else _read_class_names(args.classes)
     model = _load_model(args.model)
     shape = _image_shape(model, args.size)
-    images = np.stack([_read_image(path, shape) for path in args.images])
     output = _output_index(model, args.output)
-    explainer = LRP(
-        model, rules=args.rules, baseline=args.baseline, output=output, merge_batch_norm=args.merge_batch_norm
-    )
+    with _model_errors(args.model):
+        _check_memory(model, shape, min(args.batch_size, len(args.images)))
+        explainer = LRP(
+            model, rules=args.rules, baseline=args.baseline, output=output, merge_batch_norm=args.merge_batch_norm
+        )
+    images = np.stack([_read_image(path, shape) for path in args.images])
     if names is not None:
         _check_names(names, explainer.output, str(args.classes))
     target = None if args.target is None else _target(args.target, explainer.output, names)
@@ -172,7 +174,8 @@ def explain(args: argparse.Namespace) -> None:
         x = _scaled(images, args.range or _default_range(model))
     check_writable("--out", args.out)
 
-    explanations = _explained(explainer, _in_data_format(x), target, args.batch_size)
+    with _model_errors(args.model):
+        explanations = _explained(explainer, _in_data_format(x), target, args.batch_size)
     arrays = _joined(explanations)
     _check(explanations, explainer, args.images)
     subject = Subject(explainer.output, names=names)
@@ -183,13 +186,22 @@ def explain(args: argparse.Namespace) -> None:
 
 
 def _load_model(path: pathlib.Path) -> keras.Model:
-    if not path.exists():
-        raise CommandLineError(f"no such file: {path}")
+    check_file(path)
     try:
-        return keras.models.load_model(path, compile=False)
+        return saved_models.load(path)
+    except ValueError as error:
+        raise CommandLineError(f"{path} cannot be loaded as a Keras model: {one_line(error)}") from error
+
+
+@contextlib.contextmanager
+def _model_errors(path: pathlib.Path) -> Iterator[None]:
+    """Names the file of a model whose layers raise what the command does not expect."""
+    try:
+        yield
+    except (CommandLineError, OSError, ValueError):
+        raise
     except Exception as error:
-        # a file that is no model, or whose layers are not known here, may raise anything
-        raise CommandLineError(f"{path} cannot be loaded as a Keras model: {_one_line(error)}") from error
+        raise CommandLineError(f"{path} cannot be explained: {one_line(error)}") from error
 
 
 def _image_shape(model: keras.Model, size: Sequence[int] | None) -> ImageShape:
@@ -211,16 +223,31 @@ def _image_shape(model: keras.Model, size: Sequence[int] | None) -> ImageShape:
     return ImageShape(height, width, channels)
 
 
+def _check_memory(model: keras.Model, shape: ImageShape, n_images: int) -> None:
+    """Raises a `CommandLineError` if the values of a model for some images need more memory than the machine has."""
+    if not hasattr(os, "sysconf"):
+        return
+    size = (shape.height, shape.width) if shape.channels is None else shape
+    first = shape.channels is not None and keras.config.image_data_format() == "channels_first"
+    values = output_sizes(trace(model), [(size[-1], *size[:-1]) if first else tuple(size)], ["float32"])
+    needed = _FLOAT32 * n_images * (math.prod(size) + sum(values.values()))
+    there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if needed > there:
+        raise CommandLineError(
+            f"the model needs {needed / 2**30:,.0f} GiB for {n_images} images of {shape.height} x {shape.width}, "
+            f"and this machine has {there / 2**30:,.0f} GiB: try a smaller --batch-size or --size"
+        )
+
+
 def _read_image(path: pathlib.Path, shape: ImageShape) -> np.ndarray:
     """Pixels of a file, uint8, resized to the shape that the model takes."""
-    if not path.exists():
-        raise CommandLineError(f"no such file: {path}")
+    check_file(path)
     try:
         pixels, changes = read_image(path, shape.height, shape.width, has_colour=shape.channels == 3)
     except ValueError as error:
-        raise CommandLineError(f"{path} cannot be read as an image: {_one_line(error)}") from error
+        raise CommandLineError(f"{path} cannot be read as an image: {one_line(error)}") from error
     for change in changes:
-        print(f"{path}: {change}")
+        print(printable(f"{path}: {change}"))
     return pixels[..., None] if shape.channels == 1 else pixels
 
 
@@ -238,7 +265,7 @@ def _scaled(images: np.ndarray, limits: Sequence[float]) -> np.ndarray:
     low, high = limits
     with np.errstate(over="ignore"):
         width = np.float32(high) - np.float32(low)
-    if not (low < high and np.isfinite(width)):
+    if not (0 < width < np.inf):
         raise CommandLineError(f"--range must be two numbers, the lower first, and is {low:g} {high:g}")
     print(f"pixels are scaled to the range {low:g} to {high:g}")
     return low + images.astype("float32") / 255 * (high - low)
@@ -258,10 +285,11 @@ def _in_data_format(images: np.ndarray) -> np.ndarray:
 
 
 def _read_class_names(path: pathlib.Path) -> list[str]:
+    check_file(path)
     try:
         return [line.strip() for line in path.read_text().splitlines() if line.strip()]
     except (OSError, UnicodeDecodeError) as error:
-        raise CommandLineError(f"{path} cannot be read as names of classes: {_one_line(error)}") from error
+        raise CommandLineError(f"{path} cannot be read as names of classes: {one_line(error)}") from error
 
 
 def _output_index(model: keras.Model, text: str | None) -> int:
@@ -351,7 +379,7 @@ def _write(
         write(path, png_content(figure))
         if args.arrays:
             write(path.with_suffix(".npz"), npz_content(**{name: values[i] for name, values in arrays.items()}))
-        print(f"{path}  {', '.join(titles[i].splitlines())}")
+        print(printable(f"{path}  {', '.join(titles[i].splitlines())}"))
 
 
 def _patch_size(images: np.ndarray) -> int | None:
@@ -374,9 +402,3 @@ def _picture_paths(args: argparse.Namespace) -> Iterator[pathlib.Path]:
 
 def _is_taken(path: pathlib.Path, used: set[pathlib.Path], overwrite: bool) -> bool:
     return path.resolve() in used or (path.exists() and not overwrite)
-
-
-def _one_line(error: Exception) -> str:
-    """The message of an error in one line; the middle of a long one is left out."""
-    text = " ".join(str(error).split()) or type(error).__name__
-    return text if len(text) <= _MAX_MESSAGE else f"{text[: _MAX_MESSAGE // 2]} ... {text[-_MAX_MESSAGE // 2 :]}"

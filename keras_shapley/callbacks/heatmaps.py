@@ -94,7 +94,8 @@ class LRPHeatmaps(keras.callbacks.Callback):
             for the images of both classes. `save_arrays` saves the mean relevance as `class_means`, NaN for a class
             without images.
         animation: whether the pictures are joined to `lrp_heatmaps.gif` and `lrp_heatmaps_classes.gif` when training
-            ends.
+            ends. A training that begins at a later epoch, as `BackupAndRestore` resumes one, begins them with the
+            pictures of earlier epochs in `directory`.
         explainer: `LRP` of the model or of a part of it, or any object with its method `explain(x, target)`. By default
             `LRP(model, output=output, seed=seed)` of the model in training.
         output: name or index of the output that the default explainer explains, for a model with several.
@@ -333,12 +334,20 @@ class LRPHeatmaps(keras.callbacks.Callback):
         for suffix, picture in pictures.items():
             self._write_file(f"{name}{suffix}.png", picture)
             if self.animation:
-                self._frames.setdefault(suffix, []).append(picture)
+                if suffix not in self._frames:
+                    self._frames[suffix] = self._earlier(suffix, epoch)
+                self._frames[suffix].append(picture)
         if self.save_arrays:
             self._write_file(f"{name}.npz", npz_content(**arrays))
         if self._tensorboard is not None:
             tags = {f"lrp_heatmaps{suffix}": picture for suffix, picture in pictures.items()}
             self._tensorboard.write(tags, epoch + 1)
+
+    def _earlier(self, suffix: str, epoch: int) -> list[bytes]:
+        """The pictures of epochs before this one, which a training has that goes on after an interruption."""
+        epochs = range(self.freq, epoch + 1, self.freq)
+        paths = [self.directory / f"epoch_{number:04d}{suffix}.png" for number in epochs]
+        return [path.read_bytes() for path in paths if path.exists()]
 
     def _write_file(self, name: str, content: bytes) -> None:
         """Writes a file, or warns: a full disk must not end a training."""

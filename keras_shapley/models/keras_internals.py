@@ -5,16 +5,22 @@ defines for itself. They are listed here by what they do to their input, and `la
 public layers that do the same.
 """
 
+import contextlib
 from collections.abc import Callable, Iterator, Sequence
+from math import prod
 from typing import Any
 
 import keras
 from keras.src.activations.activations import ReLU as ReLUOperation
 from keras.src.applications import convnext, inception_resnet_v2
 from keras.src.backend import compute_output_spec, get_keras_mask, set_keras_mask
+from keras.src.backend.common import global_state
+from keras.src.legacy.saving.saving_options import keras_option_scope
+from keras.src.legacy.saving.saving_utils import model_from_config
 from keras.src.models.functional import Functional
 from keras.src.ops import core, linalg, math, nn
 from keras.src.ops import numpy as operations
+from keras.src.saving.serialization_lib import SafeModeScope
 
 from keras_shapley.utils.typing import Operation, Structure, Tensor
 
@@ -50,6 +56,31 @@ def copy_mask(source: Tensor, target: Tensor) -> None:
 def output_specs(fn: Callable[..., Structure], shapes: Sequence[tuple[int, ...]], dtypes: Sequence[str]) -> Structure:
     """What `fn` returns for tensors of these shapes, as symbolic tensors; nothing is computed."""
     return compute_output_spec(fn, *map(keras.KerasTensor, shapes, dtypes))
+
+
+def declared_weights(config: dict[str, Any], *, is_legacy: bool = False) -> int:
+    """Number of weights that a model of this configuration has. They are not made, and neither is code executed.
+
+    Args:
+        config: of a `.keras` file.
+        is_legacy: whether it is the configuration of an `.h5` file.
+    """
+    # variables that wait to be made, of which Keras keeps a list
+    waiting = "uninitialized_variables"
+    before = global_state.get_global_attribute(waiting)
+    global_state.set_global_attribute(waiting, [])
+    try:
+        # what cannot be made so may still be a model; all up to there are counted
+        with contextlib.suppress(Exception), keras.StatelessScope(initialize_variables=False), SafeModeScope(True):
+            if is_legacy:
+                with keras_option_scope(use_legacy_config=True):
+                    model_from_config(config)
+            else:
+                keras.saving.deserialize_keras_object({**config, "compile_config": None}, safe_mode=True)
+        variables = global_state.get_global_attribute(waiting)
+    finally:
+        global_state.set_global_attribute(waiting, before)
+    return sum(prod(variable.shape) for variable in variables)
 
 
 def is_transparent(op: Operation) -> bool:

@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+# formats that Pillow has another program execute
+_PROGRAMS = ("EPS",)
 # the largest 16-bit pixel
 _LARGEST = 65535
 
@@ -37,6 +39,8 @@ def read_image(path: pathlib.Path, height: int, width: int, *, has_colour: bool)
             # Pillow's own words on large or odd files
             warnings.simplefilter("ignore")
             with Image.open(path) as file:
+                if file.format in _PROGRAMS:
+                    raise ValueError(f"{file.format} files hold a program, and none is run")
                 image = ImageOps.exif_transpose(file)
                 if file.getexif().get(ExifTags.Base.Orientation, 1) != 1:
                     said.append("turned as its EXIF orientation says")
@@ -51,8 +55,9 @@ def read_image(path: pathlib.Path, height: int, width: int, *, has_colour: bool)
                 return np.asarray(image.resize((width, height), Image.Resampling.BILINEAR), "uint8"), said
     except Image.DecompressionBombError as error:
         raise ValueError(f"it has too many pixels: {error}") from error
-    except (OSError, SyntaxError) as error:
-        raise ValueError(str(error)) from error
+    except Exception as error:
+        # Pillow's readers of broken files may raise anything
+        raise ValueError(str(error) or type(error).__name__) from error
 
 
 def _eight_bits(pixels: Any) -> np.ndarray:

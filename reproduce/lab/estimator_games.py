@@ -144,6 +144,8 @@ def load(name: str, directory: pathlib.Path, options: Options) -> Game:
             return Game(keras.models.load_model(model_path), source=source, **arrays).first(n)
     game = _with_truth(recipe.make(options._replace(images=n)), options.coalitions or recipe.coalitions)
     directory.mkdir(parents=True, exist_ok=True)
+    # whoever is killed between the two begins anew: arrays never stand beside another model than theirs
+    arrays_path.unlink(missing_ok=True)
     game.model.save(model_path)
     with files.replaced(arrays_path) as file:
         names = ("x", "target", "background", "players", "truth", "stderr", "source")

@@ -5,8 +5,11 @@ import fcntl
 import json
 import os
 import pathlib
+import threading
 from collections.abc import Iterator
 from typing import IO, Any
+
+from keras_shapley.utils.files import remove_abandoned
 
 REPRODUCE = pathlib.Path(__file__).resolve().parents[1]
 # the results of whole experiments
@@ -17,8 +20,13 @@ RUNS = pathlib.Path("runs")
 
 @contextlib.contextmanager
 def replaced(path: pathlib.Path) -> Iterator[IO[bytes]]:
-    """Opens a binary file for writing; it takes the place of `path` in one step once it is complete."""
-    new = path.with_name(f"{path.name}.{os.getpid()}.new")
+    """Opens a binary file for writing; it takes the place of `path` in one step once it is complete.
+
+    What killed processes left half written of the same file is removed.
+    """
+    remove_abandoned(path)
+    # a name of its own, so that two writers do not meet
+    new = path.with_name(f"{path.name}.{os.getpid()}-{threading.get_ident()}.new")
     try:
         with open(new, "wb") as file:
             yield file
