@@ -1,7 +1,7 @@
-"""What the site shows of the repository outside `docs/`: result tables, pictures, notebooks, and code that pages link to.
+"""What the site shows of the repository outside `docs/`: result tables, pictures, notebooks, and code.
 
-A page links to such a file by its relative path, as it is read in the repository. The site has a copy of the file at the
-same path from the root; code becomes a page that shows it.
+A page links to such a file by its relative path, as it is read in the repository. The site has a copy of the file at
+the same path from the root; code becomes a page that shows it.
 """
 
 import pathlib

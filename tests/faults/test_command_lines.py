@@ -51,7 +51,7 @@ REFUSED: list[list[str]] = [
     ),
     *(["explain", "MODEL", "IMAGE", word] for word in ("-x", "-3", "---target", "-target", "--target 0", "-h=1")),
     ["explain", "MODEL", "IMAGE", "--overwrite", "no"],
-    ["explain", "MODEL", "IMAGE", "--arrays", "none.npz"],
+    ["explain", "MODEL", "IMAGE", "--results", "npz", "none.npz"],
     ["explain", "MODEL", "IMAGE", "--target", "0", "1"],
     ["explain", "MODEL", "IMAGE", "--range", "0", "1", "--preprocess", "resnet_v2"],
 ]
@@ -146,5 +146,5 @@ def test_a_folder_that_cannot_be_written_is_named(folder, capsys):
 
 def test_a_folder_that_is_the_models_or_the_images_keeps_both(folder: pathlib.Path):
     before = {path: path.read_bytes() for path in folder.iterdir() if path.is_file()}
-    assert status_of(["explain", "MODEL", "IMAGE", "--out", ".", "--overwrite", "--arrays"]) == 0
+    assert status_of(["explain", "MODEL", "IMAGE", "--out", ".", "--overwrite", "--results", "npz"]) == 0
     assert all(path.read_bytes() == content for path, content in before.items())
