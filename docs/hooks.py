@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterator
 
 from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.plugins import event_priority
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
@@ -17,13 +18,15 @@ _LINK = re.compile(r"(\]\()([^)#:\s]+)((?:#[^)\s]*)?\))")
 _PAGES = ("CHANGELOG.md", "CONTRIBUTING.md", "reproduce/README.md")
 
 
+# before the plugin that makes pages of notebooks
+@event_priority(100)
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Adds the files from outside."""
     for path in _outside():
         if path.suffix == ".py":
             files.append(File.generated(config, f"{_uri(path)}.md", content=_listing(path)))
         else:
-            files.append(File.generated(config, _uri(path), abs_src_path=str(path)))
+            files.append(File(_uri(path), str(ROOT), config.site_dir, config.use_directory_urls))
     return files
 
 
@@ -46,6 +49,18 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
         return f"{match[1]}{'../' * depth}{uri}{match[3]}"
 
     return _LINK.sub(rewritten, markdown)
+
+
+def on_page_content(html: str, page: Page, config: MkDocsConfig, files: Files) -> str:
+    """Points links of notebooks, which are pages of HTML already, to the site's pages."""
+    if not page.file.src_uri.endswith(".ipynb"):
+        return html
+
+    def rewritten(match: re.Match[str]) -> str:
+        file = files.get_file_from_path(match[1].removeprefix("docs/"))
+        return match[0] if file is None else f'href="{file.url_relative_to(page.file)}"'
+
+    return re.sub(r'href="\.\./([^"#]+)"', rewritten, html)
 
 
 def _outside() -> Iterator[pathlib.Path]:
