@@ -1,9 +1,10 @@
-"""A first look in a minute or two, with no download: ReLU, SA and ShapLU on scikit-learn's handwritten digits.
+"""A first look in a minute, with no download: ReLU, SA and ShapLU on scikit-learn's handwritten digits.
 
 Trains a small MLP and a small convolutional network with each activation, prints a table, and draws, in --out:
 
-    mlp_sa/epoch_0001.png, ...   relevance of ten test digits after each epoch of the training, for each network
-    relevance.png                relevance by the trained SA network beside the plain gradient, for each digit
+    forming/epoch_0001.png, ...  relevance of ten test digits after each epoch of the SA conv net, and a GIF of them
+    relevance.png                relevance by that network beside the plain gradient, for each digit
+    photographs.png              what EfficientNet-Lite0 sees in photographs, with '.[imagenet]' installed
     table.json                   the table, with seed and versions
 
 The digits are real and small: 8x8 pixels, 1,297 for training and 500 for testing. They show that everything works. The
@@ -19,7 +20,7 @@ import keras
 import numpy as np
 
 import keras_shapley as ks
-from lab import environment, files, pictures
+from lab import environment, files, imagenet, pictures
 from lab.arguments import add_seed, at_least, command_line
 from lab.data import TEST_DIGITS, Split, digits
 from lab.gradients import input_gradient
@@ -30,14 +31,23 @@ EPOCHS = 8
 BATCH = 32
 RATE = 2e-3  # Adam's
 ACTIVATIONS = ("relu", "sa", "shaplu")
+# the network that is explained
+EXPLAINED = ("convnet", "sa")
+PHOTOGRAPHS = ("cat", "coffee", "motorcycle", "camera")
+# side of the patches that are drawn beside the pixels of a photograph
+PATCH = 32
+NEXT = """
+Next:
+  keras-shapley explain MODEL.keras PHOTO.jpg    heatmaps for a model of yours
+  docs/index.md                                  the same from Python, and which method when
+  notebooks/                                     walkthroughs: digits, tables, photographs, texts"""
 
 
 def train(
     network: str,
     activation: str,
     data: Sequence[Split],
-    examples: list[int],
-    out: pathlib.Path,
+    callbacks: Sequence[keras.callbacks.Callback],
     epochs: int,
     seed: int,
 ) -> tuple[dict[str, Any], keras.Model]:
@@ -47,8 +57,7 @@ def train(
         network: a name in `DIGITS`.
         activation: of the hidden layers.
         data: the training and the test digits.
-        examples: indices of the test digits to explain after each epoch.
-        out: directory of the pictures.
+        callbacks: of the training.
         epochs: number of epochs.
         seed: of weights and batches.
     """
@@ -62,22 +71,39 @@ def train(
         jit_compile="auto" if environment.BACKEND != "tensorflow" else False,
     )
     (x, y), (x_test, y_test) = data
-    heatmaps = ks.LRPHeatmaps(x_test[examples], y_test[examples], directory=out / f"{network}_{activation}")
     timer = EpochTimer()
-    print(f"\n{network}, {activation}")
-    model.fit(x, y, batch_size=BATCH, epochs=epochs, verbose=1, callbacks=[timer, heatmaps])
+    print(f"{network} with {activation}: training for {epochs} epochs ... ", end="", flush=True)
+    model.fit(x, y, batch_size=BATCH, epochs=epochs, verbose=0, callbacks=[timer, *callbacks])
     accuracy = np.mean(model.predict(x_test, verbose=0).argmax(axis=1) == y_test)
+    print(f"{accuracy:.1%} of the test digits are right")
     row = {"network": network, "activation": activation, "parameters": model.count_params()}
     return row | {"accuracy": float(accuracy), "seconds_per_epoch": float(np.median(timer.seconds))}, model
 
 
 def draw(model: keras.Model, x: np.ndarray, y: np.ndarray, path: pathlib.Path) -> None:
     """Draws relevance beside the plain gradient, for each digit."""
-    explanation = ks.LRP(model, rules="paper").explain(x, y)
+    explanation = ks.LRP(model).explain(x, y)
     maps = {"relevance": explanation.input, "plain gradient": input_gradient(model, x, y)}
     titles = [f"{digit} ({p[digit]:.0%})" for digit, p in zip(y, explanation.probability)]
-    title = "Why is it this digit? Conv net with SA: relevance of the pixels, and gradient of the probability"
+    title = "Which pixels make it this digit? Red pixels speak for it, blue ones against it"
     pictures.save(ks.plot_heatmaps(maps, x, titles=titles, title=title, columns=2), path)
+
+
+def draw_photographs(path: pathlib.Path) -> bool:
+    """Draws what EfficientNet-Lite0 sees in photographs; returns False where its weights are not installed."""
+    try:
+        network = imagenet.network(imagenet.LITE0)
+        pixels = np.stack([imagenet.Crop(name, 1).pixels(network.side) for name in PHOTOGRAPHS])
+    except ValueError:
+        return False
+    print("explaining four photographs by EfficientNet-Lite0 ... ", end="", flush=True)
+    explanation = ks.LRP(network.probabilities, baseline=network.baseline).explain(network.preprocess(pixels))
+    names = [imagenet.CLASSES.get(int(k), f"class {k}") for k in explanation.target]
+    titles = [f"{name} ({p.max():.0%})" for name, p in zip(names, explanation.probability)]
+    figure = ks.plot_heatmaps(explanation, pixels.astype("uint8"), titles=titles, patch_size=PATCH, columns=2)
+    pictures.save(figure, path)
+    print("done")
+    return True
 
 
 def table(rows: list[dict[str, Any]]) -> str:
@@ -109,14 +135,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error(f"--out {args.out} cannot be made: {error.strerror}")
 
     *data, examples = digits(args.seed)
+    x, y = (part[examples] for part in data[1])
     rows = []
     for network in DIGITS:
         for activation in ACTIVATIONS:
-            row, model = train(network, activation, data, examples, args.out, args.epochs, args.seed)
+            is_explained = (network, activation) == EXPLAINED
+            forming = ks.LRPHeatmaps(x, y, directory=args.out / "forming", animation=True)
+            row, model = train(network, activation, data, [forming] * is_explained, args.epochs, args.seed)
             rows.append(row)
-            if (network, activation) == ("convnet", "sa"):
-                x_test, y_test = data[1]
-                draw(model, x_test[examples], y_test[examples], args.out / "relevance.png")
+            if is_explained:
+                draw(model, x, y, args.out / "relevance.png")
+    has_photographs = draw_photographs(args.out / "photographs.png")
 
     record = {"seed": args.seed, "epochs": args.epochs, "backend": environment.BACKEND}
     files.write_json(args.out / "table.json", record | {"versions": environment.versions(), "rows": rows})
@@ -125,7 +154,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     print(f"The standard error is up to {error:.3f}, with {TEST_DIGITS} test digits and one seed: this is no ranking.")
     if args.epochs == 1:
         print("The time of a single epoch is mostly compilation.")
-    print(f"Pictures: {args.out / 'relevance.png'}, and one for each epoch in the directories beside it.")
+    print(f"Look at {args.out / 'relevance.png'}, and at {args.out / 'forming'}: how the heatmaps form.")
+    if has_photographs:
+        print(f"Four photographs, without options: {args.out / 'photographs.png'}.")
+    else:
+        print("With pip install '.[imagenet]' this script explains photographs, too.")
+    print(NEXT)
     return 0
 
 

@@ -1,7 +1,12 @@
-"""`python -m keras_shapley explain`: pictures of the relevance of LRP, and one line for an error."""
+"""`keras-shapley explain`: pictures of relevance, and one line for an error."""
 
+import csv
+import json
+import os
 import pathlib
 import re
+import subprocess
+import sys
 
 import keras
 import matplotlib.image
@@ -12,6 +17,8 @@ from PIL import Image
 
 import keras_shapley as ks
 from keras_shapley.cli import main
+from keras_shapley.cli.options import RULES
+from keras_shapley.lrp.presets import PRESETS
 
 
 def save(model, path):
@@ -61,7 +68,7 @@ def test_nothing_of_the_user_is_overwritten(grey, pictures, tmp_path):
         (["--overwrite"], ["cat.npz", "cat.png"]),
         ([], ["cat.npz", "cat.png", "cat_2.npz", "cat_2.png"]),
     ]:
-        assert main(["explain", grey, pictures[0], "--out", str(out), "--arrays", *options]) == 0
+        assert main(["explain", grey, pictures[0], "--out", str(out), "--results", "npz", *options]) == 0
         assert sorted(path.name for path in out.iterdir()) == names
 
 
@@ -100,7 +107,7 @@ def test_the_relevance_is_that_of_the_resized_grey_image(grey, pictures, tmp_pat
     out = tmp_path / "out"
     names = tmp_path / "names.txt"
     names.write_text("cat\ndog\nowl\n")
-    options = ["--out", str(out), "--arrays", "--classes", str(names), "--target", "dog"]
+    options = ["--out", str(out), "--results", "npz", "--classes", str(names), "--target", "dog"]
     assert main(["explain", grey, *pictures, *options]) == 0
     assert sorted(path.name for path in out.iterdir()) == ["cat.npz", "cat.png", "cat_2.npz", "cat_2.png"]
     assert matplotlib.image.imread(out / "cat_2.png").shape[2] == 4
@@ -119,7 +126,7 @@ def test_the_relevance_is_that_of_the_resized_grey_image(grey, pictures, tmp_pat
 
 def test_options_of_range_size_rules_and_target(colour, pictures, tmp_path, capsys):
     out = tmp_path / "out"
-    sized = ["explain", colour, pictures[0], "--out", str(out), "--arrays", "--overwrite", "--size", "6", "9"]
+    sized = ["explain", colour, pictures[0], "--out", str(out), "--results", "npz", "--overwrite", "--size", "6", "9"]
     relevance = {}
     for name, options in {
         "own": [],
@@ -153,9 +160,9 @@ def constant(path, activation, *outputs):
 
 
 def run(capsys, *options):
-    """The last line that the command prints."""
+    """The line of the picture that the command prints."""
     assert main(["explain", *map(str, options)]) == 0
-    return capsys.readouterr().out.splitlines()[-1]
+    return capsys.readouterr().out.splitlines()[-2]
 
 
 def test_a_single_sigmoid_is_explained_by_its_unit(pictures, tmp_path, capsys):
@@ -164,7 +171,7 @@ def test_a_single_sigmoid_is_explained_by_its_unit(pictures, tmp_path, capsys):
     names = tmp_path / "names.txt"
     names.write_text("well\nill\n")
     out = tmp_path / "out"
-    options = [path, pictures[0], "--out", out, "--arrays", "--overwrite"]
+    options = [path, pictures[0], "--out", out, "--results", "npz", "--overwrite"]
     for target in ([], ["--target", "0"], ["--target", "1"]):
         assert run(capsys, *options, *target) == f"{out / 'cat.png'}  class 1 (46 %), predicted: class 0 (54 %)"
         with np.load(out / "cat.npz") as arrays:
@@ -183,7 +190,7 @@ def test_a_single_sigmoid_is_never_negated(target, pictures, tmp_path, capsys):
     """Bright pixels lower the probability, and all targets say so."""
     unit = layers.Dense(1, "sigmoid", kernel_initializer=keras.initializers.Constant(-0.02))
     path = save(keras.Sequential([keras.Input((8, 8)), layers.Flatten(), unit]), tmp_path / "sigmoid.keras")
-    run(capsys, path, pictures[0], "--out", tmp_path / "out", "--arrays", *target)
+    run(capsys, path, pictures[0], "--out", tmp_path / "out", "--results", "npz", *target)
     with np.load(tmp_path / "out" / "cat.npz") as arrays:
         assert (arrays["relevance"] < 0).all()
 
@@ -192,7 +199,7 @@ def test_a_regression_has_no_class_and_no_percentage(pictures, tmp_path, capsys)
     path = constant(tmp_path / "price.keras", None, 3.2)
     out = tmp_path / "out"
     for target in ([], ["--target", "0"]):
-        line = run(capsys, path, pictures[0], "--out", out, "--arrays", "--overwrite", *target)
+        line = run(capsys, path, pictures[0], "--out", out, "--results", "npz", "--overwrite", *target)
         assert line == f"{out / 'cat.png'}  output 0: 3.2"
         with np.load(out / "cat.npz") as arrays:
             assert sorted(arrays) == ["output", "relevance", "target"]
@@ -311,13 +318,172 @@ def test_relevance_that_is_lost_is_a_warning_with_the_option_that_helps(pictures
 def test_the_headline_of_a_picture_names_rules_and_baseline(grey, pictures, tmp_path, monkeypatch):
     headlines = []
     monkeypatch.setattr(
-        "keras_shapley.cli.plot_heatmaps",
+        "keras_shapley.cli.results.plot_heatmaps",
         lambda *arguments, title, **options: headlines.append(title) or ks.plot_heatmaps(*arguments, **options),
     )
-    for options in ([], ["--baseline", "0.5"], ["--rules", "paper"]):
-        assert main(["explain", grey, pictures[0], "--out", str(tmp_path / "out"), *options]) == 0
-    assert headlines == [
+    shapley = ["--method", "shapley", "--players", "2"]
+    for options in ([], ["--baseline", "0.5"], ["--rules", "paper"], [pictures[1], "--baseline", "mean"], shapley):
+        assert main(["explain", grey, pictures[0], *options, "--out", str(tmp_path / "out")]) == 0
+    assert sorted(set(headlines), key=headlines.index) == [
         "Relevance, rules auto, from a baseline of 0",
         "Relevance, rules auto, from a baseline of 0.5",
         "Relevance, rules paper",
+        "Relevance, rules auto, from the mean of the inputs",
+        "Shapley values (exact), baseline 0",
     ]
+
+
+def test_shapley_values_of_patches_are_those_of_the_package(grey, pictures, tmp_path, capsys):
+    out = tmp_path / "out"
+    options = ["--method", "shapley", "--players", "2", "--results", "csv", "json", "npz", "--overlay"]
+    assert main(["explain", grey, pictures[0], "--out", str(out), *options]) == 0
+    assert "1 image: Shapley values (exact), baseline 0; largest standard error 0; " in capsys.readouterr().out
+    model = keras.models.load_model(grey)
+    image = Image.open(pictures[0]).convert("RGB").convert("L")
+    expected = ks.exact_shapley_values(model, np.asarray(image, "float32")[None] / 255, players=2)
+    target = int(expected.target[0]) if expected.target is not None else None
+    record = json.loads((out / "cat.json").read_text())
+    chosen = expected.values[0] if target is not None else expected.values[0, :, record["target"]]
+    values = [part["value"] for part in record["values"]]
+    np.testing.assert_allclose(values, chosen, atol=1e-5)
+    lines = list(csv.reader((out / "cat.csv").read_text().splitlines()))
+    assert lines[0] == ["player", "value", "stderr"] and len(lines) == 5
+    np.testing.assert_allclose(sum(values), record["total"], atol=1e-5)
+    with np.load(out / "cat.npz") as arrays:
+        # each pixel has the value of its patch
+        np.testing.assert_allclose(arrays["values"][::4, ::4].ravel(), chosen, atol=1e-5)
+
+
+def test_patches_of_relevance_sum_to_what_arrived(colour, tmp_path, rng):
+    matplotlib.image.imsave(tmp_path / "large.png", rng.uniform(size=(70, 66, 3)))
+    options = ["--size", "70", "66", "--results", "json", "csv", "--out", str(tmp_path / "out")]
+    assert main(["explain", colour, str(tmp_path / "large.png"), *options]) == 0
+    record = json.loads((tmp_path / "out" / "large.json").read_text())
+    np.testing.assert_allclose(sum(part["value"] for part in record["values"]), record["total"], rtol=1e-4)
+    assert {part["size"] for part in record["values"]} == {4} and len(record["values"]) == 18 * 17
+
+
+def test_a_folder_is_its_images(grey, pictures, tmp_path, capsys):
+    folder = pathlib.Path(pictures[1]).parent
+    (folder / "notes.txt").write_text("no image")
+    assert main(["explain", grey, str(folder), "--out", str(folder)]) == 0
+    assert sorted(path.name for path in folder.iterdir()) == ["cat.png", "cat_2.png", "notes.txt"]
+    (tmp_path / "empty").mkdir()
+    assert main(["explain", grey, str(tmp_path / "empty")]) == 2
+    assert "empty holds no image, a file with a name in .bmp" in capsys.readouterr().err
+
+
+@pytest.fixture
+def table(tmp_path, rng):
+    """A model of rows of three columns, and a file of four rows."""
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential([keras.Input((3,)), layers.Dense(8, "relu"), layers.Dense(2, "softmax")])
+    rows = rng.normal(size=(4, 3)).astype("float32")
+    text = "\n".join(["age,income,debt", *(",".join(map(str, row)) for row in rows.tolist())])
+    (tmp_path / "rows.csv").write_text(text)
+    return save(model, tmp_path / "table.keras"), str(tmp_path / "rows.csv"), rows
+
+
+@pytest.mark.parametrize("method", ["relevance", "shapley"])
+def test_a_table_gets_a_table_of_values_and_a_chart(method, table, tmp_path, capsys):
+    path, file, rows = table
+    out = tmp_path / "out"
+    options = ["--method", method, "--baseline", "mean", "--target", "1", "--results", "npz", "json"]
+    assert main(["explain", path, file, "--out", str(out), *options]) == 0
+    assert "4 rows: " in capsys.readouterr().out.splitlines()[-1]
+    model, mean = keras.models.load_model(path), rows.mean(axis=0)
+    expected = (
+        ks.LRP(model, baseline=mean).explain(rows, 1).input
+        if method == "relevance"
+        else ks.exact_shapley_values(model, rows, 1, baseline=mean).values
+    )
+    lines = list(csv.DictReader((out / "rows.csv").read_text().splitlines()))
+    found = [[float(line[name]) for name in ("age", "income", "debt")] for line in lines]
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+    assert ("age, standard error" in lines[0]) == (method == "shapley")
+    assert lines[0]["explained"].startswith("class 1 (")
+    assert sorted(path.name for path in out.iterdir()) == ["rows.csv", "rows.json", "rows.npz", "rows.png"]
+    with np.load(out / "rows.npz") as arrays:
+        np.testing.assert_allclose(arrays["values"], expected, atol=1e-5)
+
+
+def test_columns_go_to_the_inputs_of_their_names(tmp_path, capsys):
+    inputs = [keras.Input((1,), name=name) for name in ("b", "a")]
+    out = layers.Dense(1, kernel_initializer="ones", name="out")(layers.Concatenate()(inputs))
+    path = save(keras.Model(inputs, out), tmp_path / "named.keras")
+    (tmp_path / "rows.csv").write_text("a,other,b\n1,5,20\n3,5,40\n")
+    assert main(["explain", path, str(tmp_path / "rows.csv"), "--out", str(tmp_path / "out")]) == 0
+    (line, _) = csv.DictReader((tmp_path / "out" / "rows.csv").read_text().splitlines())
+    assert float(line["a"]) == pytest.approx(1) and float(line["b"]) == pytest.approx(20)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "has no rows"),
+        ("a,b,c\n", "has no rows"),
+        ("1,2\n", "must have 3 columns, as the model has, and has 2"),
+        ("1,2,3\n1,2\n", "line 2 must have 3 columns, and has 2"),
+        ("a,b,c\n1,x,3\n", "line 2 must have a number in column 'b', and has 'x'"),
+        ("a,b,c\n1,,3\n", "line 2 must have a number in column 'b', and has ''"),
+        ("1,nan,3\n1,2,3", "line 1 must have a number in column 'column 1', and has 'nan'"),
+        ("1,2,1e39\n1,2,1e39", "line 1 must have a number in column 'column 2', and has '1e39'"),
+    ],
+)
+def test_a_broken_table_is_one_line(text, message, table, tmp_path, capsys):
+    (tmp_path / "broken.csv").write_text(text)
+    assert main(["explain", table[0], str(tmp_path / "broken.csv"), "--out", str(tmp_path / "out")]) == 2
+    printed = capsys.readouterr().err
+    assert printed.count("\n") == 1 and re.search(message, printed), printed
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--players", "7"], "--players is for --method shapley"),
+        (["--budget", "7"], "--budget is for --method shapley"),
+        (["--budget", "0", "--method", "shapley"], "--budget must be 1 or more"),
+        (["--budget", "9", "--method", "masks"], "--budget is for --method shapley, and not for masks"),
+        (["--rules", "paper", "--method", "shapley"], "--rules and --merge-batch-norm are for --method relevance"),
+        (["--baseline", "mean"], "--baseline mean needs two inputs or more"),
+        (["--seed", "-1"], "--seed must be 0 or more, and is -1"),
+    ],
+)
+def test_options_that_do_not_go_together_are_named(options, message, grey, pictures, capsys):
+    assert main(["explain", grey, pictures[0], *options]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_the_parser_knows_the_presets():
+    assert sorted(RULES) == sorted(["auto", *PRESETS])
+
+
+def test_help_and_mistakes_come_before_the_backend():
+    """The argument list is read without Keras, whatever the backend."""
+    code = (
+        "import sys; sys.argv = ['keras-shapley', 'explain', *sys.argv[1:]]\n"
+        "from keras_shapley.cli import main\n"
+        "try: status = main()\n"
+        "except SystemExit as end: status = end.code\n"
+        "sys.exit(9 if {'keras', 'numpy', 'tensorflow', 'jax', 'torch'} & set(sys.modules) else status)"
+    )
+    for words, status, text in (
+        (["--help"], 0, "--baseline"),
+        (["no.keras", "no.png"], 2, "no such file: no.keras"),
+        (["--range", "1"], 2, "keras_shapley: error"),
+    ):
+        done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True)
+        assert done.returncode == status, done.stderr
+        assert text in done.stdout + done.stderr
+
+
+def test_a_backend_that_is_missing_is_one_line(grey, pictures):
+    done = subprocess.run(
+        [sys.executable, "-m", "keras_shapley", "explain", grey, pictures[0]],
+        env={**os.environ, "KERAS_BACKEND": "nowhere"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 2 and done.stderr.count("\n") == 1
+    assert "Unable to import backend : nowhere" in done.stderr

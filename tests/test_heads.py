@@ -185,7 +185,7 @@ def test_command_line(head, tmp_path, capsys):
     files = [str(tmp_path / f"{i}.png") for i in range(len(IMAGES))]
     for file, image in zip(files, IMAGES):
         Image.fromarray(np.round(255 * image[..., 0]).astype("uint8")).save(file)
-    options = ["--out", str(tmp_path / "out"), "--arrays"]
+    options = ["--out", str(tmp_path / "out"), "--results", "npz"]
     options += ["--output", case.output] if case.output else []
     assert main(["explain", str(tmp_path / "model.keras"), *files, *options]) == 0
     lines = [line for line in capsys.readouterr().out.splitlines() if ".png" in line]

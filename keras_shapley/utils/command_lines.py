@@ -3,6 +3,7 @@
 import argparse
 import pathlib
 import re
+import sys
 from typing import Any, NoReturn
 
 # characters of an error that are printed
@@ -26,12 +27,26 @@ class Parser(argparse.ArgumentParser):
         self.exit(2, f"keras_shapley: error: {one_line(message)} (see {self.prog} --help)\n")
 
 
+def is_command_line() -> bool:
+    """Whether this process was started as `keras-shapley` or as `python -m keras_shapley`."""
+    if sys.argv[:1] == ["-m"]:
+        # Python still looks for the module, and imports the package for that
+        words = sys.orig_argv
+        return "-m" in words and words[words.index("-m") + 1] == "keras_shapley"
+    return pathlib.PurePath(sys.argv[0] if sys.argv else "").stem == "keras-shapley"
+
+
 def check_file(path: pathlib.Path) -> None:
     """Raises a `CommandLineError` if there is no file, or something else, such as a pipe, which may never end."""
     if not path.exists():
         raise CommandLineError(f"no such file: {path}")
     if not path.is_file():
         raise CommandLineError(f"not a file: {path}")
+
+
+def warn(text: str) -> None:
+    """Prints a warning in one line."""
+    print(f"keras_shapley: warning: {printable(' '.join(text.split()))}", file=sys.stderr)
 
 
 def one_line(error: Exception | str) -> str:

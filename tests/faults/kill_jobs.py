@@ -54,7 +54,7 @@ def fit() -> None:
 def command() -> int:
     """The command line, over several images."""
     images = [f"{number}.png" for number in range(IMAGES)]
-    return main(["explain", "model.keras", *images, "--out", "out", "--arrays", "--overwrite"])
+    return main(["explain", "model.keras", *images, "--out", "out", "--results", "npz", "--overwrite"])
 
 
 def grid() -> int:

@@ -12,6 +12,7 @@ from PIL import Image
 from faults.corpus import plain_model
 from faults.jobs import names
 from keras_shapley import cli
+from keras_shapley.cli import explain
 
 if keras.backend.backend() != "torch":
     pytest.skip("the same on every backend", allow_module_level=True)
@@ -51,7 +52,7 @@ REFUSED: list[list[str]] = [
     ),
     *(["explain", "MODEL", "IMAGE", word] for word in ("-x", "-3", "---target", "-target", "--target 0", "-h=1")),
     ["explain", "MODEL", "IMAGE", "--overwrite", "no"],
-    ["explain", "MODEL", "IMAGE", "--arrays", "none.npz"],
+    ["explain", "MODEL", "IMAGE", "--results", "npz", "none.npz"],
     ["explain", "MODEL", "IMAGE", "--target", "0", "1"],
     ["explain", "MODEL", "IMAGE", "--range", "0", "1", "--preprocess", "resnet_v2"],
 ]
@@ -102,8 +103,8 @@ def folder(model, tmp_path, monkeypatch):
     Image.fromarray(np.eye(8, dtype="uint8") * 255).save(tmp_path / "IMAGE", "PNG")
     (tmp_path / "FOLDER").mkdir()
     (tmp_path / "FOLDER" / "link").symlink_to("link")
-    load = cli.saved_models.load
-    monkeypatch.setattr(cli.saved_models, "load", lambda path: model if path.name == "MODEL" else load(path))
+    load = explain.saved_models.load
+    monkeypatch.setattr(explain.saved_models, "load", lambda path: model if path.name == "MODEL" else load(path))
     return tmp_path
 
 
@@ -146,5 +147,5 @@ def test_a_folder_that_cannot_be_written_is_named(folder, capsys):
 
 def test_a_folder_that_is_the_models_or_the_images_keeps_both(folder: pathlib.Path):
     before = {path: path.read_bytes() for path in folder.iterdir() if path.is_file()}
-    assert status_of(["explain", "MODEL", "IMAGE", "--out", ".", "--overwrite", "--arrays"]) == 0
+    assert status_of(["explain", "MODEL", "IMAGE", "--out", ".", "--overwrite", "--results", "npz"]) == 0
     assert all(path.read_bytes() == content for path, content in before.items())

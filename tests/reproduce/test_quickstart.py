@@ -35,12 +35,15 @@ def test_it_trains_all_six_and_draws_them_and_the_same_seed_gives_the_same_table
     assert record["seed"] == 3 and record["versions"]["keras"] == keras.__version__
     assert all(0.1 < row["accuracy"] < 1 and f"{row['accuracy']:.3f}" in done.stdout for row in rows.values())
     pictures = sorted(str(path.relative_to(tmp_path / "out")) for path in (tmp_path / "out").rglob("*.png"))
-    assert pictures == sorted([f"{'_'.join(row)}/epoch_0001.png" for row in rows] + ["relevance.png"])
+    assert [name for name in pictures if name != "photographs.png"] == ["forming/epoch_0001.png", "relevance.png"]
+    # one line for each network, and what to do next
+    assert sum("of the test digits are right" in line for line in done.stdout.splitlines()) == 6
+    assert "keras-shapley explain" in done.stdout
 
     # two rows again, in another process and another order
-    *data, examples = digits(seed=3)
+    *data, _ = digits(seed=3)
     for network, activation in (("convnet", "sa"), ("mlp", "shaplu")):
-        row, _ = script.train(network, activation, data, examples, tmp_path / "again", epochs=1, seed=3)
+        row, _ = script.train(network, activation, data, [], epochs=1, seed=3)
         assert row["accuracy"] == rows[network, activation]["accuracy"]
 
 

@@ -1,0 +1,94 @@
+"""The Python code in `README.md` and in the pages of `docs/`, block after block as a reader would run it."""
+
+import importlib
+import importlib.util
+import pathlib
+import re
+import subprocess
+import sys
+import warnings
+
+import keras
+import numpy as np
+import pytest
+from reference.paths import ROOT
+
+from keras_shapley.utils import progress
+
+if keras.backend.backend() != "torch":
+    pytest.skip("once, where nothing is compiled", allow_module_level=True)
+
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+
+
+def blocks(page):
+    return re.findall(r"^```python\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL)
+
+
+def installed():
+    """Other packages that a page uses where they are installed."""
+    if importlib.util.find_spec("shap") is None:
+        return []
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        importlib.import_module("shap")
+    return ["shap"]
+
+
+@pytest.mark.filterwarnings("ignore:Of the relevance of")
+@pytest.mark.filterwarnings("ignore:Relevance grew")
+@pytest.mark.parametrize("page", [p for p in PAGES if blocks(p)], ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_the_blocks_run_one_after_the_other(page, tmp_path, monkeypatch, rng):
+    if "import ray" in "".join(blocks(page)):
+        _run_apart(page, tmp_path)
+        return
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(progress, "_DELAY", float("inf"))
+    # names of layers are counted from here
+    keras.utils.clear_session()
+    names = {"installed": installed()}
+    if page.name == "README.md":
+        # what the reader has
+        names |= {"x": rng.uniform(size=(2, 32, 32, 3)).astype("float32"), "y": np.array([1, 3])}
+        layers = [keras.Input((32, 32, 3)), keras.layers.Conv2D(2, 3, 2, activation="relu"), keras.layers.Flatten()]
+        keras.Sequential([*layers, keras.layers.Dense(10, "softmax")]).save("model.keras")
+    for block in blocks(page):
+        exec(compile(block, page.name, "exec"), names)
+
+
+def _run_apart(page, folder):
+    """In a process of its own: Ray has threads, and warnings of its own."""
+    pytest.importorskip("ray")
+    code = "\n".join([*blocks(page), "assert np.abs(relevance - ks.LRP(model).explain(x).input).max() < 1e-6"])
+    done = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+def test_the_readme_makes_what_it_says(tmp_path, monkeypatch, rng):
+    test_the_blocks_run_one_after_the_other(ROOT / "README.md", tmp_path, monkeypatch, rng)
+    assert (tmp_path / "heatmaps.png").exists()
+    assert len(list(pathlib.Path(tmp_path).glob("lrp_heatmaps/*.png"))) == 1
+
+
+def test_the_readme_is_short():
+    assert len((ROOT / "README.md").read_text().split()) <= 900
+
+
+def test_links_lead_somewhere():
+    pages = [*PAGES, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", ROOT / "reproduce" / "README.md"]
+    pages += (ROOT / "reproduce" / "results").glob("*.md")
+    links = [(page, link) for page in pages for link in re.findall(r"\]\(([^)\s]+)\)", page.read_text())]
+    assert len(links) > 100
+    lost = [f"{page.relative_to(ROOT)}: {link}" for page, link in links if not _leads_somewhere(page, link)]
+    assert not lost
+
+
+def _leads_somewhere(page, link):
+    path, _, heading = link.partition("#")
+    if ":" in path:
+        return True
+    target = page.parent / path if path else page
+    if not target.exists():
+        return False
+    headings = re.findall(r"^#+ (.*)$", target.read_text(), re.MULTILINE) if heading else []
+    return not heading or heading in [re.sub(r"[^\w -]", "", h).strip().lower().replace(" ", "-") for h in headings]
