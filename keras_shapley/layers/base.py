@@ -78,7 +78,8 @@ class ShapleyLayer(keras.layers.Layer):
 
     In float32 the moments are right at every size of inputs and weights, for a neuron whose largest `w_i x_i` is above
     1e-14 of the largest weight of the layer times the largest input of the sample (of a row of Dense). A neuron below
-    has a gate between its own and 1/2. Where the largest input is 1e6 or more, it is 1e-19. Third moments take 1e-12.
+    has a gate between its own and 1/2. Where the largest input is 1e6 or more, it is 1e-19. Third moments take 1e-12,
+    and inputs, weights and sums above 1e-12.
 
     Args:
         second_moment: `"exact"`: `q` is the sum of `(w_i x_i)**2`, a second linear map. `"pooled"`: its mean field over
