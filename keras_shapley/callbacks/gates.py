@@ -45,7 +45,7 @@ class GateMonitor(keras.callbacks.Callback):
             `x` and `y` differ in length; when training begins, if the model is neither Sequential nor Functional, or
             `x` or `y` does not fit it.
 
-    Example:
+    Examples:
         >>> x = np.random.default_rng(0).normal(size=(32, 6)).astype("float32")
         >>> y = np.arange(32) % 3
         >>> hidden = ks.SADense(8, name="hidden")

@@ -114,7 +114,7 @@ class LRPHeatmaps(keras.callbacks.Callback):
             installed.
         OSError: when training begins, if a directory cannot be written.
 
-    Example:
+    Examples:
         >>> x = np.random.default_rng(0).random((32, 8, 8)).astype("float32")
         >>> y = np.arange(32) % 3
         >>> model = keras.Sequential([keras.Input((8, 8)), keras.layers.Flatten(), keras.layers.Dense(3, "softmax")])

@@ -2,14 +2,24 @@
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
 from keras_shapley.callbacks.labels import are_labels
-from keras_shapley.lrp.explanation import Explanation
 from keras_shapley.models.outputs import ModelOutput, number, percent
 from keras_shapley.utils.targets import is_weights
+
+
+class Explained(Protocol):
+    """What titles say of an explanation: its targets, and the outputs that it explains."""
+
+    @property
+    def target(self) -> np.ndarray: ...
+    @property
+    def output(self) -> np.ndarray: ...
+    @property
+    def probability(self) -> np.ndarray | None: ...
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,7 +77,7 @@ class Subject:
             return f"Relevance of the {'predicted class' if self._has_classes else 'largest output'}"
         return f"Relevance of {self.output.unit_name(int(self.target), self.names)}"
 
-    def titles(self, explanation: Explanation) -> list[str]:
+    def titles(self, explanation: Explained) -> list[str]:
         """A title for each image.
 
         The first line says what the map shows. Further lines give the predicted and the true class if they are others,
@@ -117,6 +127,6 @@ def rules_in_words(explainer: Any) -> str:
     return "" if preset is None else f"rules {preset}"
 
 
-def output_values(explanation: Explanation) -> np.ndarray:
+def output_values(explanation: Explained) -> np.ndarray:
     """The outputs that titles give: probabilities, where there are any."""
     return explanation.output if explanation.probability is None else explanation.probability

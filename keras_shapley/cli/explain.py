@@ -51,8 +51,10 @@ def explain(args: argparse.Namespace) -> None:
         found = attribute(model, index, inputs, target, args)
     subject = Subject(output, names=names)
     titles = subject.titles(found)
-    write = write_images if isinstance(inputs, Images) else write_table
-    write(inputs, found, titles, args)
+    if isinstance(inputs, Images):
+        write_images(inputs, found, titles, args)
+    else:
+        write_table(inputs, found, titles, args)
     print(f"{_count(inputs)}: {found.summary}")
 
 

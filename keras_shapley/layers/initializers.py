@@ -23,7 +23,7 @@ class SANormal(keras.initializers.VarianceScaling):
         seed: as of `keras.initializers.HeNormal`.
         axes: `input_axes` and `output_axes`, as of `keras.initializers.HeNormal`.
 
-    Example:
+    Examples:
         >>> layer = ks.SADense(64, kernel_initializer=ks.SANormal(seed=0))
         >>> tuple(layer(np.ones((2, 32))).shape)
         (2, 64)

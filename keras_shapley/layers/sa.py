@@ -54,7 +54,7 @@ class SADense(ShapleyActivation, keras.layers.Dense):
     Output shape:
         `(batch, ..., units)`.
 
-    Example:
+    Examples:
         >>> layer = ks.SADense(4)
         >>> tuple(layer(np.ones((2, 3))).shape)
         (2, 4)
@@ -81,7 +81,7 @@ class SAConv1D(ShapleyActivation, keras.layers.Conv1D):
     Output shape:
         `(batch, new_steps, filters)`.
 
-    Example:
+    Examples:
         >>> layer = ks.SAConv1D(4, 3)
         >>> tuple(layer(np.ones((2, 8, 3))).shape)
         (2, 6, 4)
@@ -108,7 +108,7 @@ class SAConv2D(ShapleyActivation, keras.layers.Conv2D):
     Output shape:
         `(batch, new_height, new_width, filters)`.
 
-    Example:
+    Examples:
         >>> layer = ks.SAConv2D(4, 3)
         >>> tuple(layer(np.ones((2, 8, 8, 3))).shape)
         (2, 6, 6, 4)
@@ -135,7 +135,7 @@ class SAConv3D(ShapleyActivation, keras.layers.Conv3D):
     Output shape:
         `(batch, new_depth, new_height, new_width, filters)`.
 
-    Example:
+    Examples:
         >>> layer = ks.SAConv3D(4, 3)
         >>> tuple(layer(np.ones((2, 5, 5, 5, 3))).shape)
         (2, 3, 3, 3, 4)
@@ -165,7 +165,7 @@ class SAConv1DTranspose(ShapleyActivation, keras.layers.Conv1DTranspose):
     Output shape:
         `(batch, new_steps, filters)`.
 
-    Example:
+    Examples:
         >>> layer = ks.SAConv1DTranspose(4, 3, strides=2)
         >>> tuple(layer(np.ones((2, 8, 3))).shape)
         (2, 17, 4)
@@ -195,7 +195,7 @@ class SAConv2DTranspose(ShapleyActivation, keras.layers.Conv2DTranspose):
     Output shape:
         `(batch, new_height, new_width, filters)`.
 
-    Example:
+    Examples:
         >>> layer = ks.SAConv2DTranspose(4, 3, strides=2)
         >>> tuple(layer(np.ones((2, 8, 8, 3))).shape)
         (2, 17, 17, 4)
@@ -225,7 +225,7 @@ class SAConv3DTranspose(ShapleyActivation, keras.layers.Conv3DTranspose):
     Output shape:
         `(batch, new_depth, new_height, new_width, filters)`.
 
-    Example:
+    Examples:
         >>> layer = ks.SAConv3DTranspose(4, 3)
         >>> tuple(layer(np.ones((2, 5, 5, 5, 3))).shape)
         (2, 7, 7, 7, 4)
@@ -252,7 +252,7 @@ class SADepthwiseConv1D(ShapleyActivation, keras.layers.DepthwiseConv1D):
     Output shape:
         `(batch, new_steps, channels * depth_multiplier)`.
 
-    Example:
+    Examples:
         >>> layer = ks.SADepthwiseConv1D(3)
         >>> tuple(layer(np.ones((2, 8, 3))).shape)
         (2, 6, 3)
@@ -279,7 +279,7 @@ class SADepthwiseConv2D(ShapleyActivation, keras.layers.DepthwiseConv2D):
     Output shape:
         `(batch, new_height, new_width, channels * depth_multiplier)`.
 
-    Example:
+    Examples:
         >>> layer = ks.SADepthwiseConv2D(3)
         >>> tuple(layer(np.ones((2, 8, 8, 3))).shape)
         (2, 6, 6, 3)
@@ -310,7 +310,7 @@ class SASeparableConv1D(ShapleyActivation, keras.layers.SeparableConv1D):
     Output shape:
         `(batch, new_steps, filters)`.
 
-    Example:
+    Examples:
         >>> layer = ks.SASeparableConv1D(4, 3)
         >>> tuple(layer(np.ones((2, 8, 3))).shape)
         (2, 6, 4)
@@ -341,7 +341,7 @@ class SASeparableConv2D(ShapleyActivation, keras.layers.SeparableConv2D):
     Output shape:
         `(batch, new_height, new_width, filters)`.
 
-    Example:
+    Examples:
         >>> layer = ks.SASeparableConv2D(4, 3)
         >>> tuple(layer(np.ones((2, 8, 8, 3))).shape)
         (2, 6, 6, 4)
@@ -368,7 +368,7 @@ class SAEinsumDense(ShapleyActivation, keras.layers.EinsumDense):
     Output shape:
         `(batch, *output_shape)`.
 
-    Example:
+    Examples:
         >>> layer = ks.SAEinsumDense("abc,cd->abd", output_shape=(5, 4), bias_axes="d")
         >>> tuple(layer(np.ones((2, 5, 3))).shape)
         (2, 5, 4)

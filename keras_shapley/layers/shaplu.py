@@ -65,7 +65,7 @@ class ShapLUDense(ShapleyLinearUnit, keras.layers.Dense):
     Output shape:
         `(batch, ..., units)`.
 
-    Example:
+    Examples:
         >>> layer = ks.ShapLUDense(4)
         >>> tuple(layer(np.ones((2, 3))).shape)
         (2, 4)
@@ -92,7 +92,7 @@ class ShapLUConv1D(ShapleyLinearUnit, keras.layers.Conv1D):
     Output shape:
         `(batch, new_steps, filters)`.
 
-    Example:
+    Examples:
         >>> layer = ks.ShapLUConv1D(4, 3)
         >>> tuple(layer(np.ones((2, 8, 3))).shape)
         (2, 6, 4)
@@ -119,7 +119,7 @@ class ShapLUConv2D(ShapleyLinearUnit, keras.layers.Conv2D):
     Output shape:
         `(batch, new_height, new_width, filters)`.
 
-    Example:
+    Examples:
         >>> layer = ks.ShapLUConv2D(4, 3)
         >>> tuple(layer(np.ones((2, 8, 8, 3))).shape)
         (2, 6, 6, 4)
@@ -146,7 +146,7 @@ class ShapLUConv3D(ShapleyLinearUnit, keras.layers.Conv3D):
     Output shape:
         `(batch, new_depth, new_height, new_width, filters)`.
 
-    Example:
+    Examples:
         >>> layer = ks.ShapLUConv3D(4, 3)
         >>> tuple(layer(np.ones((2, 5, 5, 5, 3))).shape)
         (2, 3, 3, 3, 4)
@@ -176,7 +176,7 @@ class ShapLUConv1DTranspose(ShapleyLinearUnit, keras.layers.Conv1DTranspose):
     Output shape:
         `(batch, new_steps, filters)`.
 
-    Example:
+    Examples:
         >>> layer = ks.ShapLUConv1DTranspose(4, 3, strides=2)
         >>> tuple(layer(np.ones((2, 8, 3))).shape)
         (2, 17, 4)
@@ -206,7 +206,7 @@ class ShapLUConv2DTranspose(ShapleyLinearUnit, keras.layers.Conv2DTranspose):
     Output shape:
         `(batch, new_height, new_width, filters)`.
 
-    Example:
+    Examples:
         >>> layer = ks.ShapLUConv2DTranspose(4, 3, strides=2)
         >>> tuple(layer(np.ones((2, 8, 8, 3))).shape)
         (2, 17, 17, 4)
@@ -236,7 +236,7 @@ class ShapLUConv3DTranspose(ShapleyLinearUnit, keras.layers.Conv3DTranspose):
     Output shape:
         `(batch, new_depth, new_height, new_width, filters)`.
 
-    Example:
+    Examples:
         >>> layer = ks.ShapLUConv3DTranspose(4, 3)
         >>> tuple(layer(np.ones((2, 5, 5, 5, 3))).shape)
         (2, 7, 7, 7, 4)
@@ -263,7 +263,7 @@ class ShapLUDepthwiseConv1D(ShapleyLinearUnit, keras.layers.DepthwiseConv1D):
     Output shape:
         `(batch, new_steps, channels * depth_multiplier)`.
 
-    Example:
+    Examples:
         >>> layer = ks.ShapLUDepthwiseConv1D(3)
         >>> tuple(layer(np.ones((2, 8, 3))).shape)
         (2, 6, 3)
@@ -290,7 +290,7 @@ class ShapLUDepthwiseConv2D(ShapleyLinearUnit, keras.layers.DepthwiseConv2D):
     Output shape:
         `(batch, new_height, new_width, channels * depth_multiplier)`.
 
-    Example:
+    Examples:
         >>> layer = ks.ShapLUDepthwiseConv2D(3)
         >>> tuple(layer(np.ones((2, 8, 8, 3))).shape)
         (2, 6, 6, 3)
@@ -321,7 +321,7 @@ class ShapLUSeparableConv1D(ShapleyLinearUnit, keras.layers.SeparableConv1D):
     Output shape:
         `(batch, new_steps, filters)`.
 
-    Example:
+    Examples:
         >>> layer = ks.ShapLUSeparableConv1D(4, 3)
         >>> tuple(layer(np.ones((2, 8, 3))).shape)
         (2, 6, 4)
@@ -352,7 +352,7 @@ class ShapLUSeparableConv2D(ShapleyLinearUnit, keras.layers.SeparableConv2D):
     Output shape:
         `(batch, new_height, new_width, filters)`.
 
-    Example:
+    Examples:
         >>> layer = ks.ShapLUSeparableConv2D(4, 3)
         >>> tuple(layer(np.ones((2, 8, 8, 3))).shape)
         (2, 6, 6, 4)
@@ -379,7 +379,7 @@ class ShapLUEinsumDense(ShapleyLinearUnit, keras.layers.EinsumDense):
     Output shape:
         `(batch, *output_shape)`.
 
-    Example:
+    Examples:
         >>> layer = ks.ShapLUEinsumDense("abc,cd->abd", output_shape=(5, 4), bias_axes="d")
         >>> tuple(layer(np.ones((2, 5, 3))).shape)
         (2, 5, 4)

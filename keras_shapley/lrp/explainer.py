@@ -111,7 +111,7 @@ class LRP:
             `argmax`; on an unknown option, an odd `n_paths` or a malformed table of rules; if a BatchNormalization
             cannot be merged.
 
-    Example:
+    Examples:
         >>> model = keras.Sequential([keras.Input((8, 8, 1)), ks.SAConv2D(4, 3, name="conv")])
         >>> model.add(keras.layers.Flatten(name="flat"))
         >>> model.add(keras.layers.Dense(10, "softmax"))

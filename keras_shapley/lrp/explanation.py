@@ -23,7 +23,7 @@ class ConservationGap:
         relative: by call, the absolute gap over the sum of the absolute relevance of its output, shape `(batch,)`; at
             the head over `|head_total|`.
 
-    Example:
+    Examples:
         With the rule `epsilon` the bias of the layer absorbs its part of the relevance.
 
         >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1, name="neuron")])
@@ -103,7 +103,7 @@ class Explanation:
         arrived: the share of the head's relevance that arrived at the input, shape `(batch,)`. NaN where the head's
             players cancel to less than a tenth of their absolute sum, of which a share says nothing.
 
-    Example:
+    Examples:
         >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3, "relu", name="hidden")])
         >>> model.add(keras.layers.Dense(2, "softmax"))
         >>> explanation = ks.LRP(model).explain(np.ones((5, 4)), target=1)

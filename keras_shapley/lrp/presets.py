@@ -89,7 +89,7 @@ class First:
     Args:
         types: a layer type or a tuple of them.
 
-    Example:
+    Examples:
         >>> layer = keras.layers.Dense
         >>> rules = [(ks.presets.First(layer), "flat"), (layer, "epsilon")]
         >>> model = keras.Sequential([keras.Input((3,)), layer(4, name="a"), layer(4, name="b"), layer(2, name="c")])
@@ -113,7 +113,7 @@ def paper(epsilon: float = 1e-9) -> Table:
     Returns:
         A table with an entry for every type of layer that has a rule.
 
-    Example:
+    Examples:
         A larger stabiliser bounds the relevance in deep networks.
 
         >>> model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(4, "relu"), keras.layers.Dense(2)])
@@ -155,7 +155,7 @@ def epsilon(epsilon: float = 1e-6) -> Table:
     Returns:
         A table for `LRP`.
 
-    Example:
+    Examples:
         >>> model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(4, "relu"), keras.layers.Dense(2)])
         >>> ks.LRP(model, rules=ks.presets.epsilon(0.01)).explain(np.ones((1, 3))).input.shape
         (1, 3)
@@ -172,7 +172,7 @@ def epsilon_plus(epsilon: float = 1e-6) -> Table:
     Returns:
         A table for `LRP`.
 
-    Example:
+    Examples:
         >>> model = keras.Sequential([keras.Input((6, 6, 1)), keras.layers.Conv2D(4, 3, activation="relu")])
         >>> model.add(keras.layers.GlobalAveragePooling2D())
         >>> model.add(keras.layers.Dense(2))
@@ -197,7 +197,7 @@ def epsilon_plus_flat(epsilon: float = 1e-6) -> Table:
     Returns:
         A table for `LRP`.
 
-    Example:
+    Examples:
         >>> model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(4, "relu"), keras.layers.Dense(2)])
         >>> explainer = ks.LRP(model, rules="epsilon_plus_flat")
         >>> [type(rule).__name__ for _, rule in explainer.rules.values()]
@@ -222,7 +222,7 @@ def epsilon_gamma_box(
     Returns:
         A table for `LRP`.
 
-    Example:
+    Examples:
         >>> model = keras.Sequential([keras.Input((6, 6, 1)), keras.layers.Conv2D(4, 3, activation="relu")])
         >>> model.add(keras.layers.Conv2D(4, 3, activation="relu"))
         >>> model.add(keras.layers.GlobalAveragePooling2D())
@@ -248,7 +248,7 @@ def epsilon_alpha2_beta1(epsilon: float = 1e-6) -> Table:
     Returns:
         A table for `LRP`.
 
-    Example:
+    Examples:
         >>> model = keras.Sequential([keras.Input((6, 6, 1)), keras.layers.Conv2D(4, 3, activation="relu")])
         >>> model.add(keras.layers.Flatten())
         >>> model.add(keras.layers.Dense(2))

@@ -22,7 +22,7 @@ def correlation(attributions: Attributions, truth: Attributions) -> np.ndarray:
     Raises:
         ValueError: if the shapes differ, or values are not finite.
 
-    Example:
+    Examples:
         >>> truth = np.array([[1.0, 2.0, 3.0]])
         >>> ks.metrics.correlation(np.array([[10.0, 20.0, 40.0]]), truth).round(3).tolist()
         [0.982]
@@ -44,7 +44,7 @@ def rank_correlation(attributions: Attributions, truth: Attributions) -> np.ndar
     Raises:
         ValueError: if the shapes differ, or values are not finite.
 
-    Example:
+    Examples:
         >>> truth = np.array([[1.0, 2.0, 3.0]])
         >>> ks.metrics.rank_correlation(np.array([[10.0, 20.0, 40.0]]), truth).round(3).tolist()
         [1.0]
@@ -66,7 +66,7 @@ def relative_rmse(attributions: Attributions, truth: Attributions) -> np.ndarray
     Raises:
         ValueError: if the shapes differ, or values are not finite.
 
-    Example:
+    Examples:
         >>> truth = np.array([[1.0, 2.0, 2.0]])
         >>> ks.metrics.relative_rmse(1.1 * truth, truth).round(3).tolist()
         [0.1]
@@ -88,7 +88,7 @@ def conservation(attributions: Attributions, total: ArrayLike) -> np.ndarray:
     Raises:
         ValueError: on a total of another shape, or attributions that are not finite.
 
-    Example:
+    Examples:
         >>> ks.metrics.conservation(np.array([[1.0, 2.0], [1.0, 2.0]]), np.array([3.0, 6.0])).tolist()
         [0.0, 0.5]
     """

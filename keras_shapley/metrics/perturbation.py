@@ -59,7 +59,7 @@ def perturbation_curve(
             above the number of elements, a target out of range, several targets for an image, an `output` that the
             model does not have, or outputs of `fn` that are not finite.
 
-    Example:
+    Examples:
         >>> weights = np.array([[4.0], [3.0], [-2.0], [1.0]])
         >>> x = np.ones((1, 4))
         >>> ks.metrics.perturbation_curve(lambda x: x @ weights, x, x * weights[:, 0]).tolist()
@@ -107,7 +107,7 @@ def deletion(
     Raises:
         ValueError: as in `perturbation_curve`.
 
-    Example:
+    Examples:
         >>> weights = np.array([[4.0], [3.0], [-2.0], [1.0]])
         >>> x = np.ones((1, 4))
         >>> ks.metrics.deletion(lambda x: x @ weights, x, x * weights[:, 0]).tolist()
@@ -137,7 +137,7 @@ def insertion(
     Raises:
         ValueError: as in `perturbation_curve`.
 
-    Example:
+    Examples:
         >>> weights = np.array([[4.0], [3.0], [-2.0], [1.0]])
         >>> x = np.ones((1, 4))
         >>> ks.metrics.insertion(lambda x: x @ weights, x, x * weights[:, 0]).tolist()
@@ -175,7 +175,7 @@ def pixel_flipping(
     Raises:
         ValueError: as in `perturbation_curve`, and on a `first` below 1 or above the number of steps.
 
-    Example:
+    Examples:
         >>> weights = np.array([[4.0], [3.0], [-2.0], [1.0]])
         >>> x = np.ones((1, 4))
         >>> ks.metrics.pixel_flipping(lambda x: x @ weights, x, x * weights[:, 0], first=1).tolist()
@@ -226,7 +226,7 @@ def infidelity(
         ValueError: on shapes that do not fit, attributions or outputs that are not finite, `n` below 1, a target out of
             range, several targets for an image, or an `output` that the model does not have.
 
-    Example:
+    Examples:
         >>> weights = np.array([[4.0], [3.0], [-2.0], [1.0]])
         >>> x = np.ones((1, 4))
         >>> exact = ks.metrics.infidelity(lambda x: x @ weights, x, x * weights[:, 0])

@@ -49,7 +49,7 @@ def sensitivity_max(
         ValueError: on a `radius` that is not positive, `n` below 1, inputs that are no floats, or attributions that are
             not finite or not one row for each input.
 
-    Example:
+    Examples:
         >>> x = np.ones((2, 4))
         >>> ks.metrics.sensitivity_max(lambda x: 3 * x, x, radius=0.1, n=100).round(2).tolist()
         [0.09, 0.09]
@@ -113,7 +113,7 @@ def randomization(
     Raises:
         ValueError: on a negative seed, or attributions that are not finite.
 
-    Example:
+    Examples:
         >>> model = keras.Sequential(
         ...     [keras.Input((4,)), keras.layers.Dense(8, "relu", name="hidden"), keras.layers.Dense(3, name="head")]
         ... )

@@ -35,7 +35,7 @@ class Conversion:
         left: why a layer with weights, or an activation, is as it was.
         difference: `(mean, maximum)` of the absolute difference of the outputs on the sample data; None without data.
 
-    Example:
+    Examples:
         >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3, "relu", name="hidden")])
         >>> converted, report = ks.to_shapley(model)
         >>> print(report)
@@ -92,7 +92,7 @@ def to_shapley(
         ValueError: on an unknown option, a name in `only` that is no layer or cannot be converted, or a model that is
             not built or subclassed.
 
-    Example:
+    Examples:
         >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3, "relu"), keras.layers.Dense(2)])
         >>> converted, report = ks.to_shapley(model, "shaplu")
         >>> [type(layer).__name__ for layer in converted.layers]
@@ -144,7 +144,7 @@ def to_relu(model: keras.Model, *, approximate: bool = False, x: Structure = Non
     Raises:
         ValueError: if the model has SA layers and `approximate` is False, is not built, or is subclassed.
 
-    Example:
+    Examples:
         >>> model = keras.Sequential([keras.Input((4,)), ks.ShapLUDense(3, name="hidden")])
         >>> plain, report = ks.to_relu(model)
         >>> report.changed

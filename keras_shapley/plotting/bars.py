@@ -47,7 +47,7 @@ def plot_bars(values: np.ndarray, columns: Sequence[str], *, title: str = "", su
     axes.tick_params(labelsize=_FONT_SIZE - 1, length=2)
     for place, column in zip(places, order):
         up = 2 * _MARGIN + height * (place + 0.6) / (len(order) + 0.2)
-        canvas.write(columns[column], _NAMES - 0.1, up, _NAMES - 0.2, _FONT_SIZE, ha="right", va="center")
+        canvas.write(str(columns[column]), _NAMES - 0.1, up, _NAMES - 0.2, _FONT_SIZE, ha="right", va="center")
     top = 2 * _MARGIN + height
     left = f" (the {_MOST} largest of {len(columns)} columns)" if len(columns) > _MOST else ""
     canvas.write(title, _WIDTH / 2, top + 0.45, _WIDTH - 2 * _MARGIN, _HEAD_SIZE)

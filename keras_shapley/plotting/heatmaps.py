@@ -61,7 +61,7 @@ def plot_heatmaps(
             titles differ, if an explanation has several inputs, if `columns` or `percentile` is out of range, or if
             `overlay` is asked for without images.
 
-    Example:
+    Examples:
         >>> model = keras.Sequential([keras.Input((8, 8)), keras.layers.Flatten(), keras.layers.Dense(3, "softmax")])
         >>> images = np.random.default_rng(0).random((2, 8, 8)).astype("float32")
         >>> explanation = ks.LRP(model).explain(images)

@@ -71,7 +71,7 @@ def plot_series(
         ValueError: if an array has another shape or holds NaN or infinity, if the numbers of samples, titles and names
             differ, if an explanation has several inputs, or if `percentile` is out of range.
 
-    Example:
+    Examples:
         >>> x = np.sin(np.linspace(0, 9, 50)).reshape(1, 50, 1)
         >>> model = keras.Sequential([keras.Input((50, 1)), keras.layers.Conv1D(4, 5, activation="relu")])
         >>> model.add(keras.layers.GlobalMaxPooling1D())

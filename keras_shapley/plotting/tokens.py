@@ -55,7 +55,7 @@ def plot_tokens(
         ValueError: if the numbers of tokens and of steps differ, a token is no string, an array has another shape or
             holds NaN or infinity, an explanation has several inputs, or `width` is less than 2.
 
-    Example:
+    Examples:
         >>> words = ["not", "a", "bad", "film"]
         >>> figure = ks.plot_tokens(np.array([[0.4, 0.0, -0.3, 0.1]]), [words], titles=["positive (61 %)"])
         >>> figure.savefig("tokens.png")
@@ -92,7 +92,7 @@ def tokens_html(
     Raises:
         ValueError: as `plot_tokens`.
 
-    Example:
+    Examples:
         >>> page = ks.tokens_html(np.array([[0.4, -0.2]]), [["good", "<b>"]])
         >>> "&lt;b&gt;" in page, "<b>" in page
         (True, False)

@@ -61,7 +61,7 @@ def exact_shapley_values(
             target that does not fit the outputs, an `output` that the model does not have, or outputs of `fn` that are
             not finite or not one row for each input.
 
-    Example:
+    Examples:
         A model of images of four patches; each patch is a player.
 
         >>> model = keras.Sequential(

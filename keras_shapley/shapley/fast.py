@@ -103,7 +103,7 @@ def fast_shapley_values(
             are then often wrong, normalized or not; least so where a total is near zero.
         UserWarning: if `"masks"` are biased for the model or its players.
 
-    Example:
+    Examples:
         >>> model = keras.Sequential(
         ...     [keras.Input((8, 8, 1)), keras.layers.Conv2D(4, 3, activation="relu"), keras.layers.Flatten(),
         ...      keras.layers.Dense(3, "softmax")]

@@ -55,7 +55,7 @@ class ShapleyInteractions:
         method: `"exact"`, `"surrogate"` or `"regression"`.
         index: `"SII"` or `"k-SII"`.
 
-    Example:
+    Examples:
         >>> def product(x):
         ...     return x[:, 0] * x[:, 1]
         >>> result = ks.shapley_interactions(product, np.array([[2.0, 3.0]]))
@@ -158,7 +158,7 @@ def shapley_interactions(
         ValueError: as in `exact_shapley_values`, on another order or index, a budget of fewer than 4 coalitions for
             each player of an image that is estimated, or more than 128 such players.
 
-    Example:
+    Examples:
         >>> table = np.random.default_rng(0).random((3, 5))
         >>> found = ks.shapley_interactions(lambda x: x[:, 0] * x[:, 1] + x[:, 4], table, index="k-SII")
         >>> found.values.shape, found.method

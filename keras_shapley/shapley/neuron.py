@@ -54,7 +54,7 @@ def neuron_shapley_values(
         ValueError: on an unknown `method`, an `activation` that the method does not take or that is not elementwise,
             shapes that do not fit, NaN or infinity, or more than 16 inputs for `"exact"`.
 
-    Example:
+    Examples:
         Table 1 of the paper, and two approximations that sum to the exact total, or nearly.
 
         >>> x, kernel, bias = np.array([[-1.0, 2, -1]]), np.array([[1.0], [2], [3]]), np.array([-1.0])

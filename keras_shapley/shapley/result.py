@@ -41,7 +41,7 @@ class ShapleyValues:
         method: `"exact"`, `"orders"`, `"moments"`, `"masks"`, `"regression"` or `"surrogate"`.
         feature_names: a name for each player, or None.
 
-    Example:
+    Examples:
         >>> def product(x):
         ...     return x[:, 0] * x[:, 1]
         >>> result = ks.exact_shapley_values(product, np.array([[2.0, 3.0]]))
@@ -98,7 +98,7 @@ class ShapleyValues:
             ImportError: if the package shap is not installed.
             ValueError: on an unknown `by`, or `"elements"` of several inputs.
 
-        Example:
+        Examples:
             >>> x = np.array([[2.0, 3.0], [1.0, 0.0]])
             >>> explanation = ks.exact_shapley_values(lambda x: x[:, 0] * x[:, 1], x, 0).to_shap()
             >>> explanation.values.shape, explanation.feature_names
@@ -109,7 +109,7 @@ class ShapleyValues:
     def save(self, path: str | os.PathLike[str]) -> None:
         """Saves all of it as one `.npz` file, without pickle, in one step.
 
-        Example:
+        Examples:
             >>> import tempfile
             >>> result = ks.exact_shapley_values(lambda x: x[:, 0] * x[:, 1], np.array([[2.0, 3.0]]), 0)
             >>> with tempfile.TemporaryDirectory() as folder:

@@ -77,7 +77,7 @@ def sampled_shapley_values(
         ValueError: as in `exact_shapley_values`, and on `n_paths` below 1 or odd, unknown `orders`, a negative
             tolerance, or a `control` that is of another shape or not finite.
 
-    Example:
+    Examples:
         >>> model = keras.Sequential([keras.Input((100,)), keras.layers.Dense(3, "softmax")])
         >>> x = np.random.default_rng(0).random((2, 100))
         >>> result = ks.sampled_shapley_values(model, x, n_paths=50)

@@ -108,7 +108,7 @@ def shapley_values(
     Warns:
         UserWarning: if `fn` gives different outputs for the same input.
 
-    Example:
+    Examples:
         >>> model = keras.Sequential(
         ...     [keras.Input((14, 14, 1)), keras.layers.Conv2D(4, 3, activation="relu"), keras.layers.Flatten(),
         ...      keras.layers.Dense(3, "softmax")]

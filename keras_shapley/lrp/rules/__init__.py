@@ -12,7 +12,7 @@ A rule distributes the relevance of a call's output among the call's inputs. It 
 It returns a list with the relevance of each input, in the shape of the input. A rule conserves relevance if the input
 and the output have the same sum; what it does not conserve appears as a gap in `Explanation.conservation_gap`.
 
-Example:
+Examples:
     This rule passes relevance through a ReLU only where the ReLU is open.
 
     >>> def open_gates(call, inputs, relevance):
@@ -100,7 +100,7 @@ def get(identifier: str | Rule) -> Rule:
     Raises:
         ValueError: if the name is unknown, or `identifier` is neither a name nor a rule.
 
-    Example:
+    Examples:
         >>> rule = ks.rules.get("z_plus")
         >>> type(rule).__name__, rule.epsilon
         ('ZPlus', 1e-06)

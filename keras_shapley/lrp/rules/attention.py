@@ -38,7 +38,7 @@ class Bilinear:
     Args:
         epsilon: stabiliser of the denominators.
 
-    Example:
+    Examples:
         >>> a, b = keras.Input((2,)), keras.Input((2,))
         >>> model = keras.Model([a, b], keras.layers.Dot(axes=1)([a, b]))
         >>> explainer = ks.LRP(model, rules=[(keras.layers.Dot, ks.rules.Bilinear())])
@@ -70,7 +70,7 @@ class SoftmaxTaylor:
 
     The constant term of this Taylor expansion goes to no input and appears as a gap.
 
-    Example:
+    Examples:
         >>> model = keras.Sequential([keras.Input((3,)), keras.layers.Softmax(name="inner"), keras.layers.Dense(2)])
         >>> explanation = ks.LRP(model, rules=[(keras.layers.Softmax, ks.rules.SoftmaxTaylor())]).explain(np.eye(3))
         >>> explanation.input.shape, explanation.conservation_gap.signed["inner"].shape
@@ -99,7 +99,7 @@ class Attention:
         rule: rule of the dense layers for query, key, value and output; `Shapley()` by default.
         epsilon: stabiliser of the denominators of the two products.
 
-    Example:
+    Examples:
         >>> x = keras.Input((4, 6))
         >>> y = keras.layers.MultiHeadAttention(num_heads=2, key_dim=3)(x, x)
         >>> model = keras.Model(x, keras.layers.Dense(2)(keras.layers.Flatten()(y)))
@@ -179,7 +179,7 @@ class WithSoftmax:
     Args:
         rule: of the linear layer.
 
-    Example:
+    Examples:
         >>> dense = keras.layers.Dense
         >>> model = keras.Sequential([keras.Input((3,)), dense(4, "softmax", name="weights"), dense(2)])
         >>> layer, rule = ks.LRP(model, rules="epsilon").rules["weights"]

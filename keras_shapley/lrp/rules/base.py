@@ -60,7 +60,7 @@ def stabilize(x: Tensor, epsilon: float) -> Tensor:
     Returns:
         Tensor of the shape of `x`. No element is closer to zero than `epsilon`.
 
-    Example:
+    Examples:
         >>> x = keras.ops.convert_to_tensor([-1.0, 0.0, 2.0])
         >>> print(keras.ops.convert_to_numpy(ks.rules.stabilize(x, 0.5)))
         [-1.5  0.5  2.5]

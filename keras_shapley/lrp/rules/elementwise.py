@@ -24,7 +24,7 @@ class Pass:
 
     A call raises a `ValueError` if input and output differ in shape.
 
-    Example:
+    Examples:
         >>> model = keras.Sequential([keras.Input((2,)), keras.layers.ReLU(name="relu"), keras.layers.Dense(3)])
         >>> layer, rule = ks.LRP(model, rules="paper").rules["relu"]
         >>> type(rule).__name__
@@ -51,7 +51,7 @@ class Elementwise(Pass):
     is eq. (2). `LRP` tries the function on random numbers, and raises a `ValueError` if an output depends on another
     element.
 
-    Example:
+    Examples:
         >>> model = keras.Sequential([keras.Input((3,)), keras.layers.Lambda(lambda x: x**3, name="cube")])
         >>> model.add(keras.layers.Dense(1, activation=lambda x: keras.ops.exp(-x * x), name="bump"))
         >>> explainer = ks.LRP(model, rules=[("cube", ks.rules.Elementwise()), ("bump", ks.rules.Elementwise())])
@@ -97,7 +97,7 @@ class OneOperand:
     Of a quotient of two tensors the numerator receives all relevance. The denominator is a scale that is held constant,
     as the standard deviation is in `CentredScale`. `LRP` raises a `ValueError` for other operations on several tensors.
 
-    Example:
+    Examples:
         >>> x = keras.Input((1,))
         >>> explainer = ks.LRP(keras.Model(x, x / 4.0), rules="paper")
         >>> print(explainer.explain(np.array([[2.0]])).input)

@@ -35,7 +35,7 @@ class Part:
         is_preactivation: whether the denominator is the layer's own `u + b`, so that the value of the forward pass
             can be used again.
 
-    Example:
+    Examples:
         >>> part = ks.rules.Part(relevance=np.ones((1, 2)), terms=[(np.ones((1, 3)), np.ones((3, 2)))], bias=0.0)
         >>> part.is_preactivation
         False
@@ -59,7 +59,7 @@ class LinearRule:
     Raises:
         ValueError: if `bias` is another word.
 
-    Example:
+    Examples:
         This rule distributes relevance in proportion to `|z_kj|`.
 
         >>> class Absolute(ks.rules.LinearRule):
@@ -141,7 +141,7 @@ class Epsilon(LinearRule):
         epsilon: stabiliser of the denominators.
         bias: as in `LinearRule`.
 
-    Example:
+    Examples:
         The neuron gives 1 + 2 + 3 + 2 = 8; its bias absorbs 2.
 
         >>> model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1)])
@@ -172,7 +172,7 @@ class Shapley(Epsilon):
         epsilon: stabiliser of the denominators.
         bias: as in `LinearRule`.
 
-    Example:
+    Examples:
         The neuron gives 1 + 2 + 3 + 2 = 8; each input receives a third of the bias.
 
         >>> model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1)])
@@ -197,7 +197,7 @@ class Gamma(LinearRule):
         epsilon: stabiliser of the denominators.
         bias: as in `LinearRule`.
 
-    Example:
+    Examples:
         >>> model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1)])
         >>> model.set_weights([np.array([[1.0], [2.0], [-1.0]]), np.zeros(1)])
         >>> explainer = ks.LRP(model, rules=[(keras.layers.Dense, ks.rules.Gamma(1.0))])
@@ -235,7 +235,7 @@ class AlphaBeta(LinearRule):
     Raises:
         ValueError: if `alpha` or `beta` is negative, or `alpha - beta` is not 1.
 
-    Example:
+    Examples:
         >>> model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1)])
         >>> model.set_weights([np.array([[1.0], [2.0], [-1.0]]), np.zeros(1)])
         >>> explainer = ks.LRP(model, rules=[(keras.layers.Dense, ks.rules.AlphaBeta(2.0, 1.0))])
@@ -272,7 +272,7 @@ class ZPlus(AlphaBeta):
         epsilon: stabiliser of the denominators.
         bias: as in `LinearRule`.
 
-    Example:
+    Examples:
         >>> model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1)])
         >>> model.set_weights([np.array([[1.0], [2.0], [-1.0]]), np.zeros(1)])
         >>> explainer = ks.LRP(model, rules=[(keras.layers.Dense, ks.rules.ZPlus())])
@@ -294,7 +294,7 @@ class ZBox(LinearRule):
         high: upper bound of the inputs, likewise.
         epsilon: stabiliser of the denominators.
 
-    Example:
+    Examples:
         Black pixels, which are 0, receive relevance as well.
 
         >>> model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1, use_bias=False)])
@@ -324,7 +324,7 @@ class WSquare(LinearRule):
         epsilon: stabiliser of the denominators.
         bias: as in `LinearRule`.
 
-    Example:
+    Examples:
         >>> model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1)])
         >>> model.set_weights([np.array([[1.0], [2.0], [-1.0]]), np.zeros(1)])
         >>> explainer = ks.LRP(model, rules=[(keras.layers.Dense, ks.rules.WSquare())])
@@ -347,7 +347,7 @@ class Flat(LinearRule):
     Args:
         epsilon: stabiliser of the denominators.
 
-    Example:
+    Examples:
         >>> model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1)])
         >>> model.set_weights([np.array([[1.0], [2.0], [3.0]]), np.zeros(1)])
         >>> explainer = ks.LRP(model, rules=[(keras.layers.Dense, ks.rules.Flat())])

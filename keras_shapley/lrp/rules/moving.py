@@ -19,7 +19,7 @@ class Move:
 
     Relevance on places that no input element fills, such as the margin of ZeroPadding, is lost and appears as a gap.
 
-    Example:
+    Examples:
         >>> model = keras.Sequential([keras.Input((3,)), keras.layers.Reshape((3, 1)), keras.layers.Cropping1D((1, 0))])
         >>> model.add(keras.layers.GlobalAveragePooling1D())
         >>> explainer = ks.LRP(model, rules=[(keras.layers.Cropping1D, ks.rules.Move())])
@@ -41,7 +41,7 @@ class Resize(Proportional):
     Args:
         epsilon: stabiliser of the denominators.
 
-    Example:
+    Examples:
         >>> model = keras.Sequential([keras.Input((2, 1)), keras.layers.UpSampling1D(3), keras.layers.Flatten()])
         >>> model.add(keras.layers.Dense(1, kernel_initializer="ones"))
         >>> explainer = ks.LRP(model, rules=[(keras.layers.UpSampling1D, ks.rules.Resize())])
@@ -60,7 +60,7 @@ class Resize(Proportional):
 class Lookup:
     """Embedding: a token receives the relevance of its vector, and the walk ends there.
 
-    Example:
+    Examples:
         >>> model = keras.Sequential([keras.Input((3,), dtype="int32"), keras.layers.Embedding(9, 4)])
         >>> model.add(keras.layers.GlobalAveragePooling1D())
         >>> explainer = ks.LRP(model, rules=[(keras.layers.Embedding, ks.rules.Lookup())])
@@ -80,7 +80,7 @@ class Encoding:
     Tokens of the same column share its relevance equally. In one-hot vectors, which each belong to one token, a token
     receives that of all columns, as in `Lookup`. `LRP` raises a `ValueError` for sparse or weighted ones.
 
-    Example:
+    Examples:
         >>> model = keras.Sequential([keras.Input((3,), dtype="int32"), keras.layers.CategoryEncoding(6)])
         >>> model.add(keras.layers.Dense(1, kernel_initializer="ones"))
         >>> print(ks.LRP(model, rules="paper").explain(np.array([[1, 5, 5]])).input.round(2))
@@ -133,7 +133,7 @@ class Gather(Move):
     Where rows of a constant table are taken, an index receives the relevance of its row, as in `Lookup`. A call raises
     a `ValueError` if the table is constant and the axis is not its first.
 
-    Example:
+    Examples:
         >>> x = keras.Input((3,))
         >>> model = keras.Model(x, keras.ops.take(x, [2], axis=1))
         >>> print(ks.LRP(model, rules="paper").explain(np.array([[1.0, 2.0, 4.0]])).input)
@@ -160,7 +160,7 @@ class EachStep:
         call: the call of the wrapped layer.
         rule: its rule.
 
-    Example:
+    Examples:
         >>> model = keras.Sequential([keras.Input((3, 2))])
         >>> model.add(keras.layers.TimeDistributed(keras.layers.Dense(4), name="steps"))
         >>> model.add(keras.layers.GlobalAveragePooling1D())

@@ -26,7 +26,7 @@ class CentredScale:
     Args:
         epsilon: stabiliser of the denominators.
 
-    Example:
+    Examples:
         >>> model = keras.Sequential([keras.Input((4,)), keras.layers.LayerNormalization(), keras.layers.Dense(2)])
         >>> explainer = ks.LRP(model, rules=[(keras.layers.LayerNormalization, ks.rules.CentredScale())])
         >>> explanation = explainer.explain(np.array([[1.0, 2.0, 4.0, 8.0]]), target=0)
@@ -68,7 +68,7 @@ class Spread:
     Args:
         epsilon: stabiliser of the denominators.
 
-    Example:
+    Examples:
         >>> x = keras.Input((2,))
         >>> explainer = ks.LRP(keras.Model(x, keras.ops.norm(x, axis=1, keepdims=True)), rules="paper")
         >>> print(explainer.explain(np.array([[3.0, 4.0]])).input.round(2))

@@ -21,7 +21,7 @@ _SMALL_WINDOW = 16
 class WinnerTakesAll(Move):
     """Maxima and minima, as in max pooling: the winning input receives the relevance of its output, Bach et al. (2015).
 
-    Example:
+    Examples:
         >>> model = keras.Sequential([keras.Input((3, 1)), keras.layers.GlobalMaxPooling1D()])
         >>> explainer = ks.LRP(model, rules=[(keras.layers.GlobalMaxPooling1D, ks.rules.WinnerTakesAll())])
         >>> print(explainer.explain(np.array([[[1.0], [2.0], [4.0]]])).input[0, :, 0])
@@ -36,7 +36,7 @@ class LargerOperand(WinnerTakesAll):
 
     Of a tensor and a constant, the tensor receives all relevance, as in `OneOperand`.
 
-    Example:
+    Examples:
         >>> a, b = keras.Input((1,)), keras.Input((1,))
         >>> explainer = ks.LRP(keras.Model([a, b], keras.layers.Maximum()([a, b])), rules="paper")
         >>> r_a, r_b = explainer.explain([np.array([[2.0]]), np.array([[3.0]])]).input
@@ -60,7 +60,7 @@ class Airport:
     proportion to `phi`, or equally, `1/m` each, if no input of the window is positive. Places that padding adds are not
     counted.
 
-    Example:
+    Examples:
         >>> model = keras.Sequential([keras.Input((3, 1)), keras.layers.GlobalMaxPooling1D()])
         >>> explainer = ks.LRP(model, rules=[(keras.layers.GlobalMaxPooling1D, ks.rules.Airport())])
         >>> print(explainer.explain(np.array([[[1.0], [2.0], [4.0]]])).input[0, :, 0].round(2))

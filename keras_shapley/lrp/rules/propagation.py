@@ -23,7 +23,7 @@ class ShapleyPropagation:
     normalisation follow the Shapley values of two, which are conserved as well. `LRP` walks with multipliers, so this
     object only says which neurons are meant.
 
-    Example:
+    Examples:
         >>> model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(4, "relu"), keras.layers.Dense(2)])
         >>> x = np.random.default_rng(0).normal(size=(5, 3))
         >>> explanation = ks.LRP(model, baseline=0.5).explain(x, target=1)
@@ -41,7 +41,7 @@ class ShapleyPropagation:
 class FirstOrder(ShapleyPropagation):
     """`G a_k` alone: the difference times the gradient with the gates of eq. (1). It does not conserve relevance.
 
-    Example:
+    Examples:
         >>> model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(4, "relu"), keras.layers.Dense(2)])
         >>> rules = [(keras.layers.Dense, ks.rules.FirstOrder())]
         >>> ks.LRP(model, rules=rules, baseline=0.0).explain(np.ones((1, 3))).input.shape
@@ -54,7 +54,7 @@ class FirstOrder(ShapleyPropagation):
 class Rescale(ShapleyPropagation):
     """`a_k (y - y')/u`: the rescale rule of DeepLIFT (Shrikumar et al. 2017).
 
-    Example:
+    Examples:
         >>> model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(4, "relu"), keras.layers.Dense(2)])
         >>> rules = [(keras.layers.Dense, ks.rules.Rescale())]
         >>> ks.LRP(model, rules=rules, baseline=0.0).explain(np.ones((1, 3))).input.shape

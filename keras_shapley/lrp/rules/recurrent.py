@@ -34,7 +34,7 @@ class Recurrent:
         rule: rule of the weights; `Epsilon()` by default. With `Shapley()` a step's inputs share the bias.
         epsilon: stabiliser of the denominators of sums.
 
-    Example:
+    Examples:
         >>> model = keras.Sequential([keras.Input((5, 2)), keras.layers.LSTM(4), keras.layers.Dense(1)])
         >>> explainer = ks.LRP(model, rules=[(keras.layers.LSTM, ks.rules.Recurrent(ks.rules.Epsilon(0.001)))])
         >>> explainer.explain(np.ones((3, 5, 2))).input.shape

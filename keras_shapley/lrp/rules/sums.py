@@ -20,7 +20,7 @@ class Proportional:
     Args:
         epsilon: stabiliser of the denominators.
 
-    Example:
+    Examples:
         >>> model = keras.Sequential([keras.Input((3, 1)), keras.layers.GlobalAveragePooling1D()])
         >>> rules = [(keras.layers.GlobalAveragePooling1D, ks.rules.Proportional())]
         >>> x = np.array([[[1.0], [2.0], [6.0]]])
@@ -43,7 +43,7 @@ class Sum(Proportional):
     Args:
         epsilon: stabiliser of the denominators.
 
-    Example:
+    Examples:
         >>> a, b = keras.Input((1,)), keras.Input((1,))
         >>> model = keras.Model([a, b], keras.layers.Add()([a, b]))
         >>> explainer = ks.LRP(model, rules=[(keras.layers.Add, ks.rules.Sum())])
@@ -67,7 +67,7 @@ class AbsoluteSum:
     This is the ratio-based splitting of Otsuki et al. (2024) for residual networks, where addends of opposite signs
     abound. Addends that are all zero receive equal parts. A constant addend receives nothing.
 
-    Example:
+    Examples:
         >>> a, b = keras.Input((1,)), keras.Input((1,))
         >>> model = keras.Model([a, b], keras.layers.Add()([a, b]))
         >>> explainer = ks.LRP(model, rules=[(keras.layers.Add, ks.rules.AbsoluteSum())])
@@ -94,7 +94,7 @@ class EqualSplit:
     It is for gates, as in squeeze-and-excite blocks; for products it is also the uniform rule of Achtibat et al.
     (2024). A constant factor receives nothing.
 
-    Example:
+    Examples:
         >>> a, b = keras.Input((1,)), keras.Input((1,))
         >>> model = keras.Model([a, b], keras.layers.Multiply()([a, b]))
         >>> explainer = ks.LRP(model, rules=[(keras.layers.Multiply, ks.rules.EqualSplit())])
