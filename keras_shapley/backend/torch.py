@@ -61,10 +61,14 @@ def with_derivative(
     functions = function, pushforward, pullback
 
     def differentiable(*operands: Any) -> Any:
+        tensors = as_tensors(operands)
         if _is_exporting():
-            return function(*as_tensors(operands))
-        cls = _WithDerivative if torch.compiler.is_compiling() else _WithBothDerivatives
-        return cls.apply(functions, *as_tensors(operands))
+            return function(*tensors)
+        if torch.compiler.is_compiling():
+            # Dynamo calls a function that needs no gradient with other arguments
+            needs_gradient = any(tensor.requires_grad for tensor in tensors)
+            return _WithDerivative.apply(functions, *tensors) if needs_gradient else function(*tensors)
+        return _WithBothDerivatives.apply(functions, *tensors)
 
     return differentiable
 
@@ -128,15 +132,20 @@ def product(x: Any, *factors: Any) -> Any:
     first, *others = factors
     x = x * first
     for factor in others:
-        # memory that is new costs more than the product; what is differentiated again must stay
-        x = x * factor if torch.is_grad_enabled() else x.mul_(factor)
+        x = x.mul_(factor) if _may_change(x) else x * factor
     return x
 
 
 def square_of_product(x: Any, scale: Any) -> Any:
     """`(scale * x)**2`; `scale` broadcasts against `x`."""
     x = x * scale
-    return torch.square(x) if torch.is_grad_enabled() else x.square_()
+    return x.square_() if _may_change(x) else torch.square(x)
+
+
+def _may_change(x: Any) -> bool:
+    """Whether an operation may write its result over a tensor of ours: new memory costs more than a product."""
+    # what is differentiated again must stay, and transformations want results of their own
+    return not (torch.is_grad_enabled() or torch.compiler.is_compiling() or is_traced(x))
 
 
 def at_least(x: Any, bound: float) -> Any:
@@ -146,7 +155,7 @@ def at_least(x: Any, bound: float) -> Any:
 
 def clip(x: Any, low: float, high: float) -> Any:
     """As `keras.ops.clip`, which makes tensors of the bounds."""
-    return torch.clamp(x, low, high)
+    return torch.clamp(torch.as_tensor(x), low, high)
 
 
 def cumsum(x: Any, axis: int) -> Any:
