@@ -27,8 +27,8 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 TESTS = {
     "layers/activations": "layers/test_activations.py layers/test_layers.py",
     "layers/base": "layers/test_layers.py layers/test_saving.py layers/test_keras_contract.py",
-    "layers/linear_map": "layers/test_linear_maps.py layers/test_layers.py",
-    "layers/linear_maps": "layers/test_linear_maps.py layers/test_layers.py",
+    "layers/linear_map": "layers/test_linear_maps.py lrp/rules/test_linear.py models/test_batch_norm.py",
+    "layers/linear_maps": "layers/test_linear_maps.py lrp/rules/test_linear.py models/test_batch_norm.py",
     "layers/normal": "layers/test_activations.py -k normal_cdf",
     "lrp/rules/base": "lrp/rules/test_linear.py lrp/rules/test_sums.py lrp/rules/test_own_rules.py",
     "lrp/rules/linear": "lrp/rules/test_linear.py lrp/rules/test_own_rules.py lrp/rules/test_vouched.py",
