@@ -26,7 +26,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 # a module, and the tests that have to notice; behind `-k` the words of which a test's name has one
 TESTS = {
     "layers/activations": "layers/test_activations.py layers/test_layers.py",
-    "layers/base": "layers/test_layers.py layers/test_saving.py layers/test_keras_contract.py",
+    "layers/base": "layers/test_layers.py layers/test_keras_contract.py layers/test_saving.py shapley/test_masks.py",
     "layers/linear_map": "layers/test_linear_maps.py lrp/rules/test_linear.py models/test_batch_norm.py",
     "layers/linear_maps": "layers/test_linear_maps.py lrp/rules/test_linear.py models/test_batch_norm.py",
     "layers/normal": "layers/test_activations.py -k normal_cdf",
