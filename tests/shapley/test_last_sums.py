@@ -72,6 +72,12 @@ def test_sums_of_local_parts_need_fewer_coalitions(rng):
     assert errors["near"] < 0.3 * errors["anywhere"]
 
 
+@pytest.mark.parametrize("has_places", [True, False])
+def test_variances_of_the_players_sum_to_one(has_places, rng):
+    parts = parts_of(polynomial(rng, 3), 8, rng.random((3, N)) if has_places else None)
+    assert parts.variances(0.3, 0.03).sum(axis=1).mean() == pytest.approx(1)
+
+
 def test_the_ridge_is_that_of_dense_formulas(rng):
     """Against the normal equations of the stacked design: players with variances, and a term of the size."""
     sums = polynomial(rng, 2, interactions=0.3)
