@@ -1,6 +1,6 @@
 """Mutation runs: does a test fail when a formula is wrong?
 
-    KERAS_BACKEND=torch OMP_NUM_THREADS=1 python tests/mutation.py shapley/exact layers/normal --sample 40
+    KERAS_BACKEND=torch OMP_NUM_THREADS=1 python tests/mutation.py shapley/exact shapley/orders --sample 40
 
 Of each module that is named, or of all in `TESTS`, changes are drawn at random. Each is made in memory, in a process of
 its own, in which the module's tests run until the first fails. No file is written.
@@ -26,14 +26,13 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 # a module, and the tests that have to notice; behind `-k` the words of which a test's name has one
 TESTS = {
     "layers/activations": "layers/test_activations.py layers/test_layers.py",
-    "layers/base": "layers/test_layers.py layers/test_saving.py layers/test_keras_contract.py",
-    "layers/linear_maps": "layers/test_linear_maps.py layers/test_layers.py",
-    "layers/normal": "layers/test_activations.py",
-    "lrp/rules/attention": "lrp/rules/test_attention.py lrp/test_attention_layers.py",
+    "layers/base": "layers/test_layers.py layers/test_keras_contract.py layers/test_saving.py shapley/test_masks.py",
+    "layers/linear_map": "layers/test_linear_maps.py lrp/rules/test_linear.py models/test_batch_norm.py",
+    "layers/linear_maps": "layers/test_linear_maps.py lrp/rules/test_linear.py models/test_batch_norm.py",
+    "layers/normal": "layers/test_activations.py -k normal_cdf",
+    "layers/scaling": "layers/test_activations.py layers/test_layers.py layers/test_properties.py",
     "lrp/rules/base": "lrp/rules/test_linear.py lrp/rules/test_sums.py lrp/rules/test_own_rules.py",
-    "lrp/rules/elementwise": "lrp/rules/test_elementwise.py",
     "lrp/rules/linear": "lrp/rules/test_linear.py lrp/rules/test_own_rules.py lrp/rules/test_vouched.py",
-    "lrp/rules/moving": "lrp/rules/test_moving.py",
     "lrp/rules/normalization": "lrp/rules/test_normalization.py",
     "lrp/rules/pooling": "lrp/rules/test_pooling.py",
     "lrp/rules/sums": "lrp/rules/test_sums.py",

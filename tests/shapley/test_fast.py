@@ -32,6 +32,13 @@ def test_values_of_an_additive_function_are_its_addends(method, baseline, rng):
     assert result.values.dtype == "float64" and list(result.target) == [2, 2, 2]
 
 
+@pytest.mark.parametrize("n, n_samples", [(4, 5), (3, 0)])
+def test_evaluations_of_moments_are_counted_as_forward_passes(n, n_samples, rng):
+    """At a node six for mean and variance, forward and back, and one for each sample; the baseline, and each image."""
+    result = ks.fast_shapley_values(network(rng, "relu"), rng.normal(size=(3, 10)), 0, n=n, n_samples=n_samples)
+    assert result.n_evaluations == 1 + 3 + 3 * n * (6 + n_samples)
+
+
 def test_moments_of_a_relu_neuron_give_the_integral_of_its_derivative(rng):
     """dE/dp_k, with mean b + t u and variance t (1 - t) q, over t: by loops over 4 nodes."""
     model = keras.Sequential([keras.Input((10,)), layers.Dense(1, "relu", bias_initializer="normal")])

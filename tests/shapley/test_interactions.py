@@ -204,6 +204,39 @@ def test_the_regression_finds_the_interactions_of_pairs(rng):
     assert stderr.max() < 1e-2
 
 
+@pytest.mark.parametrize("n_pairs", [9, 31])
+def test_the_regression_is_that_of_normal_distributions(n_pairs, rng):
+    """Against dense matrices: strengths of the prior, averaged by the density of what is observed, and its noise."""
+    n, pairs, even = 6, random_pairs(6, n_pairs, rng), rng.normal(size=n_pairs)
+    size, (i, j) = pairs.present.sum(axis=1), np.triu_indices(n, 1)
+    signs, weights = 2.0 * pairs.present - 1, pairs.weights / (size * (n - size))
+    roots = np.sqrt(weights / weights.mean())
+    # of each size but single players the mean is unknown: projected out
+    unknown = (size[:, None] == np.unique(size[size > 1])) * roots[:, None]
+    projection = np.eye(n_pairs) - unknown @ np.linalg.pinv(unknown)
+    rows = projection @ ((signs[:, i] * signs[:, j] - 1) * roots[:, None])
+    y, n_rows = projection @ (even * roots), n_pairs - unknown.shape[1]
+    # the pairs of players, then the sums of each player's
+    functionals = np.concatenate([np.eye(len(i)), [(i == k) | (j == k) for k in range(n)]])
+    evidence, means, variances = [], [], []
+    unit = np.mean([square for square in np.linalg.svd(rows)[1] ** 2 if square > 1e-9])
+    for strength in np.geomspace(1e-6, 1, 60) * unit:
+        covariance = np.eye(n_pairs) + rows @ rows.T / strength
+        noise = y @ np.linalg.solve(covariance, y) / n_rows
+        evidence.append(-0.5 * (n_rows * np.log(noise) + np.linalg.slogdet(covariance)[1]))
+        inverse = np.linalg.inv(rows.T @ rows + strength * np.eye(len(i)))
+        means.append(functionals @ inverse @ rows.T @ y)
+        variances.append(noise * np.diag(functionals @ inverse @ functionals.T))
+    shares = np.exp(evidence - np.max(evidence))
+    shares /= shares.sum()
+    mean = shares @ means
+    stderr = np.sqrt(shares @ (variances + np.square(means - mean)))
+    for found, expected in zip(PairRegression(pairs).interactions(even[:, None]), (mean, stderr)):
+        np.testing.assert_allclose(found[i, j, 0], 4 * expected[: len(i)], rtol=1e-5, atol=1e-9)
+        np.testing.assert_allclose(found[j, i, 0], found[i, j, 0])
+        np.testing.assert_allclose(np.diag(found[:, :, 0]), 4 * expected[len(i) :], rtol=1e-5, atol=1e-9)
+
+
 def hidden_network():
     keras.utils.set_random_seed(1)
     model = keras.Sequential(

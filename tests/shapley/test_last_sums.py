@@ -1,5 +1,7 @@
 """Guesses of sums for every coalition: right where they are of the form that is assumed, local where the sums are."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -67,9 +69,17 @@ def test_sums_of_local_parts_need_fewer_coalitions(rng):
     for name, given in (("near", distances), ("anywhere", None)):
         parts = parts_of(sums, 5, given)
         settings = likely_settings(parts)
-        assert np.isinf(settings.reach) == (given is None)
+        assert settings.reach <= 0.15 if name == "near" else np.isinf(settings.reach)
+        # the units of the sums are of no account
+        assert likely_settings(dataclasses.replace(parts, odd=1e-3 * parts.odd, even=1e-3 * parts.even)) == settings
         errors[name] = np.std(Guess(parts, settings)(present)[0] - expected)
     assert errors["near"] < 0.3 * errors["anywhere"]
+
+
+@pytest.mark.parametrize("has_places", [True, False])
+def test_variances_of_the_players_sum_to_one(has_places, rng):
+    parts = parts_of(polynomial(rng, 3), 8, rng.random((3, N)) if has_places else None)
+    assert parts.variances(0.3, 0.03).sum(axis=1).mean() == pytest.approx(1)
 
 
 def test_the_ridge_is_that_of_dense_formulas(rng):

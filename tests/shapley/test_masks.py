@@ -185,3 +185,18 @@ def test_masks_take_a_subclassed_model(rng):
     for nothing in (x[0], x[:0]):
         with pytest.raises(ValueError, match=r"`x` must be a batch of inputs, shape \(batch, ...\)"):
             ks.fast_shapley_values(model, nothing, 1, method="masks")
+
+
+def test_layers_train_with_their_own_gradient_afterwards(rng, apply, gradients):
+    """Masks see ShapLU with the derivative of ReLU; training goes on with eq. (4)."""
+    layer = ks.ShapLUDense(3, gradient="full")
+    model = keras.Sequential([keras.Input((5,)), layer, layers.Dense(2)])
+    x, weights = rng.normal(size=(2, 5)).astype("float32"), layer.get_weights()
+
+    def slopes():
+        return gradients(lambda *weights: ops.sum(apply(layer, x, *weights)), *weights)
+
+    before = slopes()
+    ks.fast_shapley_values(model, x, 0, method="masks", n=4)
+    for a, b in zip(slopes(), before, strict=True):
+        np.testing.assert_array_equal(a, b)

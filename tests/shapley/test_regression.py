@@ -138,6 +138,17 @@ def test_a_prior_helps_as_far_as_it_is_right():
     assert wrong < 1.15
 
 
+def test_the_covariance_around_a_prior_depends_on_neither_its_scale_nor_the_number_of_players(rng):
+    prior = rng.normal(size=6)
+    covariance = regression._covariance_around(prior)
+    np.testing.assert_allclose(regression._covariance_around(-7 * prior), covariance)
+    np.testing.assert_allclose(regression._covariance_around(np.tile(prior, 2))[:6, :6], covariance)
+    # beside the scale, a value varies by its own size and three tenths of the root mean square
+    squares = np.array([0.3, 0.3 + 2**0.5]) ** 2
+    near = regression._covariance_around(np.array([0.0, 2**0.5])) - np.diag([0, 100 * 2])
+    np.testing.assert_allclose(near, np.diag(squares / squares.mean()), atol=1e-10)
+
+
 def test_a_game_without_variation_has_values_of_zero(rng):
     pairs = random_pairs(6, 10, rng)
     for n_pairs in (4, 10):

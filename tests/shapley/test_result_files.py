@@ -67,8 +67,9 @@ def test_other_files_are_named(tmp_path):
     np.savez(tmp_path / "other.npz", values=np.ones(3))
     np.savez(tmp_path / "pickled.npz", description=np.array({"format": 1}, object))
     np.save(tmp_path / "array.npy", np.ones(3))
+    np.savez(tmp_path / "later.npz", description='{"format": "a later one"}')
     (tmp_path / "text.npz").write_text("values")
-    for name in ("other.npz", "pickled.npz", "array.npy", "text.npz"):
+    for name in ("other.npz", "pickled.npz", "later.npz", "array.npy", "text.npz"):
         with pytest.raises(
             ValueError, match=f"`path` must be a file that ShapleyValues.save wrote. Received: .*{name}"
         ):

@@ -89,6 +89,11 @@ def test_one_row_of_targets_for_all_is_not_one_hot():
         parse_targets([[0, 1], [0, 1]], 2, (2,))
 
 
+def test_rows_of_zeros_and_ones_are_no_indices():
+    with pytest.raises(ValueError, match=r"read as indices 0 and 1.*versus.astype\(float\)"):
+        parse_targets([[0, 1, 1], [1, 0, 1]], 2, (3,), name="versus")
+
+
 def test_floats_that_look_like_labels_are_no_weights():
     with pytest.raises(ValueError, match="look like labels"):
         parse_targets([0.0, 2.0, 1.0], 3, (3,))

@@ -295,3 +295,18 @@ def test_rules_that_say_nothing_of_differences_are_replaced_and_the_explainer_sa
     chosen = ks.LRP(model, rules=[(layers.MaxPooling2D, "winner_takes_all")], baseline=0.5)
     kinds = {type(op).__name__: type(rule).__name__ for op, rule in chosen.rules.values()}
     assert kinds["MaxPooling2D"] == "MaxPooling"
+
+
+def test_a_rule_of_the_user_has_the_whole_linear_map_without_its_bias(rng):
+    """Equal shares for all inputs, measured from a baseline: nothing is left for the bias."""
+    model = keras.Sequential([keras.Input((4,)), layers.Dense(3, bias_initializer=BIAS, name="dense")])
+    x = rng.normal(size=(2, 4)).astype("float32")
+
+    def rule(call, inputs, relevance):
+        linear, (difference,) = call.linear_map, inputs
+        assert linear.bias is None
+        share = relevance / linear.fan_in(ops.ones_like(difference))
+        return [linear.spread(linear.merge(share, ops.ones((3,))), difference)]
+
+    explanation = ks.LRP(model, rules=[("dense", rule)], baseline=0.5).explain(x, 1)
+    same(explanation.input, np.broadcast_to(total(explanation.layers["dense"])[:, None] / 4, x.shape))
