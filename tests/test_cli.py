@@ -487,3 +487,39 @@ def test_a_backend_that_is_missing_is_one_line(grey, pictures):
     )
     assert done.returncode == 2 and done.stderr.count("\n") == 1
     assert "Unable to import backend : nowhere" in done.stderr
+
+
+def test_contributions_that_cancel_are_said_to(tmp_path, capsys):
+    """A share of a sum near zero would say nothing."""
+    model = keras.Sequential([keras.Input((8, 8)), layers.Flatten(), layers.Dense(1)])
+    model.layers[-1].set_weights([np.array([[1.0], [-0.999]] * 32), np.zeros(1)])
+    path = save(model, tmp_path / "cancels.keras")
+    Image.fromarray(np.full((8, 8), 200, "uint8")).save(tmp_path / "grey.png")
+    assert main(["explain", path, str(tmp_path / "grey.png"), "--out", str(tmp_path / "out")]) == 0
+    assert "what speaks for the output and against it nearly cancels" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("option", ["--overlay", "--method shapley --players inputs", "--size 8 8"])
+def test_options_of_images_are_not_for_tables(option, table, capsys):
+    assert main(["explain", table[0], table[1], *option.split()]) == 2
+    assert "is for images, and not for the rows of" in capsys.readouterr().err
+
+
+def test_shapley_values_warn_of_nothing_by_themselves(grey, pictures, tmp_path, capsys):
+    options = ["--method", "shapley", "--players", "2", "--out", str(tmp_path / "out")]
+    assert main(["explain", grey, pictures[0], *options]) == 0
+    printed = capsys.readouterr()
+    assert "no warning" in printed.out and "warning" not in printed.err
+
+
+def test_a_script_of_the_same_name_has_the_whole_package(tmp_path):
+    """It is taken for the command line, which imports the package later."""
+    (tmp_path / "keras-shapley.py").write_text("import keras_shapley as ks; print(ks.LRP.__name__, ks.rules.Epsilon)")
+    done = subprocess.run([sys.executable, str(tmp_path / "keras-shapley.py")], capture_output=True, text=True)
+    assert done.returncode == 0 and done.stdout.startswith("LRP"), done.stderr
+
+
+def test_it_works_without_a_standard_error_stream(grey, pictures, tmp_path):
+    words = ["explain", grey, pictures[0], "--out", str(tmp_path / "out")]
+    command = f"exec {sys.executable} -m keras_shapley {' '.join(words)} 2>&-"
+    assert subprocess.run(["sh", "-c", command], capture_output=True, cwd=tmp_path).returncode == 0

@@ -97,7 +97,7 @@ def with_derivative(
 
 
 def _forget_with_graph(output: Any) -> None:
-    """Lets the derivative of `output` live as long as its graph.
+    """Lets the derivative of `output` live as long as its graph, and as the graphs around that.
 
     TensorFlow registers it for ever, and with it the graph: megabytes for each function that it traces.
     """
@@ -105,10 +105,11 @@ def _forget_with_graph(output: Any) -> None:
     name = output.op.get_attr("_gradient_op_type").decode()
     derivative = registry[name]["type"]
     graph = output.graph
-    # that of a loop's body may be copied, and die before its copy
-    while isinstance(getattr(graph, "outer_graph", None), type(graph)):
-        graph = graph.outer_graph
-    graph._keras_shapley = [*getattr(graph, "_keras_shapley", ()), derivative]
+    # a graph may outlive the one around it, as that of a function that another called first; and the graph of a loop's
+    # body may be copied, and die before its copy
+    while graph is not None:
+        graph._keras_shapley = [*getattr(graph, "_keras_shapley", ()), derivative]
+        graph = getattr(graph, "outer_graph", None)
     reference = weakref.ref(derivative)
 
     def of_living_graph(*cotangents: Any) -> Any:
@@ -117,7 +118,7 @@ def _forget_with_graph(output: Any) -> None:
         return living(*cotangents)
 
     registry[name]["type"] = of_living_graph
-    weakref.finalize(graph, registry.pop, name, None).atexit = False
+    weakref.finalize(derivative, registry.pop, name, None).atexit = False
 
 
 def compiled(

@@ -32,7 +32,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """Keeps what a backend says of its own start from the terminal, unless it cannot start."""
-    if "keras" in sys.modules:
+    # without a file there is nothing to keep quiet
+    if "keras" in sys.modules or sys.stderr is None:
         yield
         return
     # of TensorFlow, which writes to the file itself

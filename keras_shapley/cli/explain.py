@@ -72,7 +72,6 @@ def _relevance(
     arrived = np.concatenate([part.arrived for part in explanations])
     rules = rules_in_words(explainer)
     words = f"relevance, {rules}{_from(explainer.baseline, args.baseline)}"
-    share = "of an output that is as at the baseline" if np.isnan(arrived).all() else _share(arrived)
     return Attributions(
         values=relevance,
         stderr=None,
@@ -81,13 +80,15 @@ def _relevance(
         probability=_joined([part.probability for part in explanations]),
         total=np.concatenate([part.head_total for part in explanations]),
         heading=words[0].upper() + words[1:],
-        summary=f"{words}; {share}; {_warnings(n_warnings)}",
+        summary=f"{words}; {_share(arrived)}; {_warnings(n_warnings)}",
         players=None,
     )
 
 
 def _share(arrived: np.ndarray) -> str:
     """How much of the relevance arrived, in words."""
+    if np.isnan(arrived).all():
+        return "what speaks for the output and against it nearly cancels"
     low, high = percent(np.nanmin(arrived) + 0.0), percent(np.nanmax(arrived) + 0.0)
     return f"{low if low == high else f'{low} to {high}'} of the relevance arrived"
 
@@ -108,7 +109,7 @@ def _values(
         found = shapley_values(
             model, inputs.x, target, players=players, baseline=baseline, output=index, method=method, **options
         )
-    messages = {str(warning.message) for warning in caught}
+    messages = {str(w.message) for w in caught if issubclass(w.category, (UserWarning, RuntimeWarning))}
     for message in messages:
         warn(message)
     outputs = _outputs(model, index, inputs.x, args.batch_size)

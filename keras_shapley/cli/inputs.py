@@ -71,6 +71,9 @@ def read_inputs(model: keras.Model, args: argparse.Namespace) -> Images | Table:
         return _images(model, paths, args)
     if len(paths) > 1:
         raise CommandLineError(f"a .csv file must be the only input, and there are {len(paths)}")
+    for name in ("players", "overlay", "range", "preprocess", "size"):
+        if getattr(args, name):
+            raise CommandLineError(f"--{name} is for images, and not for the rows of {tables[0]}")
     return _table(model, tables[0])
 
 
@@ -188,7 +191,7 @@ def _table(model: keras.Model, path: pathlib.Path) -> Table:
         if len(columns) != n_columns:
             raise CommandLineError(f"{path} must have {n_columns} columns, as the model has, and has {len(columns)}")
         return Table(path, columns, rows)
-    if not shapes or set(shapes.values()) > {(), (1,)}:
+    if not shapes or not set(shapes.values()) <= {(), (1,)}:
         raise CommandLineError(
             f"the model must take rows of numbers, or a column by the name of each input, to explain {path}, and takes "
             f"inputs of shape {list(shapes.values())}"

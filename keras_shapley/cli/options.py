@@ -90,8 +90,8 @@ def _add_method(command: argparse.ArgumentParser) -> None:
     add(
         "--players",
         metavar="N",
-        help="of the other methods: patches in a grid of N x N over an image (default: 7 for shapley), or 'patches', "
-        "'tokens' or 'inputs'; by default each column of a table is one",
+        help="of the other methods, for images: patches in a grid of N x N (default: 7 for shapley), or 'patches'; "
+        "each column of a table is one",
     )
     add("--budget", type=int, metavar="N", help="of --method shapley: the largest number of coalitions for an input")
     add("--seed", type=int, default=0, metavar="N", help="of the other methods (default: 0)")

@@ -94,7 +94,7 @@ def write_table(inputs: Table, found: Attributions, titles: Sequence[str], args:
 
 def _of_rows(titles: Sequence[str]) -> str:
     """What the bars of a table show."""
-    return titles[0].splitlines()[0] if len(titles) == 1 else f"mean size over {len(titles)} rows"
+    return titles[0].splitlines()[0] if len(titles) == 1 else f"mean absolute value over {len(titles)} rows"
 
 
 def _by_column(found: Attributions) -> np.ndarray:

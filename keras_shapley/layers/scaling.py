@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from keras import backend, ops
 
-from keras_shapley.backend import largest_magnitude
+from keras_shapley.backend import clip, largest_magnitude
 from keras_shapley.utils.typing import Tensor
 
 # The largest input of a neuron, and its largest weight, are brought to this range; what is in it stays as it is. Its
@@ -50,8 +50,8 @@ def scale_of(x: Tensor, axes: Sequence[int], factors: int = 1) -> Tensor:
     Returns:
         Shape of `x` with 1 along `axes`; no gradient flows through it. It is finite where `x` is zero.
     """
-    size = ops.clip(largest_magnitude(ops.stop_gradient(x), axes), _tiny(x), math.inf)
-    return ops.clip(size, _LOWEST, _HIGHEST ** (1 / factors)) / size
+    size = clip(largest_magnitude(ops.stop_gradient(x), axes), _tiny(x), math.inf)
+    return clip(size, _LOWEST, _HIGHEST ** (1 / factors)) / size
 
 
 def product_of_scales(scales: Sequence[Tensor]) -> Tensor:
@@ -59,7 +59,7 @@ def product_of_scales(scales: Sequence[Tensor]) -> Tensor:
     product = scales[0]
     for scale in scales[1:]:
         product = product * scale
-    return ops.clip(product, _tiny(product), 1 / _tiny(product))
+    return clip(product, _tiny(product), 1 / _tiny(product))
 
 
 def _tiny(x: Tensor) -> float:

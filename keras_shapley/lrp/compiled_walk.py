@@ -10,7 +10,7 @@ from keras_shapley.lrp import presets, rules
 from keras_shapley.lrp.propagation.walk import Propagation
 from keras_shapley.lrp.walk import Walk
 from keras_shapley.models.evaluation import FewSizes
-from keras_shapley.models.kept import kept
+from keras_shapley.models.kept import are_same, kept, parts_of
 
 
 class CompiledWalk:
@@ -34,17 +34,20 @@ class CompiledWalk:
         self.size = FewSizes()
 
 
-def compiled_walk(model: keras.Model, walk: Walk, options: Any, owner: Any) -> CompiledWalk:
+def compiled_walk(model: keras.Model, walk: Walk, options: Any, parts: list[Any], owner: Any) -> CompiledWalk:
     """The `CompiledWalk` of the first explainer with these options; of the owner, if others cannot have the same.
+
+    Others have another walk once the model has changed since the owner was made.
 
     Args:
         model: the model.
         walk: the walk of an explainer.
         options: on which the walk depends.
+        parts: of the model when the walk was made, as `parts_of` returns them.
         owner: the explainer.
     """
     key = _key(options)
-    owner = owner if key is None else None
+    owner = owner if key is None or not are_same(parts, parts_of(model)) else None
     return kept(model, ("walk", key), lambda: CompiledWalk(walk, model.variables), owner)
 
 

@@ -35,6 +35,7 @@ from keras_shapley.lrp.requests import (
 from keras_shapley.lrp.rule_table import RuleTable
 from keras_shapley.lrp.rules.base import Rule
 from keras_shapley.models.given_inputs import columns_of, inputs_and_labels, inputs_of, is_frame
+from keras_shapley.models.kept import parts_of
 from keras_shapley.models.outputs import ModelOutput, model_output
 from keras_shapley.models.tokens import behind_text, tokens_of
 from keras_shapley.models.tracing import trace
@@ -193,8 +194,15 @@ class LRP:
         self._kind = self._walk.head.kind
         self._input_structure = graph.structure
         # what the walk depends on
-        entries = rules if isinstance(rules, str) else [tuple(entry) for entry in rules]
-        self._options = [entries, is_measured, described.index, head, options, merge_batch_norm]
+        self._parts = parts_of(model)
+        self._options = [
+            rules if isinstance(rules, str) else table.entries,
+            is_measured,
+            described.index,
+            head,
+            options,
+            merge_batch_norm,
+        ]
         # the kinds of faults that were warned of
         self._warned: set[str] = set()
 
@@ -401,7 +409,7 @@ class LRP:
         return as_structure(self.model, self._input_structure, x, relevance)
 
     def _compiled(self) -> CompiledWalk:
-        return compiled_walk(self.model, self._walk, self._options, self)
+        return compiled_walk(self.model, self._walk, self._options, self._parts, self)
 
 
 def _made(cls: type[LRP], arguments: dict[str, Any]) -> LRP:

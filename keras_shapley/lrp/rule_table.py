@@ -1,5 +1,6 @@
 """Which rule a call follows: the user's table first, then the paper's."""
 
+import copy
 import functools
 from collections.abc import Iterable
 from typing import Any
@@ -165,7 +166,9 @@ def _entry(entry: Any) -> tuple[Key, Rule]:
             "A key in `rules` must be a layer type, a tuple of them, presets.First(types) or a layer's name. "
             f"Received: {key!r}"
         )
-    return key, rules.get(rule)
+    rule = rules.get(rule)
+    # what the user does to a rule afterwards is not for explainers that were made, which may share what they compile
+    return key, copy.deepcopy(rule) if type(rule).__module__.startswith(f"{rules.__name__}.") else rule
 
 
 def _types(key: Key) -> tuple[type, ...]:

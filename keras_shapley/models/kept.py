@@ -51,10 +51,10 @@ def kept(model: keras.Model, key: Hashable, make: Callable[[], Made], owner: Any
     """
     # not an attribute that Keras would track. A WeakKeyDictionary would never let go: what is made refers to the model
     store = (model if owner is None else owner).__dict__.setdefault(_KEPT, _Kept())
-    parts = _parts(model)
+    parts = parts_of(model)
     with store.lock:
         entry = store.entries.pop(key, None)
-        if entry is None or len(entry[0]) != len(parts) or any(a is not b for a, b in zip(entry[0], parts)):
+        if entry is None or not are_same(entry[0], parts):
             entry = parts, make()
         store.entries[key] = entry
         if len(store.entries) > _MOST_ENTRIES:
@@ -62,7 +62,12 @@ def kept(model: keras.Model, key: Hashable, make: Callable[[], Made], owner: Any
     return entry[1]
 
 
-def _parts(model: keras.Model) -> list[Any]:
+def are_same(parts: list[Any], others: list[Any]) -> bool:
+    """Whether two lists of `parts_of` have the same parts."""
+    return len(parts) == len(others) and all(a is b for a, b in zip(parts, others))
+
+
+def parts_of(model: keras.Model) -> list[Any]:
     """What a function of a model is compiled from, beside the values of its variables."""
     layers = sublayers(model)
     settings = [value for layer in layers for value in _settings(layer)]

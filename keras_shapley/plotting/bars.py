@@ -20,7 +20,7 @@ _NEUTRAL = "0.45"
 
 
 def plot_bars(values: np.ndarray, columns: Sequence[str], *, title: str = "", subtitle: str = "") -> "Figure":
-    """A bar for each of the largest columns: the values of one row, or the mean size over several.
+    """A bar for each of the largest columns: the values of one row, or the mean absolute value over several.
 
     Args:
         values: `(rows, columns)`.

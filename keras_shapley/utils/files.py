@@ -14,7 +14,7 @@ from collections.abc import Iterable
 _ALWAYS = 2**26
 MOST_EXPANSION = 100
 # names of files that are being written, and seconds after which nobody writes them any more
-_NEW = re.compile(r".\.\d+-\d+\.new$")
+_NEW = re.compile(r"\.keras_shapley-\d+-\d+\.new$")
 _ABANDONED = 3600
 
 
@@ -53,8 +53,7 @@ def check_writable(name: str, directory: pathlib.Path) -> None:
 
 def write(path: pathlib.Path, content: bytes) -> None:
     """Writes a file in one step, so that no reader sees half of it."""
-    # a name of its own, so that two writers do not meet
-    new = path.with_name(f"{path.name}.{os.getpid()}-{threading.get_ident()}.new")
+    new = name_while_written(path)
     try:
         remove_abandoned(path)
         new.write_bytes(content)
@@ -62,6 +61,11 @@ def write(path: pathlib.Path, content: bytes) -> None:
     except OSError:
         new.unlink(missing_ok=True)
         raise
+
+
+def name_while_written(path: pathlib.Path) -> pathlib.Path:
+    """A name beside `path` that no other process or thread gives a file, so that two writers do not meet."""
+    return path.with_name(f"{path.name}.keras_shapley-{os.getpid()}-{threading.get_ident()}.new")
 
 
 def remove_abandoned(path: pathlib.Path) -> None:
@@ -72,6 +76,6 @@ def remove_abandoned(path: pathlib.Path) -> None:
 def _remove_abandoned(paths: Iterable[pathlib.Path]) -> None:
     # by their age, as the process may be one of another machine
     for path in paths:
-        with contextlib.suppress(FileNotFoundError):
-            if _NEW.search(path.name) and time.time() - path.stat().st_mtime > _ABANDONED:
+        with contextlib.suppress(OSError):
+            if _NEW.search(path.name) and path.is_file() and time.time() - path.stat().st_mtime > _ABANDONED:
                 path.unlink()

@@ -5,11 +5,10 @@ import fcntl
 import json
 import os
 import pathlib
-import threading
 from collections.abc import Iterator
 from typing import IO, Any
 
-from keras_shapley.utils.files import remove_abandoned
+from keras_shapley.utils.files import name_while_written, remove_abandoned
 
 REPRODUCE = pathlib.Path(__file__).resolve().parents[1]
 # the results of whole experiments
@@ -25,8 +24,7 @@ def replaced(path: pathlib.Path) -> Iterator[IO[bytes]]:
     What killed processes left half written of the same file is removed.
     """
     remove_abandoned(path)
-    # a name of its own, so that two writers do not meet
-    new = path.with_name(f"{path.name}.{os.getpid()}-{threading.get_ident()}.new")
+    new = name_while_written(path)
     try:
         with open(new, "wb") as file:
             yield file

@@ -1,9 +1,11 @@
 """Operations with a derivative of their own, against the backend's derivative of the plain formula."""
 
+import keras
 import numpy as np
 import pytest
 from keras import Variable, ops
 
+import keras_shapley as ks
 from keras_shapley.backend.derivatives import elementwise, sum_of_squares
 
 
@@ -70,3 +72,28 @@ def test_sum_of_squares(axis, operands, rng, numpy, gradients, hessian_vector, d
     np.testing.assert_allclose(forward, (expected * direction).sum(), rtol=1e-4)
     (own,), (expected,) = (hessian_vector(fn, [operands], [direction]) for fn in (total, plain))
     np.testing.assert_allclose(own, expected, rtol=1e-4, atol=1e-3)
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="graphs of TensorFlow")
+def test_a_graph_outlives_the_one_that_was_traced_around_it():
+    import gc
+
+    import tensorflow as tf
+
+    layer = ks.SADense(3)
+    x = tf.constant(np.random.default_rng(0).random((2, 4)).astype("float32"))
+    layer(x)
+    inner = tf.function(lambda x: layer(x))
+
+    def used_once():
+        tf.function(lambda x: 2 * inner(x))(x)
+
+    used_once()
+    gc.collect()
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        y = inner(x)
+    with tf.GradientTape() as eager:
+        eager.watch(x)
+        z = layer(x)
+    np.testing.assert_allclose(tape.gradient(y, x), eager.gradient(z, x), rtol=1e-5)

@@ -225,3 +225,31 @@ def test_models_one_after_the_other_look_like_no_retracing(x, rng, tensorflow_lo
         ks.LRP(model, **OPTIONS)(x[:1], 1)
         ks.exact_shapley_values(model, x[:1], 1)
     assert not [text for text in tensorflow_log if "retracing" in text]
+
+
+def test_an_explainer_from_before_a_change_leaves_no_walk_to_later_ones(rng):
+    x = rng.normal(size=(4, 5)).astype("float32")
+
+    def made(activation):
+        keras.utils.set_random_seed(0)
+        hidden = keras.layers.Dense(6, "tanh")
+        return keras.Sequential([keras.Input((5,)), hidden, keras.layers.Dense(3, activation)])
+
+    model = made("softmax")
+    before = ks.LRP(model)
+    before(x, 0)
+    model.layers[-1].activation = keras.activations.linear
+    before(x, 0)
+    expected = keras.ops.convert_to_numpy(ks.LRP(made("linear"))(x, 0))
+    np.testing.assert_allclose(keras.ops.convert_to_numpy(ks.LRP(model)(x, 0)), expected, atol=1e-5)
+
+
+def test_a_rule_belongs_to_the_explainer_that_it_was_given_to(rng):
+    x = rng.normal(size=(4, 5)).astype("float32")
+    model = keras.Sequential([keras.Input((5,)), keras.layers.Dense(6, "tanh"), keras.layers.Dense(3)])
+    first, second = ks.rules.Epsilon(1e-6), ks.rules.Epsilon(1e-6)
+    explainers = [ks.LRP(model, rules=[(keras.layers.Dense, rule)]) for rule in (first, second)]
+    before = [keras.ops.convert_to_numpy(explainer(x, 0)) for explainer in explainers]
+    first.epsilon = 10.0
+    for explainer, relevance in zip(explainers, before):
+        np.testing.assert_array_equal(keras.ops.convert_to_numpy(explainer(x, 0)), relevance)

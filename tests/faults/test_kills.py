@@ -142,8 +142,11 @@ def _age(folder: pathlib.Path) -> int:
 
 def test_what_killed_writers_left_is_removed(tmp_path):
     """If it is old: others may be writing. And whatever has another name is the user's."""
-    left = [tmp_path / name for name in ("a.png.123-456.new", "b.png.7-8.new", "[x].9-9.new")]
-    kept = [tmp_path / name for name in ("a.new", "a.png", "notes.new", "a.png.1-2.new")]
+    left = [
+        tmp_path / name
+        for name in ("a.png.keras_shapley-123-456.new", "b.png.keras_shapley-7-8.new", "[x].keras_shapley-9-9.new")
+    ]
+    kept = [tmp_path / name for name in ("a.new", "a.png", "report.2024-12.new", "a.png.keras_shapley-1-2.new")]
     for path in [*left, *kept]:
         path.write_bytes(b"half")
         if path != kept[-1]:
