@@ -152,7 +152,7 @@ def _entries(user: str | Iterable[tuple[Key, str | Rule]] | None) -> Table:
     if user is None:
         return []
     if isinstance(user, str):
-        return presets.PRESETS[one_of("rules", user, tuple(presets.PRESETS))]()
+        return presets.PRESETS[one_of("rules", user, ("auto", *presets.PRESETS))]()
     return [_entry(entry) for entry in user]
 
 
