@@ -111,9 +111,13 @@ class _Tracer:
 
     def _of_one_rank(self, arguments: Arguments, ranks: dict[Value, int], prefix: str) -> Arguments:
         """Records what a merge layer does before it merges: it gives all inputs the same number of axes."""
-        rank = max(ranks.values())
+        constants = [leaf for leaf in tree.flatten(arguments) if not isinstance(leaf, Value) and hasattr(leaf, "shape")]
+        rank = max([*ranks.values(), *(len(constant.shape) for constant in constants)])
 
-        def expanded(value: Value) -> Value:
+        def expanded(value: Any) -> Any:
+            if not isinstance(value, Value):
+                axes = range(1, 1 + rank - len(value.shape)) if hasattr(value, "shape") else ()
+                return keras.ops.expand_dims(value, tuple(axes)) if axes else value
             for _ in range(rank - ranks[value]):
                 expand = EXPAND_DIMS_OPERATION(axis=1, name="expand_dims")
                 (value,) = self._record(expand, ((value,), {}), 1, prefix)

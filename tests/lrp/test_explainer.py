@@ -84,7 +84,8 @@ def test_it_is_traced_once_for_a_shape_whatever_the_weights(convnet, images):
     eager = keras.backend.backend() == "torch"
     assert len(calls) == (3 if eager else 1)
     explainer(images[:2], 1)
-    assert len(calls) == (4 if eager else 2)
+    # a smaller batch is padded to the size that is compiled
+    assert len(calls) == (4 if eager else 1)
 
 
 def test_a_model_explained_is_a_model_unchanged(convnet, images):
