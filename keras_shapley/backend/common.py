@@ -44,18 +44,10 @@ def is_compiling() -> bool:
 
 
 # on PyTorch these, and the two above, have functions of their own
-clip = keras.ops.clip
 cumsum = keras.ops.cumsum
 matmul = keras.ops.matmul
 maximum = keras.ops.maximum
 minimum = keras.ops.minimum
-
-
-def largest_magnitude(x: Any, axes: Sequence[int]) -> Any:
-    """The largest absolute value along axes, which stay with size 1."""
-    axes = tuple(axes)
-    # passes that only read: absolute values that are written cost more
-    return keras.ops.maximum(keras.ops.max(x, axes, keepdims=True), -keras.ops.min(x, axes, keepdims=True))
 
 
 def at_least(x: Any, bound: float) -> Any:
@@ -73,3 +65,8 @@ def product(x: Any, *factors: Any) -> Any:
 def square_of_product(x: Any, scale: Any) -> Any:
     """`(scale * x)**2`; `scale` broadcasts against `x`."""
     return keras.ops.square(x * scale)
+
+
+def clip(x: Any, low: float, high: float) -> Any:
+    """As `keras.ops.clip`, also of a number."""
+    return keras.ops.clip(keras.ops.convert_to_tensor(x), low, high)

@@ -1,11 +1,12 @@
 """Derivatives and compiled functions on TensorFlow. `jax.py` documents the functions."""
 
 import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import keras
 import tensorflow as tf
+from tensorflow.python.framework.func_graph import FuncGraph
 from tensorflow.python.framework.ops import gradient_registry
 
 from keras_shapley.backend.common import (
@@ -15,7 +16,6 @@ from keras_shapley.backend.common import (
     cumsum,
     is_compiling,
     is_eager,
-    largest_magnitude,
     matmul,
     maximum,
     minimum,
@@ -105,11 +105,11 @@ def _forget_with_graph(output: Any) -> None:
     name = output.op.get_attr("_gradient_op_type").decode()
     derivative = registry[name]["type"]
     graph = output.graph
+    graph._keras_shapley = [*getattr(graph, "_keras_shapley", ()), derivative]
     # a graph may outlive the one around it, as that of a function that another called first; and the graph of a loop's
     # body may be copied, and die before its copy
-    while graph is not None:
+    while isinstance(graph := getattr(graph, "outer_graph", None), FuncGraph):
         graph._keras_shapley = [*getattr(graph, "_keras_shapley", ()), derivative]
-        graph = getattr(graph, "outer_graph", None)
     reference = weakref.ref(derivative)
 
     def of_living_graph(*cotangents: Any) -> Any:
@@ -134,3 +134,10 @@ def compiled(
 def is_traced(x: Any) -> bool:
     """As on JAX: inside of `tf.function`."""
     return tf.is_tensor(x) and not hasattr(x, "numpy")
+
+
+def largest_magnitude(x: Any, axes: Sequence[int]) -> Any:
+    """As on JAX."""
+    # not Keras's, which refuses an empty batch
+    axes = tuple(axes)
+    return tf.maximum(tf.reduce_max(x, axes, keepdims=True), -tf.reduce_min(x, axes, keepdims=True))

@@ -19,8 +19,8 @@ import keras_shapley as ks
 # few, because compiling each takes seconds
 FEW = ["Dense", "Conv2D, same, strided", "Conv2DTranspose, same, strided", "EinsumDense, kernel per position"]
 EPS = np.finfo("float32").eps
-# JAX makes zeros of numbers below the normal ones, also inside of a convolution's gradient
-TINY = 1e-32 if keras.backend.backend() == "jax" else np.finfo("float32").tiny
+# JAX and TensorFlow make zeros of numbers below the normal ones, also inside of a convolution's gradient
+TINY = np.finfo("float32").tiny if keras.backend.backend() == "torch" else 1e-32
 PATTERNS = {
     "alike": lambda rng, values: values,
     "one is large": lambda rng, values: np.where(
@@ -226,7 +226,7 @@ def test_a_sample_does_not_depend_on_those_beside_it(case, data, numpy):
     alone, beside = (
         numpy(sa(ops.convert_to_tensor(a), *map(ops.convert_to_tensor, weights)))[0] for a in (x[:1], both)
     )
-    np.testing.assert_allclose(beside, alone, rtol=1e-5, atol=1e-6 * np.abs(alone).max())
+    np.testing.assert_allclose(beside, alone, rtol=1e-4, atol=1e-4 * np.abs(alone).max())
 
 
 @pytest.mark.parametrize("case", FEW)
