@@ -104,7 +104,7 @@ def _forget_with_graph(output: Any) -> None:
     registry = gradient_registry._registry
     name = output.op.get_attr("_gradient_op_type").decode()
     derivative = registry[name]["type"]
-    graph = output.graph
+    graph: Any = output.graph
     graph._keras_shapley = [*getattr(graph, "_keras_shapley", ()), derivative]
     # a graph may outlive the one around it, as that of a function that another called first; and the graph of a loop's
     # body may be copied, and die before its copy
