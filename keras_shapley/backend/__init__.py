@@ -1,8 +1,8 @@
 # ruff: noqa: F403, F405
 """What Keras has no common function for: derivatives, and compiled functions of a model's weights.
 
-Each backend has a module here with the same names, and this one takes the module of the backend that Keras runs on
-(`KERAS_BACKEND`). Nothing else in the package names a backend, TensorBoard output excepted.
+Each backend has a module here, and this one takes the module of the backend that Keras runs on (`KERAS_BACKEND`). What
+a module does not define is that of `common`. Nothing else in the package names a backend, TensorBoard output excepted.
 
 - `COMPILES`: whether `compiled` compiles, anew for each size of a batch.
 - `COMPILES_ANY_SIZE`: whether a function compiled for any batch size is compiled once for all, or runs as it is.
@@ -25,6 +25,9 @@ Each backend has a module here with the same names, and this one takes the modul
 
 import keras
 
+# what several backends share, then what the backend has of its own
+from keras_shapley.backend.common import *
+
 if keras.backend.backend() == "jax":
     from keras_shapley.backend.jax import *
 elif keras.backend.backend() == "tensorflow":
@@ -41,10 +44,10 @@ __all__ = [
     "compiled",
     "cumsum",
     "erfc",
-    "largest_magnitude",
     "is_compiling",
     "is_eager",
     "is_traced",
+    "largest_magnitude",
     "matmul",
     "maximum",
     "minimum",

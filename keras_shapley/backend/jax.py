@@ -8,42 +8,7 @@ import keras
 from jax.core import Tracer
 from jax.custom_derivatives import SymbolicZero
 
-from keras_shapley.backend.common import (
-    as_tensors,
-    clip,
-    cumsum,
-    is_compiling,
-    is_eager,
-    matmul,
-    maximum,
-    minimum,
-    product,
-    signed,
-    square_of_product,
-)
-
-__all__ = [
-    "COMPILES",
-    "COMPILES_ANY_SIZE",
-    "RETURNS_INITIAL_STATE",
-    "at_least",
-    "clip",
-    "compiled",
-    "cumsum",
-    "erfc",
-    "largest_magnitude",
-    "is_compiling",
-    "is_eager",
-    "is_traced",
-    "matmul",
-    "maximum",
-    "minimum",
-    "product",
-    "signed",
-    "square_of_product",
-    "vjp",
-    "with_derivative",
-]
+from keras_shapley.backend.common import as_tensors
 
 COMPILES = True
 COMPILES_ANY_SIZE = False

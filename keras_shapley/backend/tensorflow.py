@@ -9,44 +9,7 @@ import tensorflow as tf
 from tensorflow.python.framework.func_graph import FuncGraph
 from tensorflow.python.framework.ops import gradient_registry
 
-from keras_shapley.backend.common import (
-    as_tensors,
-    at_least,
-    clip,
-    cumsum,
-    is_compiling,
-    is_eager,
-    matmul,
-    maximum,
-    minimum,
-    product,
-    signed,
-    square_of_product,
-    without_side_effects,
-)
-
-__all__ = [
-    "COMPILES",
-    "COMPILES_ANY_SIZE",
-    "RETURNS_INITIAL_STATE",
-    "at_least",
-    "clip",
-    "compiled",
-    "cumsum",
-    "erfc",
-    "largest_magnitude",
-    "is_compiling",
-    "is_eager",
-    "is_traced",
-    "matmul",
-    "maximum",
-    "minimum",
-    "product",
-    "signed",
-    "square_of_product",
-    "vjp",
-    "with_derivative",
-]
+from keras_shapley.backend.common import as_tensors, without_side_effects
 
 COMPILES = True
 COMPILES_ANY_SIZE = True
@@ -104,12 +67,13 @@ def _forget_with_graph(output: Any) -> None:
     registry = gradient_registry._registry
     name = output.op.get_attr("_gradient_op_type").decode()
     derivative = registry[name]["type"]
-    graph: Any = output.graph
-    graph._keras_shapley = [*getattr(graph, "_keras_shapley", ()), derivative]
     # a graph may outlive the one around it, as that of a function that another called first; and the graph of a loop's
     # body may be copied, and die before its copy
-    while isinstance(graph := getattr(graph, "outer_graph", None), FuncGraph):
+    graph: Any = output.graph
+    while graph is not None:
         graph._keras_shapley = [*getattr(graph, "_keras_shapley", ()), derivative]
+        outer = getattr(graph, "outer_graph", None)
+        graph = outer if isinstance(outer, FuncGraph) else None
     reference = weakref.ref(derivative)
 
     def of_living_graph(*cotangents: Any) -> Any:

@@ -40,15 +40,14 @@ def explain(args: argparse.Namespace) -> None:
     names = None if args.classes is None else _read_class_names(args.classes)
     model = _load_model(args.model)
     with _model_errors(args.model):
-        index = _output_index(model, args.output)
-        output = model_output(model, index)
+        output = model_output(model, _output_index(model, args.output))
         if names is not None:
             _check_names(names, output, str(args.classes))
         target = None if args.target is None else _target(args.target, output, names)
         inputs = read_inputs(model, args)
         check_writable("--out", args.out)
         attribute = _relevance if args.method == "relevance" else _values
-        found = attribute(model, index, inputs, target, args)
+        found = attribute(model, output, inputs, target, args)
     subject = Subject(output, names=names)
     titles = subject.titles(found)
     if isinstance(inputs, Images):
@@ -59,11 +58,13 @@ def explain(args: argparse.Namespace) -> None:
 
 
 def _relevance(
-    model: keras.Model, index: int, inputs: Images | Table, target: int | None, args: argparse.Namespace
+    model: keras.Model, output: ModelOutput, inputs: Images | Table, target: int | None, args: argparse.Namespace
 ) -> Attributions:
     """Relevance of the inputs."""
     baseline = _baseline(inputs.x, args.baseline)
-    explainer = LRP(model, rules=args.rules, baseline=baseline, output=index, merge_batch_norm=args.merge_batch_norm)
+    explainer = LRP(
+        model, rules=args.rules, baseline=baseline, output=output.index, merge_batch_norm=args.merge_batch_norm
+    )
     # `_check` says it on the command line
     with quiet():
         explanations = list(explainer.explain_batches(inputs.x, target, batch_size=args.batch_size))
@@ -94,7 +95,7 @@ def _share(arrived: np.ndarray) -> str:
 
 
 def _values(
-    model: keras.Model, index: int, inputs: Images | Table, target: int | None, args: argparse.Namespace
+    model: keras.Model, output: ModelOutput, inputs: Images | Table, target: int | None, args: argparse.Namespace
 ) -> Attributions:
     """Shapley values of the inputs."""
     method = "auto" if args.method == "shapley" else args.method
@@ -107,12 +108,12 @@ def _values(
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         found = shapley_values(
-            model, inputs.x, target, players=players, baseline=baseline, output=index, method=method, **options
+            model, inputs.x, target, players=players, baseline=baseline, output=output.index, method=method, **options
         )
     messages = {str(w.message) for w in caught if issubclass(w.category, (UserWarning, RuntimeWarning))}
     for message in messages:
         warn(message)
-    outputs = _outputs(model, index, inputs.x, args.batch_size)
+    outputs = _outputs(model, output.index, inputs.x, args.batch_size)
     start = "the mean" if args.baseline == MEAN else f"{baseline:g}"
     words = f"Shapley values ({found.method}), baseline {start}"
     return Attributions(
@@ -120,7 +121,7 @@ def _values(
         stderr=found.stderr,
         target=np.asarray(found.target),
         output=outputs,
-        probability=outputs if model_output(model, index).is_probability else None,
+        probability=outputs if output.is_probability else None,
         total=found.total,
         heading=words,
         summary=f"{words}; {_certainty(found)}; {found.n_evaluations} evaluations; {_warnings(len(messages))}",

@@ -6,8 +6,9 @@ from typing import Any
 import keras
 
 from keras_shapley.backend import compiled
-from keras_shapley.lrp import presets, rules
+from keras_shapley.lrp import presets
 from keras_shapley.lrp.propagation.walk import Propagation
+from keras_shapley.lrp.rule_table import is_own_rule
 from keras_shapley.lrp.walk import Walk
 from keras_shapley.models.evaluation import FewSizes
 from keras_shapley.models.kept import are_same, kept, parts_of
@@ -57,7 +58,7 @@ def _key(option: Any) -> Hashable | None:
         return option
     if isinstance(option, presets.First):
         option = ["first", option.types]
-    elif type(option).__module__.startswith(f"{rules.__name__}."):
+    elif is_own_rule(option):
         option = [type(option), *sorted(vars(option).items())]
     if not isinstance(option, (list, tuple)):
         return None

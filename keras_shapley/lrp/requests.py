@@ -7,6 +7,7 @@ import keras
 import numpy as np
 from keras import ops, tree
 
+from keras_shapley.models.evaluation import repeated_to
 from keras_shapley.models.graph import Graph
 from keras_shapley.models.outputs import ModelOutput
 from keras_shapley.models.tracing import in_order
@@ -267,8 +268,7 @@ def filled_up(tensors: list[Tensor], targets: TargetPairs, size: int) -> tuple[l
         if tensor is None or len(tensor) == size:
             return tensor
         # by NumPy, as operations on tensors would be compiled for each size
-        array = ops.convert_to_numpy(tensor)
-        return ops.convert_to_tensor(np.concatenate([array, np.repeat(array[-1:], size - len(array), axis=0)]))
+        return ops.convert_to_tensor(repeated_to(ops.convert_to_numpy(tensor), size))
 
     pairs = [(filled(target), filled(versus)) for target, versus in targets.pairs]
     return list(map(filled, tensors)), TargetPairs(pairs, targets.has_axis)

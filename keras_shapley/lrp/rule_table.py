@@ -168,7 +168,12 @@ def _entry(entry: Any) -> tuple[Key, Rule]:
         )
     rule = rules.get(rule)
     # what the user does to a rule afterwards is not for explainers that were made, which may share what they compile
-    return key, copy.deepcopy(rule) if type(rule).__module__.startswith(f"{rules.__name__}.") else rule
+    return key, copy.deepcopy(rule) if is_own_rule(rule) else rule
+
+
+def is_own_rule(rule: Any) -> bool:
+    """Whether an object is a rule of this package, whose attributes are all that it depends on."""
+    return type(rule).__module__.startswith(f"{rules.__name__}.")
 
 
 def _types(key: Key) -> tuple[type, ...]:

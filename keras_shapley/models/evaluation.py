@@ -153,6 +153,11 @@ def padded_size(n: int, first: int) -> int:
     return min(size for size in (*sizes, above) if size >= n)
 
 
+def repeated_to(array: np.ndarray, size: int) -> np.ndarray:
+    """A batch whose last row is repeated up to a batch of `size`."""
+    return np.concatenate([array, np.repeat(array[-1:], size - len(array), axis=0)])
+
+
 def in_few_sizes(fn: Callable[[Any], Any], largest: int) -> Callable[[Any], Any]:
     """`fn` given batches of few sizes and of `largest` rows only, because each further size would compile anew."""
     if COMPILES_ANY_SIZE:
@@ -161,7 +166,7 @@ def in_few_sizes(fn: Callable[[Any], Any], largest: int) -> Callable[[Any], Any]
     def padded(inputs: Structure) -> Structure:
         n = len(tree.flatten(inputs)[0])
         size = min(largest, padded_size(n, 1))
-        outputs = fn(tree.map_structure(lambda a: np.concatenate([a, np.repeat(a[-1:], size - n, 0)]), inputs))
+        outputs = fn(tree.map_structure(lambda a: repeated_to(a, size), inputs))
         return tree.map_structure(lambda a: a[:n], outputs)
 
     return padded
