@@ -47,9 +47,9 @@ def compiled_walk(model: keras.Model, walk: Walk, options: Any, parts: list[Any]
         parts: of the model when the walk was made, as `parts_of` returns them.
         owner: the explainer.
     """
-    key = _key(options)
-    owner = owner if key is None or not are_same(parts, parts_of(model)) else None
-    return kept(model, ("walk", key), lambda: CompiledWalk(walk, model.variables), owner)
+    key, present = _key(options), parts_of(model)
+    owner = owner if key is None or not are_same(parts, present) else None
+    return kept(model, ("walk", key), lambda: CompiledWalk(walk, model.variables), owner, present)
 
 
 def _key(option: Any) -> Hashable | None:

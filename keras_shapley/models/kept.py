@@ -1,5 +1,6 @@
 """What is made once for a model, such as compiled functions, and kept with it."""
 
+import functools
 import threading
 from collections.abc import Callable, Hashable
 from types import FunctionType
@@ -17,6 +18,8 @@ _KEPT = "__keras_shapley__"
 # what is kept of one model; what was used longest ago goes first
 _MOST_ENTRIES = 64
 _PLAIN = (bool, int, float, str, tuple, type(None), FunctionType)
+# what training and prediction store in a model beside what a new one has, and PyTorch in every layer
+_OF_TRAINING = {"history", "stop_training", "stop_evaluating", "stop_predicting", "training"}
 
 Made = TypeVar("Made")
 
@@ -36,7 +39,13 @@ class _Kept:
         return _Kept, ()
 
 
-def kept(model: keras.Model, key: Hashable, make: Callable[[], Made], owner: Any = None) -> Made:
+def kept(
+    model: keras.Model,
+    key: Hashable,
+    make: Callable[[], Made],
+    owner: Any = None,
+    parts: list[Any] | None = None,
+) -> Made:
     """What `make` returns, made once and kept with the model until it dies, or until 64 others were used since.
 
     It is made again once the model has other variables or layers, or a layer another setting, such as an activation.
@@ -48,10 +57,11 @@ def kept(model: keras.Model, key: Hashable, make: Callable[[], Made], owner: Any
         key: of what is made; for the same key `make` makes the same.
         make: makes it.
         owner: an object with which it is kept and dies; by default the model.
+        parts: of the model, where the caller has them.
     """
     # not an attribute that Keras would track. A WeakKeyDictionary would never let go: what is made refers to the model
     store = (model if owner is None else owner).__dict__.setdefault(_KEPT, _Kept())
-    parts = parts_of(model)
+    parts = parts_of(model) if parts is None else parts
     with store.lock:
         entry = store.entries.pop(key, None)
         if entry is None or not are_same(entry[0], parts):
@@ -75,14 +85,19 @@ def parts_of(model: keras.Model) -> list[Any]:
 
 
 def _settings(layer: Operation) -> list[Any]:
-    """The values of a layer's options. A model has none, as training changes what it holds."""
+    """The values of the options of a layer or model, and of what its user made an attribute of it."""
     common = [getattr(layer, name, None) for name in ("activation", "dtype_policy")]
-    if isinstance(layer, keras.Model):
-        return common
+    # Keras's own attributes of a model are about training
+    others = _of_every_model() if isinstance(layer, keras.Model) else _OF_TRAINING
     # a constant of Keras's own, such as a mean; layers of users may store what they last computed
     are_constants = type(layer).__module__.startswith("keras.")
-    own = [value for name, value in vars(layer).items() if name[0] != "_"]
+    own = [value for name, value in vars(layer).items() if name[0] != "_" and name not in others]
     return common + [v for v in own if isinstance(v, _PLAIN) or (are_constants and _is_array(v))]
+
+
+@functools.cache
+def _of_every_model() -> frozenset[str]:
+    return frozenset(vars(keras.Sequential())) | _OF_TRAINING
 
 
 def _is_array(value: Any) -> bool:

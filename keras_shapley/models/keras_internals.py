@@ -113,7 +113,7 @@ def output_keys(model: Any) -> list[str] | None:
 
 def sublayers(op: Operation) -> list[Operation]:
     """An operation and, if it is a layer, all layers inside it."""
-    return [op, *op._flatten_layers()] if isinstance(op, keras.layers.Layer) else [op]
+    return list(op._flatten_layers()) if isinstance(op, keras.layers.Layer) else [op]
 
 
 def first_input_shape(op: Operation) -> tuple[int | None, ...] | None:

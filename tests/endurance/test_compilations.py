@@ -13,7 +13,7 @@ from reference.marks import slow_on_jax
 
 import keras_shapley as ks
 from keras_shapley.models.evaluation import padded_size
-from keras_shapley.models.kept import kept
+from keras_shapley.models.kept import are_same, kept, parts_of
 
 # the cheapest explainer, which JAX compiles in a second
 OPTIONS = {"rules": "epsilon", "head": "linear"}
@@ -155,6 +155,36 @@ def test_a_changed_option_of_a_layer_is_seen(name, value, x, rng):
     setattr(model.layers[0], name, value)
     after = ks.exact_shapley_values(model, x[:1], 1).values
     assert np.allclose(after, before) == (name != "negative_slope")
+
+
+class Scaled(keras.Model):
+    """A model of a user with a number of its own."""
+
+    def __init__(self):
+        super().__init__()
+        self.dense, self.factor = layers.Dense(3), 2.0
+
+    def call(self, x):
+        return self.factor * self.dense(x)
+
+
+def test_a_changed_attribute_of_a_users_model_is_seen(x):
+    model = Scaled()
+    model(x)
+    values = ks.exact_shapley_values(model, x[:1], 1).values
+    model.factor = -6.0
+    np.testing.assert_allclose(ks.exact_shapley_values(model, x[:1], 1).values, -3 * values, rtol=1e-4)
+
+
+def test_training_and_prediction_change_nothing_that_is_kept(x):
+    model = Scaled()
+    model.compile("sgd", "mse")
+    model(x)
+    before = parts_of(model)
+    model.fit(x, np.ones((50, 3)), verbose=0)
+    model.evaluate(x, np.ones((50, 3)), verbose=0)
+    model.predict(x, verbose=0)
+    assert are_same(before, parts_of(model))
 
 
 def test_a_normalization_that_adapts_again_is_seen(x, rng):
