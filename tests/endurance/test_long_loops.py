@@ -50,9 +50,7 @@ def run_flat(name, call, n, traced):
     assert again == 0
 
 
-def conv_net(hidden=layers.Conv2D, **options):
-    options = options or {"activation": "relu"}
-    conv = hidden(3, 3, bias_initializer=BIAS, **options)
+def conv_net(conv):
     return keras.Sequential([keras.Input((6, 6, 1)), conv, layers.Flatten(), layers.Dense(3, "softmax")])
 
 
@@ -65,7 +63,7 @@ class Setting:
     """Two models and their inputs, batches of 1 to 20."""
 
     def __init__(self, rng):
-        self.conv, self.mlp = conv_net(), mlp()
+        self.conv, self.mlp = conv_net(layers.Conv2D(3, 3, activation="relu", bias_initializer=BIAS)), mlp()
         self._images = rng.normal(size=(20, 6, 6, 1)).astype("float32")
         self._rows = rng.normal(size=(20, 5)).astype("float32")
         self.explainer = ks.LRP(self.conv)
@@ -131,7 +129,7 @@ def test_a_hundred_models(rng):
 
 
 def test_3000_training_steps(rng, traced):
-    model = conv_net(ks.SAConv2D, second_moment="pooled")
+    model = conv_net(ks.SAConv2D(3, 3, bias_initializer=BIAS, second_moment="pooled"))
     model.compile("adam", "sparse_categorical_crossentropy", jit_compile=False)
     x, y = rng.normal(size=(8, 6, 6, 1)).astype("float32"), rng.integers(3, size=8)
     model.train_on_batch(x, y)
@@ -141,7 +139,7 @@ def test_3000_training_steps(rng, traced):
 def test_300_epochs_with_callbacks(rng, traced, tmp_path):
     from matplotlib import pyplot
 
-    model = conv_net(ks.SAConv2D)
+    model = conv_net(ks.SAConv2D(3, 3, bias_initializer=BIAS))
     model.compile("adam", "sparse_categorical_crossentropy", jit_compile=False)
     x, y = rng.normal(size=(16, 6, 6, 1)).astype("float32"), rng.integers(3, size=16)
     heatmaps = ks.LRPHeatmaps(x[:2], y[:2], directory=tmp_path, save_arrays=True)
