@@ -33,8 +33,12 @@ def signed(magnitude: float, x: Any) -> Any:
     return keras.ops.where(x < 0, negative, positive)
 
 
-def is_eager() -> bool:
-    """Whether each elementwise operation is a pass over memory of its own, and not fused with others."""
+def erfc_is_best(exportable: bool) -> bool:
+    """Whether `erfc` is better than a polynomial: where the backend would not fuse that into one pass over memory.
+
+    Args:
+        exportable: whether what is traced may be exported, to formats of which some have no `erfc`.
+    """
     return False
 
 

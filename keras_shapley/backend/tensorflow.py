@@ -18,6 +18,11 @@ RETURNS_INITIAL_STATE = False
 erfc = tf.math.erfc
 
 
+def erfc_is_best(exportable: bool) -> bool:
+    """As in `common`: without XLA each operation is a pass over memory of its own."""
+    return not exportable
+
+
 def vjp(fn: Callable[..., Any], *primals: Any) -> tuple[Any, Callable[[Any], tuple[Any, ...]]]:
     """As on JAX."""
     # copies, for one tensor may come twice, and the tape tells tensors apart by identity

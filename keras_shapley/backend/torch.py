@@ -95,8 +95,8 @@ def compiled(
     return torch.compiler.disable(at_one_time)
 
 
-def is_eager() -> bool:
-    """As on JAX. An exported graph is not run here: it is made of operations that every format has."""
+def erfc_is_best(exportable: bool) -> bool:
+    """As in `common`: each operation is a pass over memory of its own. What is exported is known."""
     return not _is_exporting()
 
 

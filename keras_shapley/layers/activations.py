@@ -7,6 +7,7 @@ Squares leave the range of float32 long before the sums do. So `q` comes in a sc
 and the bias are in that scale too; their ratios are free of it.
 """
 
+import functools
 from typing import NamedTuple
 
 from keras import ops
@@ -41,13 +42,17 @@ def gate(u: Tensor, q: Tensor, b: Tensor, scale: Tensor | float = 1.0) -> Tensor
     return normal_cdf(_score(mu, b, scale, _precision(mu, q)))
 
 
-def shapley_activation(u: Tensor, q: Tensor, b: Tensor, scale: Tensor | float = 1.0) -> Tensor:
+def shapley_activation(
+    u: Tensor, q: Tensor, b: Tensor, scale: Tensor | float = 1.0, *, exportable: bool = False
+) -> Tensor:
     """SA, eq. (5): `Phi((mu + b) / sigma) * (u + b)`. Arguments and shape as in `gate`.
 
     It can be differentiated in forward and reverse mode, and again. The derivative is written out because it shares
-    its exponential with `Phi`, and needs nothing but the arguments.
+    its exponential with `Phi`, and needs nothing but the arguments. With `exportable` the value is made of operations
+    that every export format has, which is slower on TensorFlow.
     """
-    return _SHAPLEY_ACTIVATION(u, q, b, scale)
+    activation = _EXPORTABLE_SHAPLEY_ACTIVATION if exportable else _SHAPLEY_ACTIVATION
+    return activation(u, q, b, scale)
 
 
 def shaplu(u: Tensor, q: Tensor, b: Tensor, scale: Tensor | float = 1.0) -> Tensor:
@@ -112,10 +117,10 @@ def _gate(u: Tensor, q: Tensor, b: Tensor, scale: Tensor) -> _Gate:
     return _Gate(mu, precision, z, plain_normal_cdf(z, pdf), pdf)
 
 
-def _sa(u: Tensor, q: Tensor, b: Tensor, scale: Tensor) -> Tensor:
+def _sa(u: Tensor, q: Tensor, b: Tensor, scale: Tensor, exportable: bool = False) -> Tensor:
     """Eq. (5)."""
     mu = _mean(u, scale)
-    return plain_normal_cdf(_score(mu, b, scale, _precision(mu, q))) * (u + b)
+    return plain_normal_cdf(_score(mu, b, scale, _precision(mu, q)), exportable=exportable) * (u + b)
 
 
 def _sa_slopes(u: Tensor, q: Tensor, b: Tensor, scale: Tensor) -> tuple[Tensor | None, ...]:
@@ -160,5 +165,6 @@ def _full_slopes(u: Tensor, q: Tensor, c: Tensor, b: Tensor, n: Tensor, scale: T
 
 
 _SHAPLEY_ACTIVATION = elementwise(_sa, _sa_slopes)
+_EXPORTABLE_SHAPLEY_ACTIVATION = elementwise(functools.partial(_sa, exportable=True), _sa_slopes)
 _SHAPLU = elementwise(_relu, _simplified_slopes)
 _SHAPLU_FULL = elementwise(_relu_of_five, _full_slopes)

@@ -4,7 +4,7 @@ import math
 
 from keras import backend, ops
 
-from keras_shapley.backend import erfc, is_eager
+from keras_shapley.backend import erfc, erfc_is_best
 from keras_shapley.backend.derivatives import elementwise
 from keras_shapley.utils.typing import Tensor
 
@@ -45,12 +45,15 @@ def normal_cdf(z: Tensor) -> Tensor:
     return _NORMAL_CDF(z)
 
 
-def plain_normal_cdf(z: Tensor, pdf: Tensor | None = None) -> Tensor:
-    """As `normal_cdf`, with the backend's own derivative; `pdf` is `phi(z)` where it is known.
+def plain_normal_cdf(z: Tensor, pdf: Tensor | None = None, *, exportable: bool = False) -> Tensor:
+    """As `normal_cdf`, with the backend's own derivative.
 
-    It is made of operations that every export format has. Where each operation is a pass over memory it is one, `erfc`.
+    Args:
+        z: as in `normal_cdf`.
+        pdf: `phi(z)`, where it is known.
+        exportable: whether to use nothing but operations that every export format has.
     """
-    if is_eager() or backend.standardize_dtype(z.dtype) == "float64":
+    if erfc_is_best(exportable) or backend.standardize_dtype(z.dtype) == "float64":
         return 0.5 * erfc(-z / math.sqrt(2))
     density = normal_pdf(z) if pdf is None else pdf
     # not the absolute value: its derivative at 0 is 0, and second derivatives go through here

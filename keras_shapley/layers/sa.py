@@ -23,9 +23,10 @@ class ShapleyActivation(ShapleyLayer):
         super().__init__(*args, **kwargs)
         self.moment_gradient = one_of("moment_gradient", moment_gradient, (True, False))
 
-    def call(self, inputs: Tensor) -> Tensor:
+    def call(self, inputs: Tensor, training: bool | None = None) -> Tensor:
         moments = self.gate_moments(inputs, gradient=self.moment_gradient or self._derivatives_are_exact)
-        return ops.cast(shapley_activation(*moments), self.compute_dtype)
+        # a graph of training is not exported
+        return ops.cast(shapley_activation(*moments, exportable=not training), self.compute_dtype)
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "moment_gradient": self.moment_gradient}
