@@ -262,7 +262,7 @@ class LRPHeatmaps(keras.callbacks.Callback):
                 raise ValueError(f"`class_names` must be None for an output of several axes. {received}")
             n_names = output.n_classes or output.shape[0]
             if len(self.class_names) != n_names:
-                raise ValueError(f"`class_names` must be {n_names}. Received: {len(self.class_names)} names")
+                raise ValueError(f"`class_names` must have length {n_names}. Received: {len(self.class_names)}")
 
     def _explain(self, x: Structure, target: np.ndarray | int | None) -> Explanation:
         # `on_epoch_end` warns itself, and names the epoch

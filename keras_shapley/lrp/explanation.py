@@ -1,6 +1,7 @@
 """The results of an explanation, as NumPy arrays."""
 
 import dataclasses
+import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -8,8 +9,11 @@ import numpy as np
 from keras import ops, tree
 
 from keras_shapley.lrp.to_shap import relevance_to_shap
+from keras_shapley.utils.result_files import ResultFormat
+from keras_shapley.utils.structures import leaves
 from keras_shapley.utils.targets import is_weights
 from keras_shapley.utils.typing import Structure
+from keras_shapley.utils.wording import count
 
 
 @dataclasses.dataclass
@@ -42,7 +46,7 @@ class ConservationGap:
         return {name: np.abs(gap) for name, gap in self.signed.items()}
 
     def __repr__(self) -> str:
-        return f"ConservationGap({len(self.signed)} calls, {self.largest()})"
+        return f"ConservationGap({count(len(self.signed), 'call')}, {self.largest()})"
 
     def largest(self) -> str:
         """The largest gap of all calls and images, in words."""
@@ -152,10 +156,42 @@ class Explanation:
         """
         return relevance_to_shap(self, x, by)
 
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Saves all of it as one `.npz` file, without pickle, in one step.
+
+        Raises:
+            OSError: if the file cannot be written.
+
+        Examples:
+            >>> import tempfile
+            >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)])
+            >>> explanation = ks.LRP(model).explain(np.ones((5, 4)), target=1)
+            >>> with tempfile.TemporaryDirectory() as folder:
+            ...     explanation.save(folder + "/relevance.npz")
+            ...     again = ks.Explanation.load(folder + "/relevance.npz")
+            >>> np.array_equal(again.input, explanation.input)
+            True
+        """
+        fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        gap = fields.pop("conservation_gap")
+        _FORMAT.save(path, {**fields, "signed": gap.signed, "relative": gap.relative})
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> "Explanation":
+        """The explanation that `save` wrote. Nothing is unpickled, and what is too large for its file is not read.
+
+        Raises:
+            ValueError: if the file holds no explanation.
+            OSError: if there is no file, or it cannot be read.
+        """
+        fields = _FORMAT.load(path)
+        gap = ConservationGap(fields.pop("signed"), fields.pop("relative"))
+        return cls(conservation_gap=gap, **fields)
+
     def __repr__(self) -> str:
         shapes = tree.map_structure(lambda part: part.shape, self.input)
         parts = [
-            f"{len(self.output)} samples",
+            count(len(self.output), "sample"),
             f"input {shapes}",
             f"target {_targets(self.target)}",
             f"head_total {_range(self.head_total, '.3g')}",
@@ -171,6 +207,37 @@ class Explanation:
                 if not np.all(np.isfinite(ratio)):
                     return name
         return None
+
+
+def _is_result(fields: dict[str, Any]) -> bool:
+    """Whether fields of a file are those of an explanation; they may be of any type, and raise any error."""
+    shape = fields["head_total"].shape
+    # of each image, or of each of its targets
+    by_target = ("head_baseline", "head_missed", "amplified", "arrived")
+    heads = [(head.shape, head.dtype.kind) for head in leaves(fields["head"])]
+    names = {field.name for field in dataclasses.fields(Explanation)} - {"conservation_gap"}
+    return (
+        set(fields) == {*names, "signed", "relative"}
+        and len(shape) in (1, 2)
+        and all(fields[name].shape == shape and fields[name].dtype.kind == "f" for name in by_target)
+        and all(part.shape[: len(shape)] == shape for name in _STRUCTURES for part in leaves(fields[name]))
+        and all(part.dtype.kind == "f" for name in _STRUCTURES for part in leaves(fields[name]))
+        and all(isinstance(fields[name], dict) for name in ("layers", *_BY_CALL))
+        and all(part.shape == shape for name in _BY_CALL for part in fields[name].values())
+        and list(fields["signed"]) == list(fields["relative"])
+        and heads == [(errors.shape, errors.dtype.kind) for errors in leaves(fields["head_stderr"])]
+        and len(fields["output"]) == shape[0]
+        and (fields["probability"] is None or fields["probability"].shape == fields["output"].shape)
+        and fields["target"].shape[: len(shape)] == shape
+        and (fields["versus"] is None or fields["versus"].shape == fields["target"].shape)
+        and isinstance(fields["head_paths"], int)
+    )
+
+
+# numbers of each call, and all fields that are structures of arrays
+_BY_CALL = ("signed", "relative", "amplification")
+_STRUCTURES = ("input", "layers", "head", "head_stderr", *_BY_CALL)
+_FORMAT = ResultFormat("Explanation", _STRUCTURES, _is_result)
 
 
 def _targets(target: np.ndarray) -> str:

@@ -16,6 +16,7 @@ from keras_shapley.utils.structures import ordered_as
 from keras_shapley.utils.targets import class_labels, is_weights, parse_targets
 from keras_shapley.utils.typing import Structure, Tensor
 from keras_shapley.utils.validation import background, finite, one_of
+from keras_shapley.utils.wording import count
 
 
 def input_tensors(model: keras.Model, x: Structure) -> list[Tensor]:
@@ -26,7 +27,8 @@ def input_tensors(model: keras.Model, x: Structure) -> list[Tensor]:
     """
     arrays = in_order(model, x)
     if len(arrays) != len(model.inputs):
-        raise ValueError(f"`x` must have {len(model.inputs)} arrays, one for each input. Received: {len(arrays)}")
+        expected = count(len(model.inputs), "array")
+        raise ValueError(f"`x` must have {expected}, one for each input. Received: {len(arrays)}")
     tensors = [_as_tensor(array, expected.dtype) for array, expected in zip(arrays, model.inputs)]
     batch = tensors[0].shape[0]
     for array, tensor, expected in zip(arrays, tensors, model.inputs):
@@ -55,7 +57,8 @@ def baseline_tensors(model: keras.Model, baseline: Structure, tensors: list[Tens
     """
     parts = [baseline] * len(tensors) if np.isscalar(baseline) else in_order(model, baseline)
     if len(parts) != len(tensors):
-        raise ValueError(f"`baseline` must have {len(tensors)} arrays, one for each input. Received: {len(parts)}")
+        expected = count(len(tensors), "array")
+        raise ValueError(f"`baseline` must have {expected}, one for each input. Received: {len(parts)}")
     arrays = [_background(part, tensor, spec.dtype) for part, tensor, spec in zip(parts, tensors, model.inputs)]
     n = max(len(array) for array in arrays)
     if any(len(array) not in (1, n) for array in arrays):

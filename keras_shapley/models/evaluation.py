@@ -14,6 +14,7 @@ from keras_shapley.models.keras_internals import input_structure, is_transparent
 from keras_shapley.models.outputs import output_index
 from keras_shapley.models.tracing import in_order, output_sizes, trace
 from keras_shapley.utils.typing import Function, Structure, Tensor
+from keras_shapley.utils.wording import count
 
 # values of a model that may be computed at once: half a gigabyte in float32, of which inference keeps a part
 _MAX_VALUES = 2**27
@@ -66,7 +67,8 @@ def as_model_takes(model: keras.Model, x: Structure) -> Structure:
     structure = input_structure(model)
     arrays = tree.flatten(x) if len(model.inputs) == 1 else in_order(model, x)
     if len(arrays) != len(model.inputs):
-        raise ValueError(f"`x` must have {len(model.inputs)} arrays, one for each input. Received: {len(arrays)}")
+        expected = count(len(model.inputs), "array")
+        raise ValueError(f"`x` must have {expected}, one for each input. Received: {len(arrays)}")
     pairs = zip(arrays, model.inputs)
     # a function compiled for any batch must not see two ranks
     arrays = [a[..., None] if len(a.shape) < len(t.shape) and t.shape[-1] == 1 else a for a, t in pairs]

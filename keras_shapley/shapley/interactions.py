@@ -27,6 +27,7 @@ from keras_shapley.shapley.surrogate import (
 from keras_shapley.utils.progress import Progress
 from keras_shapley.utils.typing import Function, Structure
 from keras_shapley.utils.validation import integer, one_of
+from keras_shapley.utils.wording import count
 
 # with more players, the regression on all pairs of them takes too much memory
 _MOST_PLAYERS = 128
@@ -82,7 +83,7 @@ class ShapleyInteractions:
         n_inputs, n_players = self.values.shape[:2]
         return (
             f"ShapleyInteractions({self.index}, {self.method}, inputs: {n_inputs}, players: {n_players}, "
-            f"largest standard error {self.stderr.max():.3g}, {self.n_evaluations} evaluations)"
+            f"largest standard error {self.stderr.max():.3g}, {count(self.n_evaluations, 'evaluation')})"
         )
 
 
@@ -228,7 +229,7 @@ def _n_pairs(n: int, budget: int | None) -> int:
             f"Received: {n}. Group them with `players`, such as players='patches' for images."
         )
     if budget is not None and budget < _LEAST * n:
-        raise ValueError(f"`budget` must be at least {_LEAST * n} for {n} players. Received: {budget}")
+        raise ValueError(f"`budget` must be at least {_LEAST * n} for {count(n, 'player')}. Received: {budget}")
     return (int(_COALITIONS * n if budget is None else budget) - 2) // 2
 
 

@@ -15,6 +15,7 @@ from keras_shapley.models.layer_types import NORMALIZATION
 from keras_shapley.shapley.players import Players
 from keras_shapley.utils.structures import filled
 from keras_shapley.utils.typing import Structure, Tensor
+from keras_shapley.utils.wording import count
 
 # Largest number of masks of an image that the network sees at once
 _BLOCK = 64
@@ -200,8 +201,8 @@ def bias_of_masks(model: keras.Model, players: Players) -> str | None:
         )
     if players.n < _FEW_PLAYERS:
         return (
-            f"for {players.n} players: with so few, as in tables or with groups, the step of one between absent and "
-            "present is large, and gradients are taken at its two ends alone"
+            f"for {count(players.n, 'player')}: with so few, as in tables or with groups, the step of one between "
+            "absent and present is large, and gradients are taken at its two ends alone"
         )
     return None
 

@@ -7,11 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from keras_shapley.shapley import result_files
 from keras_shapley.shapley.players import spread_equally
 from keras_shapley.shapley.to_shap import explanation
+from keras_shapley.utils.result_files import ResultFormat
+from keras_shapley.utils.structures import leaves
 from keras_shapley.utils.targets import is_weights
 from keras_shapley.utils.typing import Structure
+from keras_shapley.utils.wording import count
 
 # number of targets in a summary
 _SHOWN = 5
@@ -109,6 +111,9 @@ class ShapleyValues:
     def save(self, path: str | os.PathLike[str]) -> None:
         """Saves all of it as one `.npz` file, without pickle, in one step.
 
+        Raises:
+            OSError: if the file cannot be written.
+
         Examples:
             >>> import tempfile
             >>> result = ks.exact_shapley_values(lambda x: x[:, 0] * x[:, 1], np.array([[2.0, 3.0]]), 0)
@@ -119,7 +124,7 @@ class ShapleyValues:
             True
         """
         fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        result_files.save(path, fields)
+        _FORMAT.save(path, fields)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> "ShapleyValues":
@@ -129,7 +134,7 @@ class ShapleyValues:
             ValueError: if the file holds no result.
             OSError: if there is no file, or it cannot be read.
         """
-        return cls(**result_files.load(path))
+        return cls(**_FORMAT.load(path))
 
     def __repr__(self) -> str:
         shape = self.values.shape
@@ -140,9 +145,32 @@ class ShapleyValues:
             else f"largest standard error {self.stderr.max():.3g}"
         )
         return (
-            f"ShapleyValues({self.method}, {_count(shape[0], 'input')}, {_count(shape[1], 'player')}, {explained}, "
-            f"{error}, {self.n_evaluations} evaluations)"
+            f"ShapleyValues({self.method}, {count(shape[0], 'input')}, {count(shape[1], 'player')}, {explained}, "
+            f"{error}, {count(self.n_evaluations, 'evaluation')})"
         )
+
+
+def _is_result(fields: dict[str, Any]) -> bool:
+    """Whether fields of a file are those of a result; they may be of any type, and raise any error."""
+    n_inputs, n_players, *outputs = fields["values"].shape
+    parts = [leaves(fields[name]) for name in _STRUCTURES]
+    return (
+        set(fields) == {field.name for field in dataclasses.fields(ShapleyValues)}
+        and all(fields[name].dtype.kind == "f" for name in ("values", "baseline_value", "total", "residual"))
+        and fields["total"].shape == fields["residual"].shape == (n_inputs, *outputs)
+        and (fields["stderr"] is None or fields["stderr"].shape == fields["values"].shape)
+        and (fields["target"] is None or len(fields["target"]) == n_inputs)
+        and all(x.shape == (n_inputs, *players.shape) for players, x in zip(*parts, strict=True))
+        and all(0 <= players.min() and players.max() < n_players for players in parts[0] if players.size)
+        and isinstance(fields["n_evaluations"], int)
+        and isinstance(fields["method"], str)
+        and (fields["feature_names"] is None or len(fields["feature_names"]) == n_players)
+    )
+
+
+# fields that are nested as the inputs are
+_STRUCTURES = ("players", "x")
+_FORMAT = ResultFormat("ShapleyValues", _STRUCTURES, _is_result)
 
 
 def _target_summary(target: np.ndarray) -> str:
@@ -155,7 +183,3 @@ def _target_summary(target: np.ndarray) -> str:
     shown = ", ".join(map(str, distinct[:_SHOWN]))
     rest = ", ..." if len(distinct) > _SHOWN else ""
     return f"target{'s' if len(distinct) > 1 else ''} {shown}{rest}"
-
-
-def _count(n: int, noun: str) -> str:
-    return f"{n} {noun}" if n == 1 else f"{n} {noun}s"

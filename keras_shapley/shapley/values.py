@@ -24,6 +24,7 @@ from keras_shapley.shapley.surrogate import FOLDS, Estimate, Estimator, Regressi
 from keras_shapley.utils.progress import Progress
 from keras_shapley.utils.typing import Function, Structure
 from keras_shapley.utils.validation import integer, one_of
+from keras_shapley.utils.wording import count
 
 METHODS = ("auto", "exact", "surrogate", "regression", "orders", "moments", "masks")
 # without a budget, coalitions for each player: to begin with and at most, and the error that is enough
@@ -200,7 +201,7 @@ class Effort(NamedTuple):
             n_paths = (budget - 2) // max(n - 1, 1) // 2 * 2
             if n_paths < 2:
                 raise ValueError(
-                    f"`budget` must be at least {2 * n} for method='orders' and {n} players, or use "
+                    f"`budget` must be at least {2 * n} for method='orders' and {count(n, 'player')}, or use "
                     f"method='auto'. Received: {budget}"
                 )
             return sampled_shapley_values, {"n_paths": n_paths, "tolerance": self.tolerance or 0.0, "seed": self.seed}

@@ -38,7 +38,7 @@ class Case:
 
     Attributes:
         name: of the case.
-        kind: `"model"`, `"image"`, `"classes"` or `"result"`.
+        kind: `"model"`, `"image"`, `"classes"`, `"ShapleyValues"` or `"Explanation"`.
         make: function of a path that makes the file.
         file: name of the file.
         expected: whether it is refused, works, or may do either, as for a flipped bit.
@@ -81,7 +81,8 @@ def cases(seed: int = 0) -> list[Case]:
         *broken_images(rng),
         *odd_images(rng),
         *class_names(),
-        *results(rng),
+        *results(rng, "ShapleyValues"),
+        *results(rng, "Explanation"),
     ]
 
 
@@ -772,16 +773,24 @@ def class_names() -> Iterator[Case]:
     yield Case("classes: endless", "classes", lambda path: path.symlink_to("/dev/zero"), "names.txt")
 
 
-def results(rng: np.random.Generator) -> Iterator[Case]:
+def results(rng: np.random.Generator, kind: Literal["ShapleyValues", "Explanation"]) -> Iterator[Case]:
     import tempfile
 
     def case(name: str, data: bytes | Callable[[], bytes], expected: Expected = "error") -> Case:
-        return Case(f"result: {name}", "result", content(data), "values.npz", expected)
+        return Case(f"{kind}: {name}", kind, content(data), "values.npz", expected)
 
+    # an array of the result, one of a structure, one that it has not, and a structure of several arrays
+    array, part, other, structure = {
+        "ShapleyValues": ("values", "x.0", "x.2", "x"),
+        "Explanation": ("output", "input.0", "input.1", "amplification"),
+    }[kind]
     with tempfile.TemporaryDirectory() as folder:
         path = pathlib.Path(folder, "values.npz")
-        x = {"a": rng.normal(size=(2, 3)), "b": (rng.normal(size=(2, 2)),)}
-        ks.exact_shapley_values(lambda x: x["a"].sum(axis=1), x, None, players="inputs").save(path)
+        if kind == "ShapleyValues":
+            x = {"a": rng.normal(size=(2, 3)), "b": (rng.normal(size=(2, 2)),)}
+            ks.exact_shapley_values(lambda x: x["a"].sum(axis=1), x, None, players="inputs").save(path)
+        else:
+            ks.LRP(plain_model()).explain(rng.random((2, 8, 8, 1)), [[0, 1]]).save(path)
         whole = path.read_bytes()
     with np.load(io.BytesIO(whole)) as file:
         arrays = {name: file[name] for name in file.files}
@@ -805,20 +814,27 @@ def results(rng: np.random.Generator) -> Iterator[Case]:
     for name in arrays:
         yield case(f"{name} pickled", packed(**{name: evil}))
         yield case(f"without {name}", packed(**{name: None}))
-    for name in ("values", "players.0"):
+    for name in (array, part):
         yield case(f"{name} are words", packed(**{name: np.array("words")}))
         yield case(f"{name} have another shape", packed(**{name: np.zeros((1, 2, 3, 4))}))
     yield case("another array", packed(more=np.zeros(3)))
-    yield case("another input", packed(**{"x.2": np.zeros((2, 3))}))
+    yield case("another input", packed(**{other: np.zeros((2, 3))}))
     for i, value in enumerate([None, 3, [], {}, "words", {"format": described["format"]}]):
         yield case(f"description {i}", with_description(value))
     for i, skeleton in enumerate([None, "a", [], ["dict", 3], ["list", [0, 9]], ["dict", [["a", 0]]], 0, -1, 2**70]):
-        yield case(f"skeleton {i}", with_description(described | {"skeleton": skeleton}))
-    deep = json.dumps(described | {"skeleton": "deep"}).replace('"deep"', '["list", [' * 450 + "0" + "]]" * 450)
+        skeletons = described["skeletons"] | {structure: skeleton}
+        yield case(f"skeleton {i}", with_description(described | {"skeletons": skeletons}))
+    for i, skeletons in enumerate([None, [], {}, described["skeletons"] | {"more": 0}]):
+        yield case(f"skeletons {i}", with_description(described | {"skeletons": skeletons}))
+    for i, dtypes in enumerate([None, {array: 3}, {array: "os"}, {"more": "bfloat16"}, {array: "bfloat16"}]):
+        yield case(f"dtypes {i}", with_description(described | {"dtypes": dtypes}))
+    skeletons = described["skeletons"] | {structure: "deep"}
+    deep = json.dumps(described | {"skeletons": skeletons}).replace('"deep"', '["list", [' * 450 + "0" + "]]" * 450)
     yield case("deep skeleton", packed(description=np.array(deep)))
-    for i, fields in enumerate([None, [], {}, {"method": 3}, described["fields"] | {"more": 1}]):
+    method = "method" if kind == "ShapleyValues" else "head_paths"
+    for i, fields in enumerate([None, [], {}, {method: 3}, described["fields"] | {"more": 1}]):
         yield case(f"fields {i}", with_description(described | {"fields": fields}))
-    yield case("fields of another kind", with_description(described | {"fields": described["fields"] | {"method": []}}))
+    yield case("fields of another kind", with_description(described | {"fields": described["fields"] | {method: []}}))
     text = json.dumps(described)
     yield case("half a description", packed(description=np.array(text[:60])))
     yield case("deep description", packed(description=np.array("[" * 10**5)))
@@ -839,12 +855,12 @@ def results(rng: np.random.Generator) -> Iterator[Case]:
         "version 9": b"\x93NUMPY\x09\x00",
         "plain pickle": pickle.dumps(Evil()),
     }.items():
-        yield case(f"values of {name}", zipped(members | {"values.npy": data}))
-        yield Case(f"result: only {name}", "result", content(data), "values.npz")
-    for name in ("values.npy", "more.npy"):
+        yield case(f"array of {name}", zipped(members | {f"{array}.npy": data}))
+        yield case(f"only {name}", data)
+    for name in (f"{array}.npy", "more.npy"):
         head = header((3 * 2**28,), "|u1")
         yield case(f"bomb {name}", lambda name=name, head=head: bomb(members, name, b"\0", 3 * 2**28, head))
     words = header((), f"<U{3 * 2**26}")
     yield case("bomb of words", lambda: bomb(members, "description.npy", b"\0", 3 * 2**28, words))
     for file in (os.mkfifo, pathlib.Path.mkdir, lambda path: None, lambda path: path.symlink_to("/dev/zero")):
-        yield Case(f"result: special {len(str(file))}", "result", file, "values.npz")
+        yield Case(f"{kind}: special {len(str(file))}", kind, file, "values.npz")

@@ -3,7 +3,7 @@
 import os
 import pathlib
 
-from keras_shapley import ShapleyValues
+import keras_shapley as ks
 from keras_shapley.cli import main
 
 
@@ -12,10 +12,10 @@ def command(*words: str) -> int:
     return main(words)
 
 
-def load_result(path: str) -> int:
-    """The loader of results; an error ends as one of the command line does, so that both are judged alike."""
+def load_result(kind: str, path: str) -> int:
+    """The loader of a class's results; an error ends as one of the command line does: both are judged alike."""
     try:
-        repr(ShapleyValues.load(path))
+        repr(getattr(ks, kind).load(path))
     except (OSError, ValueError) as error:
         os.write(2, f"keras_shapley: error: {' '.join(str(error).split())}\n".encode())
         return 2

@@ -53,7 +53,8 @@ def judged(case: Case, warm: Warm, good: pathlib.Path, folder: pathlib.Path, usu
         for kind, name in (("model", "model.keras"), ("image", "image.png"))
     )
     words = ["explain", model, image, "--out", "out", *(["--classes", given] if case.kind == "classes" else [])]
-    job = ("faults.jobs:load_result", given) if case.kind == "result" else ("faults.jobs:command", *words)
+    is_result = case.kind in ("ShapleyValues", "Explanation")
+    job = ("faults.jobs:load_result", case.kind, given) if is_result else ("faults.jobs:command", *words)
     outcome = warm.call(*job, cwd=folder, seconds=100)
 
     found = []
