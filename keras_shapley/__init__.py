@@ -10,7 +10,7 @@ from keras_shapley.utils.command_lines import is_command_line
 if TYPE_CHECKING or not is_command_line():
     from keras_shapley.public import *
 
-__version__ = "0.2.0.dev0"
+__version__ = "0.2.0"
 
 __all__ = [
     "Conversion",

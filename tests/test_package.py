@@ -1,6 +1,8 @@
 """What importing and installing the package does, and does not."""
 
+import datetime
 import os
+import re
 import subprocess
 import sys
 
@@ -95,6 +97,15 @@ sys.exit(str(opened) if opened else 0)
 """
     done = run(code, PYTHONDONTWRITEBYTECODE="1")
     assert done.returncode == 0, done.stderr
+
+
+def test_version_and_date_are_the_same_everywhere():
+    """The newest section of the changelog is that of this version, and has the date of the citation."""
+    version, date = re.search(r"^## (\S+) \((.*)\)$", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE).groups()
+    assert version == ks.__version__ and re.fullmatch(r"\d+\.\d+\.\d+", version)
+    assert datetime.date.fromisoformat(date)
+    citation = (ROOT / "CITATION.cff").read_text().splitlines()
+    assert f"version: {version}" in citation and f"date-released: {date}" in citation
 
 
 def test_every_public_name_has_a_docstring():
