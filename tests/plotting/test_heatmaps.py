@@ -167,14 +167,31 @@ def test_an_overlay_covers_the_grey_photograph_as_far_as_it_is_relevant(rng):
     plain = ks.plot_heatmaps(relevance, photograph)
     panel = figure.axes[1]
     assert len(figure.axes) == len(plain.axes)
+    brightness = photograph[0] @ [0.299, 0.587, 0.114]
+    low, high = np.percentile(brightness, [1, 99])
     for row, column in np.ndindex(2, 3):
         strength = abs(relevance[0, row, column])
         opaque = 0.85 * strength**0.5
-        grey = 0.5 + 0.5 * (photograph[0, row, column] @ [0.299, 0.587, 0.114])
+        grey = 0.5 + 0.5 * np.clip((brightness[row, column] - low) / (high - low), 0, 1)
         expected = (1 - opaque) * grey + opaque * colour_at(plain, plain.axes[1], row, column)
         np.testing.assert_allclose(colour_at(figure, panel, row, column), expected, atol=0.02)
     assert colour_at(figure, panel, 1, 1)[0] > 0.3 > colour_at(figure, panel, 1, 1)[2]
     assert colour_at(figure, panel, 1, 2)[2] > 0.3 > colour_at(figure, panel, 1, 2)[0]
+
+
+def test_a_dark_and_a_pale_photograph_are_seen_under_an_overlay(rng):
+    """As well as the same photograph in full light; one without contrast is white, and its noise is not shown."""
+    photograph = rng.random((6, 8))
+    photograph[0, :2] = 0, 1
+    variants = np.stack([photograph, 0.12 * photograph, 0.85 + 0.15 * photograph, np.zeros((6, 8))])
+    figure = ks.plot_heatmaps(np.zeros((4, 6, 8)), variants, overlay=True, columns=1)
+    shown = [axes.images[0].get_array() for axes in figure.axes if len(axes.images) == 2]
+    for grey in shown[1:3]:
+        np.testing.assert_allclose(grey, shown[0], atol=0.01)
+    assert np.ptp(shown[0]) > 0.45 and (shown[3] == 1).all()
+    faint = ks.plot_heatmaps(np.zeros((1, 6, 8)), 0.5 + 0.01 * photograph[None], overlay=True)
+    (panel,) = (axes for axes in faint.axes if len(axes.images) == 2)
+    assert np.ptp(panel.images[0].get_array()) < 0.06
 
 
 def test_grey_images_have_overlays_too(rng):
