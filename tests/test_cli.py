@@ -79,7 +79,7 @@ def test_nothing_of_the_user_is_overwritten(grey, pictures, tmp_path):
         (["--range", "1", "1"], "--range must be two numbers, the lower first, and is 1 1"),
         (["--range", "2", "1"], "--range must be two numbers"),
         (["--range", "0", "1e39"], "--range must be two numbers"),
-        (["--output", "²"], "--output: "),
+        (["--output", "²"], "--output must be "),
     ],
 )
 def test_odd_numbers_are_named(options, message, grey, pictures, capsys):
@@ -233,7 +233,7 @@ def test_one_of_several_outputs_is_explained_by_its_name_or_number(pictures, tmp
     for refused in ([], ["--output", "size"], ["--output", "2"]):
         assert main(["explain", *map(str, options), *refused]) == 2
         printed = capsys.readouterr().err
-        assert printed.startswith("keras_shapley: error: --output: ") and printed.count("\n") == 1
+        assert printed.startswith("keras_shapley: error: --output must ") and printed.count("\n") == 1
 
 
 @pytest.mark.parametrize(
@@ -245,8 +245,8 @@ def test_one_of_several_outputs_is_explained_by_its_name_or_number(pictures, tmp
         (["{grey}", "{cat}", "{tmp}/text.txt"], "text.txt cannot be read as an image"),
         (["{grey}", "{cat}", "--target", "3"], "--target must be a number below 3, and is 3"),
         (["{grey}", "{cat}", "--target", "owl"], "--target must be a number below 3, and is owl"),
-        (["{grey}", "{cat}", "--classes", "{tmp}/text.txt"], "text.txt has 1 names, and the model has 3 classes"),
-        (["{sigmoid}", "{cat}", "--classes", "{tmp}/text.txt"], "text.txt has 1 names, and the model has 2 classes"),
+        (["{grey}", "{cat}", "--classes", "{tmp}/text.txt"], "text.txt has 1 name, and the model has 3 classes"),
+        (["{sigmoid}", "{cat}", "--classes", "{tmp}/text.txt"], "text.txt has 1 name, and the model has 2 classes"),
         (["{sigmoid}", "{cat}", "--target", "2"], "--target must be a number below 2, and is 2"),
         (["{price}", "{cat}", "--target", "1"], "--target must be 0, and is 1"),
         (["{maps}", "{cat}", "--classes", "{tmp}/text.txt"], r"--classes is for outputs of one axis.*\(8, 2\)"),
@@ -422,7 +422,8 @@ def test_columns_go_to_the_inputs_of_their_names(tmp_path, capsys):
     [
         ("", "has no rows"),
         ("a,b,c\n", "has no rows"),
-        ("1,2\n", "must have 3 columns, as the model has, and has 2"),
+        ("1,2\n", "the model takes 3 columns, and .*broken.csv gives 2: column 0, column 1. Choose them by --columns"),
+        ("a,b,c,d\n1,2,3,4\n", "gives 4: a, b, c, d. Choose them by --columns NAME,NAME or leave some out by --ignore"),
         ("1,2,3\n1,2\n", "line 2 must have 3 columns, and has 2"),
         ("a,b,c\n1,x,3\n", "line 2 must have a number in column 'b', and has 'x'"),
         ("a,b,c\n1,,3\n", "line 2 must have a number in column 'b', and has ''"),
@@ -470,6 +471,7 @@ def test_help_and_mistakes_come_before_the_backend():
     )
     for words, status, text in (
         (["--help"], 0, "--baseline"),
+        ([], 2, "keras-shapley explain --help"),
         (["no.keras", "no.png"], 2, "no such file: no.keras"),
         (["--range", "1"], 2, "keras_shapley: error"),
     ):
@@ -499,7 +501,7 @@ def test_contributions_that_cancel_are_said_to(tmp_path, capsys):
     assert "what speaks for the output and against it nearly cancels" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("option", ["--overlay", "--method shapley --players inputs", "--size 8 8"])
+@pytest.mark.parametrize("option", ["--overlay", "--method shapley --players 2", "--size 8 8", "--skip-broken"])
 def test_options_of_images_are_not_for_tables(option, table, capsys):
     assert main(["explain", table[0], table[1], *option.split()]) == 2
     assert "is for images, and not for the rows of" in capsys.readouterr().err
@@ -523,3 +525,164 @@ def test_it_works_without_a_standard_error_stream(grey, pictures, tmp_path):
     words = ["explain", grey, pictures[0], "--out", str(tmp_path / "out")]
     command = f"exec {sys.executable} -m keras_shapley {' '.join(words)} 2>&-"
     assert subprocess.run(["sh", "-c", command], capture_output=True, cwd=tmp_path).returncode == 0
+
+
+def test_the_version_is_shown_before_the_backend():
+    """By the command and by the module; an unknown backend is not asked for."""
+    for command in ([pathlib.Path(sys.executable).with_name("keras-shapley")], [sys.executable, "-m", "keras_shapley"]):
+        environment = {**os.environ, "KERAS_BACKEND": "nowhere"}
+        done = subprocess.run([*command, "--version"], env=environment, capture_output=True, text=True)
+        assert (done.returncode, done.stdout) == (0, f"keras-shapley {ks.__version__}\n"), done.stderr
+
+
+@pytest.mark.parametrize("words", [[], ["explain"]])
+def test_without_arguments_it_says_how_to_begin(words, capsys):
+    assert main(words) == 2
+    printed = capsys.readouterr()
+    assert not printed.out and "keras-shapley explain MODEL" in printed.err and len(printed.err.splitlines()) < 12
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--method", "shapley", "--players", "100"], "--players must be a grid of 1 to 8 .*Received: --players 100"),
+        (["--method", "shapley", "--players", "foo"], "--players must be a number or 'patches', and is foo"),
+        (["--method", "shapley", "--players", "tokens"], "--players must be a number or 'patches', and is tokens"),
+        (["--method", "shapley", "--budget", "1"], "--budget must be [0-9]+ or more for --method shapley. Received: 1"),
+        (["--merge-batch-norm"], "--merge-batch-norm is for rules .*, such as --rules paper"),
+        (["--output", "2"], "--output must be below 1, the number of outputs"),
+        (["--output", "none"], "--output must be "),
+        (["--preprocess", "resnet"], "--preprocess resnet is for images of 3 channels.* takes images without an axis"),
+        (["--columns", "a"], "--columns is for the rows of a .csv file"),
+        (["--ignore", "a"], "--ignore is for the rows of a .csv file"),
+    ],
+)
+def test_errors_name_options_as_they_are_typed(options, message, grey, pictures, tmp_path, capsys):
+    """And nothing is said before an error of what will not be done."""
+    assert main(["explain", grey, pictures[0], "--out", str(tmp_path / "out"), *options]) == 2
+    printed = capsys.readouterr()
+    assert re.search(message, printed.err), printed.err
+    assert not printed.out and not re.search(r"`|ks\.|\w=|_input", printed.err), printed
+
+
+def test_remedies_are_options(pictures, tmp_path, capsys):
+    """The library's remedies are calls in Python, and those of the command are its options."""
+    image = keras.Input((8, 8, 1))
+    sort = keras.Model(image, layers.Dense(2)(layers.Flatten()(ops.sort(image, axis=1))))
+    path = save(sort, tmp_path / "sort.keras")
+    for options in ([], ["--rules", "paper"], ["--method", "moments"]):
+        assert main(["explain", path, pictures[0], "--out", str(tmp_path / "out"), *options]) == 2
+        error = capsys.readouterr().err
+        assert "Use --method shapley, which takes any model." in error
+        assert "LRP(" not in error and "shapley_values" not in error
+    assert main(["explain", path, pictures[0], "--out", str(tmp_path / "out"), "--method", "shapley"]) == 0
+    normal = [layers.Flatten(), layers.LayerNormalization(), layers.Dense(2)]
+    path = save(keras.Sequential([keras.Input((8, 8)), *normal]), tmp_path / "normal.keras")
+    assert main(["explain", path, pictures[0], "--out", str(tmp_path / "out"), "--method", "masks"]) == 0
+    assert "warning: --method masks is biased behind the LayerNormalization" in capsys.readouterr().err
+
+
+def test_a_preprocessing_that_is_the_same_for_all_channels_takes_grey_images(grey, pictures, tmp_path):
+    relevance = []
+    for number, options in enumerate((["--preprocess", "resnet_v2"], ["--range", "-1", "1"])):
+        out = tmp_path / str(number)
+        assert main(["explain", grey, pictures[0], "--out", str(out), "--results", "npz", *options]) == 0
+        with np.load(out / "cat.npz") as file:
+            relevance.append(file["relevance"])
+    np.testing.assert_allclose(*relevance, atol=1e-5)
+
+
+def test_broken_files_are_skipped_named_and_counted(grey, pictures, tmp_path, capsys):
+    """Status 1 says that some were skipped; without the option nothing is written."""
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    (folder / "a.png").write_bytes(pathlib.Path(pictures[0]).read_bytes())
+    (folder / "b.jpg").write_text("no image")
+    words = ["explain", grey, str(folder), "--out", str(tmp_path / "out")]
+    assert main(words) == 2
+    printed = capsys.readouterr()
+    assert "b.jpg cannot be read as an image" in printed.err and not printed.out
+    assert printed.err.endswith(". Explain the other 1 by --skip-broken\n")
+    assert not (tmp_path / "out").exists()
+
+    assert main([*words[:3], str(tmp_path / "none.png"), *words[3:], "--skip-broken"]) == 1
+    printed = capsys.readouterr()
+    lines = printed.err.splitlines()
+    assert len(lines) == 2 and all(line.startswith("keras_shapley: warning: skipped: ") for line in lines)
+    assert "b.jpg cannot be read" in lines[0] and "no such file" in lines[1]
+    assert printed.out.splitlines()[-1].startswith("1 image, 2 skipped: ")
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["a.png"]
+
+    assert main([*words[:2], pictures[0], "--out", str(tmp_path / "whole"), "--skip-broken"]) == 0
+    assert main([*words[:2], str(folder / "b.jpg"), "--skip-broken", "--out", str(tmp_path / "no")]) == 2
+    assert "none of 1 file can be read as an image" in capsys.readouterr().err
+
+
+@pytest.fixture
+def wide(table, tmp_path):
+    """The rows of `table` between an id and a label, with the columns in another order."""
+    path, file, rows = table
+    lines = [f"c{i},{debt},{age},{income},yes" for i, (age, income, debt) in enumerate(rows.tolist())]
+    (tmp_path / "wide.csv").write_text("\n".join(["id,debt,age,income,label", *lines]))
+    return path, str(tmp_path / "wide.csv"), file
+
+
+def table_values(model, file, out, *options):
+    assert main(["explain", model, file, "--out", str(out), "--overwrite", "--target", "1", *options]) == 0
+    lines = list(csv.DictReader((out / f"{pathlib.Path(file).stem}.csv").read_text().splitlines()))
+    return [name for name in lines[0] if name not in ("row", "explained")], [
+        [float(line[name]) for name in ("age", "income", "debt")] for line in lines
+    ]
+
+
+def test_columns_are_chosen_by_name(wide, tmp_path):
+    model, file, plain = wide
+    names, expected = table_values(model, plain, tmp_path / "out")
+    for options in (["--columns", "age,income,debt"], ["--columns", "age", "--columns", " income , debt"]):
+        found = table_values(model, file, tmp_path / "out", *options)
+        assert found[0] == names
+        np.testing.assert_allclose(found[1], expected, atol=1e-6)
+    names, _ = table_values(model, file, tmp_path / "out", "--ignore", "label,id")
+    assert names == ["debt", "age", "income"]
+    assert table_values(model, file, tmp_path / "out", "--columns", "id,age,income,debt", "--ignore", "id")[0] == [
+        "age",
+        "income",
+        "debt",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ([], "the model takes 3 columns, and .*wide.csv gives 5: id, debt, age, income, label. Choose them by"),
+        (["--columns", "age,incom"], "--columns: .* has no column 'incom'. Its columns: id, debt, age, income, label"),
+        (["--ignore", "labels"], "--ignore: .* has no column 'labels'. Its columns: id, debt"),
+        (["--columns", "age,age,debt"], "--columns must have each column once, and has 'age' twice"),
+        (["--columns", "id,age,debt"], "line 2 must have a number in column 'id', and has 'c0'"),
+        (["--columns", "age,debt"], "the model takes 3 columns, and .* gives 2: age, debt"),
+        (["--ignore", "id,debt,age,income,label"], "the model takes 3 columns, and .* gives 0"),
+    ],
+)
+def test_columns_that_do_not_fit_are_named(options, message, wide, tmp_path, capsys):
+    assert main(["explain", *wide[:2], "--out", str(tmp_path / "out"), *options]) == 2
+    printed = capsys.readouterr()
+    assert re.search(message, printed.err), printed.err
+    assert printed.err.count("\n") == 1 and not printed.out
+
+
+def test_columns_that_a_model_of_named_inputs_leaves_out_may_be_words(tmp_path):
+    inputs = [keras.Input((1,), name=name) for name in ("b", "a")]
+    path = save(keras.Model(inputs, layers.Dense(1)(layers.Concatenate()(inputs))), tmp_path / "named.keras")
+    (tmp_path / "rows.csv").write_text("a,word,b\n1,yes,20\n3,no,40\n")
+    assert main(["explain", path, str(tmp_path / "rows.csv"), "--out", str(tmp_path / "out")]) == 0
+
+
+def test_two_columns_of_one_name_are_both_taken(table, tmp_path, capsys):
+    (tmp_path / "twice.csv").write_text("a,a,b\n1,2,3\n4,5,6\n")
+    options = ["--results", "npz", "--out", str(tmp_path / "out"), "--target", "1"]
+    assert main(["explain", table[0], str(tmp_path / "twice.csv"), *options]) == 0
+    expected = ks.LRP(keras.models.load_model(table[0])).explain(np.array([[1, 2, 3], [4, 5, 6]], "float32"), 1).input
+    with np.load(tmp_path / "out" / "twice.npz") as file:
+        np.testing.assert_allclose(file["values"], expected, atol=1e-5)
+    assert main(["explain", table[0], str(tmp_path / "twice.csv"), "--ignore", "a"]) == 2
+    assert "--ignore: " in (error := capsys.readouterr().err) and "has 2 columns of the name 'a'" in error

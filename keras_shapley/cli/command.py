@@ -8,25 +8,36 @@ import tempfile
 import warnings
 from collections.abc import Iterator, Sequence
 
-from keras_shapley.cli.options import check, parser
+from keras_shapley.cli.flags import in_flags
+from keras_shapley.cli.options import SHORT_HELP, check, parser
 from keras_shapley.utils.command_lines import CommandLineError, one_line, warn
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command and returns its exit code."""
-    args = parser().parse_args(argv)
+    """Runs the command.
+
+    Returns:
+        The exit status: 0 if all was explained, 1 if files were skipped, and 2 if nothing was explained.
+    """
+    words = sys.argv[1:] if argv is None else list(argv)
+    if words in ([], ["explain"]):
+        print(SHORT_HELP, end="", file=sys.stderr)
+        return 2
+    args = parser().parse_args(words)
     try:
         check(args)
         with _quiet():
             explain = importlib.import_module("keras_shapley.cli.explain").explain
         with warnings.catch_warnings():
             # one line each, too
-            warnings.showwarning = lambda message, *where: warn(str(message))
-            explain(args)
+            warnings.showwarning = lambda message, *where: warn(in_flags(str(message)))
+            n_skipped = explain(args)
     except (CommandLineError, OSError, ValueError) as error:
-        print(f"keras_shapley: error: {one_line(error)}", file=sys.stderr)
+        # of its own the command says what was typed
+        text = str(error) if isinstance(error, CommandLineError) else in_flags(str(error))
+        print(f"keras_shapley: error: {one_line(text or type(error).__name__)}", file=sys.stderr)
         return 2
-    return 0
+    return 1 if n_skipped else 0
 
 
 @contextlib.contextmanager

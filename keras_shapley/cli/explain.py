@@ -14,6 +14,7 @@ from keras import tree
 # importing them registers the layers, which a saved model may have
 import keras_shapley.layers  # noqa: F401
 from keras_shapley.callbacks.subject import Subject, rules_in_words
+from keras_shapley.cli.flags import in_flags
 from keras_shapley.cli.inputs import Images, Table, read_inputs
 from keras_shapley.cli.options import MEAN
 from keras_shapley.cli.results import Attributions, write_images, write_table
@@ -25,9 +26,10 @@ from keras_shapley.models.evaluation import inference
 from keras_shapley.models.outputs import ModelOutput, model_output, output_index, percent
 from keras_shapley.shapley.result import ShapleyValues
 from keras_shapley.shapley.values import shapley_values
-from keras_shapley.utils.command_lines import CommandLineError, check_file, one_line, warn
+from keras_shapley.utils.command_lines import CommandLineError, check_file, one_line, printable, warn
 from keras_shapley.utils.files import check_writable
 from keras_shapley.utils.quiet import quiet
+from keras_shapley.utils.wording import count
 
 # patches along each side of an image that are players, unless --players says others
 _PATCHES = 7
@@ -35,8 +37,12 @@ _PATCHES = 7
 _REMEDIES = Remedies(auto="--rules auto", baseline="--baseline")
 
 
-def explain(args: argparse.Namespace) -> None:
-    """Explains the inputs. Nothing is written before all have been read and explained."""
+def explain(args: argparse.Namespace) -> int:
+    """Explains the inputs. Nothing is written, and nothing said of them, before all have been read and explained.
+
+    Returns:
+        The number of files that were skipped.
+    """
     names = None if args.classes is None else _read_class_names(args.classes)
     model = _load_model(args.model)
     with _model_errors(args.model):
@@ -48,6 +54,8 @@ def explain(args: argparse.Namespace) -> None:
         check_writable("--out", args.out)
         attribute = _relevance if args.method == "relevance" else _values
         found = attribute(model, output, inputs, target, args)
+    for note in inputs.notes:
+        print(printable(note))
     subject = Subject(output, names=names)
     titles = subject.titles(found)
     if isinstance(inputs, Images):
@@ -55,6 +63,7 @@ def explain(args: argparse.Namespace) -> None:
     else:
         write_table(inputs, found, titles, args)
     print(f"{_count(inputs)}: {found.summary}")
+    return inputs.n_skipped
 
 
 def _relevance(
@@ -110,7 +119,7 @@ def _values(
         found = shapley_values(
             model, inputs.x, target, players=players, baseline=baseline, output=output.index, method=method, **options
         )
-    messages = {str(w.message) for w in caught if issubclass(w.category, (UserWarning, RuntimeWarning))}
+    messages = {in_flags(str(w.message)) for w in caught if issubclass(w.category, (UserWarning, RuntimeWarning))}
     for message in messages:
         warn(message)
     outputs = _outputs(model, output.index, inputs.x, args.batch_size)
@@ -124,7 +133,7 @@ def _values(
         probability=outputs if output.is_probability else None,
         total=found.total,
         heading=words,
-        summary=f"{words}; {_certainty(found)}; {found.n_evaluations} evaluations; {_warnings(len(messages))}",
+        summary=f"{words}; {_certainty(found)}; {count(found.n_evaluations, 'evaluation')}; {_warnings(len(messages))}",
         players=found.values,
     )
 
@@ -174,12 +183,12 @@ def _joined(parts: Sequence[Any]) -> np.ndarray | None:
 
 
 def _warnings(n: int) -> str:
-    return "no warning" if n == 0 else f"{n} warning{'s' if n > 1 else ''}"
+    return "no warning" if n == 0 else count(n, "warning")
 
 
 def _count(inputs: Images | Table) -> str:
-    n, noun = len(tree.flatten(inputs.x)[0]), "image" if isinstance(inputs, Images) else "row"
-    return f"{n} {noun}{'s' if n > 1 else ''}"
+    done = count(len(tree.flatten(inputs.x)[0]), "image" if isinstance(inputs, Images) else "row")
+    return f"{done}, {inputs.n_skipped} skipped" if inputs.n_skipped else done
 
 
 def _load_model(path: pathlib.Path) -> keras.Model:
@@ -197,7 +206,7 @@ def _model_errors(path: pathlib.Path) -> Iterator[None]:
     except (CommandLineError, OSError, ValueError):
         raise
     except Exception as error:
-        raise CommandLineError(f"{path} cannot be explained: {one_line(error)}") from error
+        raise CommandLineError(f"{path} cannot be explained: {in_flags(one_line(error))}") from error
 
 
 def _read_class_names(path: pathlib.Path) -> list[str]:
@@ -212,16 +221,17 @@ def _output_index(model: keras.Model, text: str | None) -> int:
     try:
         return output_index(model, int(text) if text is not None and text.isdecimal() else text)
     except ValueError as error:
-        raise CommandLineError(f"--output: {error}") from error
+        raise CommandLineError(in_flags(str(error))) from error
 
 
 def _check_names(names: list[str], output: ModelOutput, path: str) -> None:
     if len(output.shape) != 1:
         raise CommandLineError(f"--classes is for outputs of one axis, and the model's has the shape {output.shape}")
+    said = count(len(names), "name")
     if output.n_classes is None and len(names) != 1:
-        raise CommandLineError(f"{path} has {len(names)} names, and the model has 1 unit, which is no probability")
+        raise CommandLineError(f"{path} has {said}, and the model has 1 unit, which is no probability")
     if output.n_classes is not None and len(names) != output.n_classes:
-        raise CommandLineError(f"{path} has {len(names)} names, and the model has {output.n_classes} classes")
+        raise CommandLineError(f"{path} has {said}, and the model has {output.n_classes} classes")
 
 
 def _target(text: str, output: ModelOutput, names: list[str] | None) -> int:

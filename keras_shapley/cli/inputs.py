@@ -1,26 +1,26 @@
 """What the command explains: images, or the rows of a table, as a model takes them."""
 
 import argparse
-import csv
 import importlib
 import math
 import os
 import pathlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import keras
 import numpy as np
 
+from keras_shapley.cli.tables import chosen, read_rows, shown_names
 from keras_shapley.models.tracing import output_sizes, trace
-from keras_shapley.utils.command_lines import CommandLineError, one_line, printable
+from keras_shapley.utils.command_lines import CommandLineError, check_file, one_line, warn
 from keras_shapley.utils.images import read_image
+from keras_shapley.utils.wording import count
 
 # what a folder is searched for
 _SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 # bytes of a value, which is kept of the image, of the baseline, and as relevance
 _BYTES = 3 * 4
-_LARGEST = float(np.finfo("float32").max)
 
 
 class Images(NamedTuple):
@@ -30,11 +30,15 @@ class Images(NamedTuple):
         paths: of the files.
         pixels: as the model receives them, but for their range and axes: uint8, `(batch, height, width[, channels])`.
         x: as the model receives them.
+        notes: what was done to them that is worth telling.
+        n_skipped: number of files that are not among them, as they could not be read.
     """
 
     paths: list[pathlib.Path]
     pixels: np.ndarray
     x: np.ndarray
+    notes: list[str]
+    n_skipped: int
 
 
 class Table(NamedTuple):
@@ -44,11 +48,15 @@ class Table(NamedTuple):
         path: of the file.
         columns: their names.
         x: `(rows, columns)`, or a dict of `(rows, 1)` by the names of the model's inputs.
+        notes: what was done to them that is worth telling.
+        n_skipped: number of files that could not be read.
     """
 
     path: pathlib.Path
     columns: list[str]
     x: Any
+    notes: Sequence[str] = ()
+    n_skipped: int = 0
 
 
 class ImageShape(NamedTuple):
@@ -68,13 +76,17 @@ def read_inputs(model: keras.Model, args: argparse.Namespace) -> Images | Table:
     paths = list(_files(args.inputs))
     tables = [path for path in paths if path.suffix.lower() == ".csv"]
     if not tables:
+        for name in ("columns", "ignore"):
+            if getattr(args, name):
+                raise CommandLineError(f"--{name} is for the rows of a .csv file, and not for images")
         return _images(model, paths, args)
     if len(paths) > 1:
         raise CommandLineError(f"a .csv file must be the only input, and there are {len(paths)}")
-    for name in ("players", "overlay", "range", "preprocess", "size"):
+    for name in ("players", "overlay", "range", "preprocess", "size", "skip_broken"):
         if getattr(args, name):
-            raise CommandLineError(f"--{name} is for images, and not for the rows of {tables[0]}")
-    return _table(model, tables[0])
+            option = name.replace("_", "-")
+            raise CommandLineError(f"--{option} is for images, and not for the rows of {tables[0]}")
+    return _table(model, tables[0], args)
 
 
 def in_data_format(images: np.ndarray) -> np.ndarray:
@@ -98,12 +110,32 @@ def _files(paths: Sequence[pathlib.Path]) -> Iterator[pathlib.Path]:
 def _images(model: keras.Model, paths: list[pathlib.Path], args: argparse.Namespace) -> Images:
     shape = _image_shape(model, args.size)
     _check_memory(model, shape, min(args.batch_size, len(paths)))
-    pixels = np.stack([_read_image(path, shape) for path in paths])
-    if args.preprocess is not None:
-        x = _preprocessed(pixels, args.preprocess)
+    preprocess = None if args.preprocess is None else _preprocessing(args.preprocess, shape)
+    limits = args.range or (_default_range(model) if preprocess is None else (0.0, 1.0))
+    _check_range(*limits)
+    read, images, notes = [], [], []
+    for path in paths:
+        try:
+            image, changes = _read_image(path, shape)
+        except CommandLineError as error:
+            if not args.skip_broken:
+                remedy = f". Explain the other {len(paths) - 1} by --skip-broken" if len(paths) > 1 else ""
+                raise CommandLineError(f"{error}{remedy}") from error
+            warn(f"skipped: {error}")
+            continue
+        read.append(path)
+        images.append(image)
+        notes += [f"{path}: {change}" for change in changes]
+    if not read:
+        raise CommandLineError(f"none of {count(len(paths), 'file')} can be read as an image")
+    pixels = np.stack(images)
+    if preprocess is None:
+        low, high = limits
+        x = low + pixels.astype("float32") / 255 * (high - low)
+        notes.append(f"pixels are scaled to the range {low:g} to {high:g}")
     else:
-        x = _scaled(pixels, args.range or _default_range(model))
-    return Images(paths, pixels, in_data_format(x))
+        x = preprocess(pixels)
+    return Images(read, pixels, in_data_format(x), notes, len(paths) - len(read))
 
 
 def _image_shape(model: keras.Model, size: Sequence[int] | None) -> ImageShape:
@@ -144,35 +176,40 @@ def _check_memory(model: keras.Model, shape: ImageShape, n_images: int) -> None:
         )
 
 
-def _read_image(path: pathlib.Path, shape: ImageShape) -> np.ndarray:
-    """Pixels of a file, uint8, resized to the shape that the model takes."""
+def _read_image(path: pathlib.Path, shape: ImageShape) -> tuple[np.ndarray, list[str]]:
+    """Pixels of a file, uint8, resized to the shape that the model takes, and what was done to them."""
+    check_file(path)
     try:
         pixels, changes = read_image(path, shape.height, shape.width, has_colour=shape.channels == 3)
     except ValueError as error:
         raise CommandLineError(f"{path} cannot be read as an image: {one_line(error)}") from error
-    for change in changes:
-        print(printable(f"{path}: {change}"))
-    return pixels[..., None] if shape.channels == 1 else pixels
+    return pixels[..., None] if shape.channels == 1 else pixels, changes
 
 
-def _preprocessed(images: np.ndarray, name: str) -> np.ndarray:
-    """Images after `preprocess_input` of a module of `keras.applications`."""
+def _preprocessing(name: str, shape: ImageShape) -> Callable[[np.ndarray], np.ndarray]:
+    """`preprocess_input` of a module of `keras.applications`, as a function of 8-bit images."""
     modules = sorted(name for name in dir(keras.applications) if name.islower() and not name.startswith("_"))
     if name not in modules:
         raise CommandLineError(f"--preprocess must be one of {', '.join(modules)}, and is {name}")
     module = importlib.import_module(f"keras.applications.{name}")
-    return np.asarray(module.preprocess_input(images.astype("float32"), data_format="channels_last"))
+
+    def preprocess(images: np.ndarray) -> np.ndarray:
+        return np.asarray(module.preprocess_input(images.astype("float32"), data_format="channels_last"))
+
+    if shape.channels != 3 and np.ptp(preprocess(np.full((1, 1, 1, 3), 128))) > 0:
+        received = "images without an axis of channels" if shape.channels is None else "images of 1 channel"
+        raise CommandLineError(
+            f"--preprocess {name} is for images of 3 channels, which it takes apart, and the model takes {received}. "
+            "Say which range of pixels it takes, as by --range 0 1"
+        )
+    return preprocess
 
 
-def _scaled(images: np.ndarray, limits: Sequence[float]) -> np.ndarray:
-    """Images with pixels from the lower to the upper limit."""
-    low, high = limits
+def _check_range(low: float, high: float) -> None:
     with np.errstate(over="ignore"):
         width = np.float32(high) - np.float32(low)
     if not (0 < width < np.inf):
         raise CommandLineError(f"--range must be two numbers, the lower first, and is {low:g} {high:g}")
-    print(f"pixels are scaled to the range {low:g} to {high:g}")
-    return low + images.astype("float32") / 255 * (high - low)
 
 
 def _default_range(model: keras.Model) -> tuple[float, float]:
@@ -182,15 +219,20 @@ def _default_range(model: keras.Model) -> tuple[float, float]:
     return (0.0, 255.0) if rescales else (0.0, 1.0)
 
 
-def _table(model: keras.Model, path: pathlib.Path) -> Table:
+def _table(model: keras.Model, path: pathlib.Path, args: argparse.Namespace) -> Table:
     """The rows of a .csv file, by the model's columns."""
-    columns, rows = _rows(path)
+    rows = read_rows(path)
+    places = chosen(rows, args.columns, args.ignore)
+    columns = [rows.names[place] for place in places]
     shapes = {tensor.name: tuple(tensor.shape[1:]) for tensor in getattr(model, "inputs", None) or []}
     if len(shapes) == 1 and len(next(iter(shapes.values()))) == 1:
         ((n_columns,),) = shapes.values()
         if len(columns) != n_columns:
-            raise CommandLineError(f"{path} must have {n_columns} columns, as the model has, and has {len(columns)}")
-        return Table(path, columns, rows)
+            raise CommandLineError(
+                f"the model takes {count(n_columns, 'column')}, and {path} gives {len(columns)}: "
+                f"{shown_names(columns)}. Choose them by --columns NAME,NAME or leave some out by --ignore NAME"
+            )
+        return Table(path, columns, rows.numbers(places))
     if not shapes or not set(shapes.values()) <= {(), (1,)}:
         raise CommandLineError(
             f"the model must take rows of numbers, or a column by the name of each input, to explain {path}, and takes "
@@ -198,33 +240,10 @@ def _table(model: keras.Model, path: pathlib.Path) -> Table:
         )
     missing = [name for name in shapes if name not in columns]
     if missing:
-        raise CommandLineError(f"{path} must have a column for each input of the model, and has none for {missing[0]}")
-    return Table(path, list(shapes), {name: rows[:, [columns.index(name)]] for name in shapes})
-
-
-def _rows(path: pathlib.Path) -> tuple[list[str], np.ndarray]:
-    """Names of the columns, and the numbers, float32, `(rows, columns)`."""
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            lines = [line for line in csv.reader(file) if line]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise CommandLineError(f"{path} cannot be read as a table: {one_line(error)}") from error
-    has_names = bool(lines) and any(_number(cell) is None for cell in lines[0])
-    names = lines.pop(0) if has_names else [f"column {i}" for i in range(len(lines[0]) if lines else 0)]
-    if not lines:
-        raise CommandLineError(f"{path} has no rows")
-    for number, line in enumerate(lines, start=1 + has_names):
-        if len(line) != len(names):
-            raise CommandLineError(f"{path}: line {number} must have {len(names)} columns, and has {len(line)}")
-        for name, cell in zip(names, line):
-            value = _number(cell)
-            if value is None or not abs(value) <= _LARGEST:
-                raise CommandLineError(f"{path}: line {number} must have a number in column {name!r}, and has {cell!r}")
-    return [name.strip() for name in names], np.array(lines, "float64").astype("float32")
-
-
-def _number(cell: str) -> float | None:
-    try:
-        return float(cell)
-    except ValueError:
-        return None
+        raise CommandLineError(
+            f"{path} must have a column for each input of the model, and has none for {missing[0]}. Columns: "
+            f"{shown_names(columns)}"
+        )
+    names = list(shapes)
+    numbers = rows.numbers([places[columns.index(name)] for name in names])
+    return Table(path, names, {name: numbers[:, [i]] for i, name in enumerate(names)})

@@ -4,6 +4,7 @@ import argparse
 import math
 import pathlib
 
+import keras_shapley
 from keras_shapley.utils.command_lines import CommandLineError, Parser, check_file
 
 DESCRIPTION = "Why did a Keras model predict this? Relevance propagation and Shapley values for Keras 3."
@@ -21,6 +22,17 @@ of the value --baseline in each element, and sum to what the input adds to the o
 
 --method relevance takes one pass. --method shapley takes many, and has standard errors. The last line says which rules
 or method it was, how much of the relevance arrived, or the largest standard error, and the number of warnings.
+
+The exit status is 0 if all was explained, 1 if files were skipped by --skip-broken, and 2 if nothing was explained.
+"""
+SHORT_HELP = f"""\
+{DESCRIPTION}
+
+usage:
+  keras-shapley explain MODEL IMAGE_OR_FOLDER...    a picture of each image
+  keras-shapley explain MODEL ROWS.csv              a table of values and a bar chart
+  keras-shapley explain --help                      all options, with examples
+  keras-shapley --version
 """
 # those of `keras_shapley.lrp.presets`, which a test compares
 RULES = ("auto", "epsilon", "epsilon_alpha2_beta1", "epsilon_plus", "epsilon_plus_flat", "paper")
@@ -32,6 +44,7 @@ MEAN = "mean"
 def parser() -> argparse.ArgumentParser:
     """The parser of the command line."""
     top = Parser(prog="keras-shapley", description=DESCRIPTION)
+    top.add_argument("--version", action="version", version=f"keras-shapley {keras_shapley.__version__}")
     commands = top.add_subparsers(dest="command", required=True)
     command = commands.add_parser(
         "explain",
@@ -60,6 +73,7 @@ def parser() -> argparse.ArgumentParser:
     _add_method(command)
     _add_subject(command)
     _add_images(command)
+    _add_table(command)
     _add_results(command)
     return top
 
@@ -136,6 +150,18 @@ def _add_images(command: argparse.ArgumentParser) -> None:
     add = group.add_argument
     add("--size", type=int, nargs=2, metavar=("HEIGHT", "WIDTH"), help="image size, if the model takes any size")
     add("--overlay", action="store_true", help="draw values over the image in grey")
+    add(
+        "--skip-broken",
+        action="store_true",
+        help="go on without files that are no images, or are not there: each is named, and the exit status is 1",
+    )
+
+
+def _add_table(command: argparse.ArgumentParser) -> None:
+    add = command.add_argument_group("tables").add_argument
+    names = {"action": "append", "metavar": "NAMES", "default": []}
+    add("--columns", **names, help="columns of the .csv file that the model takes, in their order: age,income,debt")
+    add("--ignore", **names, help="columns that it does not take, such as a label or an id: label,id")
 
 
 def _add_results(command: argparse.ArgumentParser) -> None:
@@ -170,9 +196,11 @@ def check(args: argparse.Namespace) -> None:
         raise CommandLineError(f"--rules and --merge-batch-norm are for --method relevance, and not for {args.method}")
     elif args.budget is not None and args.method != "shapley":
         raise CommandLineError(f"--budget is for --method shapley, and not for {args.method}")
+    if args.players is not None and args.players != "patches" and not args.players.isdecimal():
+        raise CommandLineError(f"--players must be a number or 'patches', and is {args.players}")
     check_file(args.model)
     for path in args.inputs:
-        if not path.is_dir():
+        if not path.is_dir() and not args.skip_broken:
             check_file(path)
 
 

@@ -18,6 +18,7 @@ from keras_shapley.plotting.heatmaps import plot_heatmaps
 from keras_shapley.utils.command_lines import printable
 from keras_shapley.utils.files import write
 from keras_shapley.utils.structures import leaves
+from keras_shapley.utils.wording import count
 
 _SUFFIXES = (".png", ".csv", ".json", ".npz")
 # images with a shorter side than this have no map of patches; others have as many patches on that side
@@ -84,7 +85,8 @@ def write_table(inputs: Table, found: Attributions, titles: Sequence[str], args:
         header += [f"{name}, standard error" for name in inputs.columns]
         rows = [[*row, *map(float, errors)] for row, errors in zip(rows, found.stderr)]
     write(path.with_suffix(".csv"), _csv([header, *rows]))
-    print(printable(f"{path.with_suffix('.csv')}  values of {len(values)} rows and {len(inputs.columns)} columns"))
+    size = f"{count(len(values), 'row')} and {count(len(inputs.columns), 'column')}"
+    print(printable(f"{path.with_suffix('.csv')}  values of {size}"))
     if "json" in args.results:
         records = [dict(zip(header, row)) for row in rows]
         write(path.with_suffix(".json"), _json({"explanation": found.summary, "rows": records}))

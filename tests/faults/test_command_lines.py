@@ -25,9 +25,7 @@ NOT_FINITE = ["nan", "inf", "-inf", "NaN", "1e999", "-1e999", "infinity"]
 
 REFUSED: list[list[str]] = [
     # no command
-    [],
     [""],
-    ["explain"],
     ["explain", "MODEL"],
     ["explode", "MODEL", "IMAGE"],
     ["EXPLAIN", "MODEL", "IMAGE"],
@@ -61,6 +59,8 @@ for option, values in {
     "--baseline": [*NO_NUMBERS, *NOT_FINITE],
     "--batch-size": [*NO_INTEGERS, "0", "-1", "-" + DIGITS],
     "--output": ["", " ", "²", "-1", "5", LONG, DIGITS, "1.0"],
+    "--columns": ["", ",", "a", '"', LONG, "\0"],
+    "--ignore": ["a", LONG],
     "--rules": ["", "AUTO", "auto ", LONG, "../paper", "None"],
     "--preprocess": ["", "os", "../resnet", "resnet99", "__init__", "resnet_v2.os", LONG, "keras"],
     "--classes": ["", ".", "none", "/dev/zero", "IMAGE", "MODEL", LONG, "\0"],
