@@ -64,6 +64,27 @@ def _run_apart(page, folder):
     assert done.returncode == 0, done.stderr[-3000:]
 
 
+def test_the_search_over_activations_runs(tmp_path):
+    """In a process of its own: KerasTuner has warnings of its own, and writes its trials beside it."""
+    pytest.importorskip("keras_tuner")
+    page = (ROOT / "docs" / "many_machines.md").read_text()
+    (code,) = re.findall(r'^```python title="tune.py"\n(.*?)^```', page, re.MULTILINE | re.DOTALL)
+    code += """
+kinds = [trial.hyperparameters.get("activation") for trial in tuner.oracle.trials.values()]
+assert sorted(kinds) == ["gelu", "relu", "sa"], kinds
+scores = {trial.hyperparameters.get("activation"): trial.score for trial in tuner.oracle.trials.values()}
+chosen = tuner.get_best_hyperparameters()[0].get("activation")
+assert scores[chosen] == max(scores.values())
+assert isinstance(best.layers[0], ks.SADense) == (chosen == "sa") and relevance.shape == (4, 64)
+# all three are loaded again, with their weights
+for model, trial in zip(tuner.get_best_models(3), tuner.oracle.get_best_trials(3)):
+    accuracy = model.evaluate(x[72:], y[72:], verbose=0, return_dict=True)["accuracy"]
+    assert abs(accuracy - trial.score) < 1e-6, (accuracy, trial.score)
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
 def test_the_readme_makes_what_it_says(tmp_path, monkeypatch, rng, shap):
     test_the_blocks_run_one_after_the_other(ROOT / "README.md", tmp_path, monkeypatch, rng, shap)
     assert (tmp_path / "heatmaps.png").exists()

@@ -1,12 +1,17 @@
 """Training on two devices, and explaining what was trained there, against one device."""
 
 import os
+import re
 import subprocess
 import sys
 
 import keras
+import numpy as np
 import pytest
+from keras import layers
 from reference.paths import ROOT
+
+import keras_shapley as ks
 
 # two devices have to be asked for before the backend starts
 SHARED = """
@@ -85,3 +90,36 @@ def test_two_devices_train_the_weights_of_one_and_explain_alike(backend):
         text=True,
     )
     assert done.returncode == 0, done.stderr[-3000:]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(keras.backend.backend() != "torch", reason="the recipe is for PyTorch")
+def test_two_processes_of_pytorch_train_the_weights_of_one(rng, tmp_path):
+    """The script of docs/many_machines.md, against Keras's `fit` in this process."""
+    page = (ROOT / "docs" / "many_machines.md").read_text()
+    (script,) = re.findall(r'^```python title="train.py"\n(.*?)^```', page, re.MULTILINE | re.DOTALL)
+    (tmp_path / "train.py").write_text(script)
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+    done = subprocess.run(
+        [*launcher, "train.py"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+
+    x = np.random.default_rng(0).normal(size=(32, 6, 2)).astype("float32")
+    y = x.mean(axis=1)
+    keras.utils.set_random_seed(0)
+    stack = [keras.Input((6, 2)), ks.SAConv1D(4, 3), layers.Flatten(), ks.SADense(4), layers.Dense(2)]
+    model = keras.Sequential(stack)
+    before = model.get_weights()
+    model.compile(keras.optimizers.SGD(0.05), "mse")
+    model.fit(x, y, batch_size=8, epochs=3, shuffle=False, verbose=0)
+    trained = keras.models.load_model(tmp_path / "trained.keras")
+    for start, one, two in zip(before, model.get_weights(), trained.get_weights(), strict=True):
+        np.testing.assert_allclose(two, one, rtol=1e-4, atol=1e-5)
+        assert np.abs(one - start).max() > 1e-3
+    np.testing.assert_allclose(*(ks.LRP(each).explain(x[:4], 0).input for each in (trained, model)), atol=1e-5)
