@@ -48,10 +48,8 @@ SHOWN = {
     "Shapley values": analysis.TRUTH,
     "default": "Shapley propagation",
     "gates=32": "Shapley propagation, gates from 32 passes",
-    "rescale": "rescale",
-    "gamma, baseline": "gamma from the baseline",
+    "epsilon plus": "epsilon_plus",
     "gamma, box": "epsilon_gamma_box",
-    "epsilon_plus": "epsilon_plus",
     "eq. (2)": "eq. (2)",
     "Grad-CAM": "Grad-CAM",
     "integrated gradients": "integrated gradients, 16 steps",
@@ -191,7 +189,8 @@ def draw(args: argparse.Namespace, out: pathlib.Path) -> None:
     network, x, probability = subject(args, crops)
     target = probability.argmax(axis=1)
     names = [imagenet.CLASSES.get(k, f"class {k}") for k in target]
-    titles = [f"{name} ({percent(part)})" for name, part in zip(names, probability.max(axis=1))]
+    shares = [percent(part) for part in probability.max(axis=1)]
+    titles = [f"{name} ({share})" for name, share in zip(names, shares)]
     photographs = np.stack([crop.pixels(args.side) for crop in crops]).astype("uint8")
 
     results = analysis.networks(rows.read(out / analysis.RESULTS))[analysis.words(settings(args))]
@@ -202,7 +201,8 @@ def draw(args: argparse.Namespace, out: pathlib.Path) -> None:
         for label, method in shown.items()
     }
     finite = {label: values for label, values in maps.items() if np.isfinite(values).all()}
-    pictures.save(ks.plot_heatmaps(finite, photographs, titles=titles, columns=1), out / "imagenet.png")
+    labels = [f"{name}\n{share}" for name, share in zip(names, shares)]
+    analysis.draw(out / "imagenet.png", photographs, labels, finite)
 
     few = slice(FEW)
     explanation = ks.LRP(network.probabilities, baseline=network.baseline).explain(x[few], target[few])

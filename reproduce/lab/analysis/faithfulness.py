@@ -4,11 +4,9 @@ import pathlib
 from collections.abc import Iterator
 
 import numpy as np
-from matplotlib.axes import Axes
 
 from lab import files, pictures, rows, tables
 from lab.activations import ACTIVATIONS
-from lab.explanations import METHODS
 from lab.faithfulness import NEARNESS, PERTURBATION, kept_file
 from lab.rows import Row
 from lab.statistics import over_seeds_and_images
@@ -16,7 +14,14 @@ from lab.statistics import over_seeds_and_images
 EQ2, EQ2_WITHOUT = "eq. (2)", "eq. (2) without b/n"
 # in the table of networks that were trained for fewer epochs
 LESS_TRAINED = ("gradient x input", EQ2, EQ2_WITHOUT, "integrated gradients", "moments", "masks 32", "masks 64")
+# in the picture of maps, if they were measured
+SHOWN = (
+    *("image", "Shapley values", "gradient", "gradient x input", EQ2, "epsilon plus flat", "integrated gradients"),
+    *("moments", "masks 64", "moments of patches"),
+)
+SHOWN_IMAGES = 3
 # by the name of the files
+DATA = {"faithfulness": "MNIST", "faithfulness_cifar10": "CIFAR-10"}
 INTRODUCTIONS = {
     "faithfulness": """\
 # How near explanations come to Shapley values
@@ -50,7 +55,7 @@ def write(name: str, results: list[Row], out: pathlib.Path) -> str:
     """Writes the table and the two pictures of a study; returns the table."""
     text = table(name, results)
     files.write(out / f"{name}.md", text)
-    draw_costs(results, out / f"{name}.png")
+    draw_costs(name, results, out / f"{name}.png")
     draw_maps(name, results, out)
     return text
 
@@ -192,41 +197,35 @@ def less_trained(results: list[Row], rng: np.random.Generator) -> list[str]:
     return ["## What does training do?", "", words, "", *head, *lines, ""]
 
 
-def draw_costs(results: list[Row], path: pathlib.Path) -> None:
-    """Draws the correlation of each method against its cost, with a panel for each network."""
+def draw_costs(name: str, results: list[Row], path: pathlib.Path) -> None:
+    """Draws the correlation of each method, by cost, with a panel for each network."""
     networks = longest(results)
     models = list(dict.fromkeys(model for model, _, _ in networks))
-    with pictures.picture(path, 6.5 * len(models), 4.5, dpi=110) as figure:
-        for axes, model in zip(figure.subplots(1, len(models), squeeze=False)[0], models):
-            members = [(activation, group) for name, activation, group in networks if name == model]
-            for marker, (activation, group) in zip("osv^" * len(members), members):
-                points = {
-                    name: (np.mean(values(group, name, "gradients")), 1 - values(group, name, "correlation").mean())
-                    for name in methods(group)
-                }
-                # logarithmic axes have no place for a method without cost, nor for a constant map
-                points = {name: point for name, point in points.items() if point[0] and np.isfinite(point[1])}
-                axes.plot(*zip(*points.values()), marker, label=activation, alpha=0.7)
-            axes.set(xscale="log", yscale="log", xlabel="gradients", title=model)
-            axes.margins(x=0.15)
-            _annotate(axes, points)
-            axes.set_ylabel("1 - correlation with Shapley values")
-            axes.legend(fontsize="small")
-
-
-def _annotate(axes: Axes, points: dict[str, tuple[float, float]]) -> None:
-    """Writes names beside points, those of the same cost above each other."""
-    to_points = 72 / axes.figure.dpi
-    lowest: dict[float, float] = {}
-    for name, point in sorted(points.items(), key=lambda item: item[1]):
-        height = axes.transData.transform(point)[1] * to_points
-        above = max(height, lowest.get(point[0], height))
-        lowest[point[0]] = above + 7
-        axes.annotate(name, point, xytext=(6, above - height), textcoords="offset points", fontsize="xx-small")
+    costs = {
+        method: np.mean(values(group, method, "gradients")) for _, _, group in networks for method in methods(group)
+    }
+    names = sorted(costs, key=lambda method: costs[method])
+    with pictures.picture(path, 8, 0.24 * len(names) + 1.3) as figure:
+        panels = figure.subplots(1, len(models), sharey=True, squeeze=False)[0]
+        for axes, model in zip(panels, models):
+            for activation, group in [(activation, group) for each, activation, group in networks if each == model]:
+                near = {method: values(group, method, "correlation").mean() for method in methods(group)}
+                label, colour, marker = pictures.ACTIVATIONS[activation]
+                heights = [names.index(method) for method in near]
+                axes.plot(list(near.values()), heights, marker, color=colour, label=label, alpha=0.8, ms=5)
+            axes.set(title=f"{model}, {DATA[name]}", xlim=(None, 1.02), xlabel="correlation with Shapley values")
+            axes.grid(lw=0.3)
+        panels[0].set_yticks(
+            range(len(names)), [f"{method}  ({costs[method]:.3g})" for method in names], fontsize="small"
+        )
+        panels[0].invert_yaxis()
+        figure.suptitle("How near do explanations come to Shapley values? In brackets: cost in gradients")
+        handles, labels = panels[0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), fontsize="small")
 
 
 def draw_maps(name: str, results: list[Row], out: pathlib.Path) -> None:
-    """Draws some images with the attributions of every method, for the networks with ReLU and with SA."""
+    """Draws some images with the attributions of some methods, for the networks with ReLU and with SA."""
     kept = {
         f"{model}, {activation}": out / kept_file(name, group[0]["run"])
         for model, activation, group in longest(results)
@@ -235,14 +234,14 @@ def draw_maps(name: str, results: list[Row], out: pathlib.Path) -> None:
     kept = {network: path for network, path in kept.items() if path.exists()}
     if not kept:
         return
-    size = 1.15 * len(METHODS) + 4.5, 6.0 * len(kept)
-    with pictures.picture(out / f"{name}_maps.png", *size, dpi=80) as figure:
+    with pictures.picture(out / f"{name}_maps.png", 8, 3.2 * len(kept) + 0.3) as figure:
+        title = "What do explanations show? Red speaks for the class, blue against it; each map has its own scale"
+        figure.suptitle(title, fontsize="medium")
         for part, (network, path) in zip(np.atleast_1d(figure.subfigures(len(kept), 1)), kept.items()):
-            part.suptitle(network)
+            part.suptitle(network, fontsize="small")
             with np.load(path) as file:
-                truth = ["image", "Shapley values"]
-                names = [*truth, *(method for method in file if method not in truth)]
-                panels = part.subplots(len(file["image"]), len(names), squeeze=False)
+                names = [method for method in SHOWN if method in file]
+                panels = part.subplots(min(SHOWN_IMAGES, len(file["image"])), len(names), squeeze=False)
                 for column, title in zip(panels.T, names):
                     for axes, array in zip(column, np.float32(file[title])):
                         scale = np.abs(array).max()
@@ -251,4 +250,4 @@ def draw_maps(name: str, results: list[Row], out: pathlib.Path) -> None:
                         )
                         axes.imshow(array, interpolation="nearest", **colours)
                         axes.set(xticks=[], yticks=[])
-                    column[0].set_title(title.replace(" ", "\n", 1), fontsize="x-small")
+                    column[0].set_title(title.replace(" ", "\n", 1), fontsize=7)

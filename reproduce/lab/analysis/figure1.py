@@ -38,7 +38,7 @@ def curve(rest: float) -> tuple[np.ndarray, np.ndarray]:
 
 def write(out: pathlib.Path) -> str:
     """Writes figure1.png; returns a table of the right panel."""
-    with pictures.picture(out / "figure1.png", 11, 4, dpi=120) as figure:
+    with pictures.picture(out / "figure1.png", 8, 3.4) as figure:
         left, right = figure.subplots(1, 2, sharey=True)
         for rest in SUMS:
             left.plot(*curve(rest), label=f"others sum to {rest:g}")
@@ -46,12 +46,14 @@ def write(out: pathlib.Path) -> str:
         right.plot(signals, exact, "k", label="exact, any $w_k$")
         for weight in WEIGHTS:
             right.plot(signals, gates(signals, SUMS[0], weight)[1], "--", label=f"pooled, $w_k$ = {weight:.2g}")
-        left.set(title="Exact second moment", ylabel="gate, eq. (1)")
-        right.set(title="Exact and pooled, others sum to -4")
+        left.set(title="exact second moment, eq. (1)", ylabel="gate")
+        right.set(title="pooled, others sum to -4")
+        figure.suptitle("Does the gate open for one signal that is unlike the others?")
         for axes in (left, right):
             axes.set(xlabel="signal $w_k x_k$", ylim=(0, 1))
             axes.axhline(0.5, color="0.8", zorder=0)
-            axes.legend(fontsize="small")
+            axes.title.set_fontsize("medium")
+            pictures.label_ends(axes)
 
     signals = np.array([-FAR, -4, 0, 4, FAR])
     lines = ["gate where the others sum to -4 and the signal is"]

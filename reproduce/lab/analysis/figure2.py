@@ -10,6 +10,7 @@ from keras_shapley.layers.normal import normal_cdf
 from lab import pictures
 
 SAMPLES, N = 1000, 5
+_, SA, _ = pictures.ACTIVATIONS["sa"]
 
 
 def samples(seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -28,14 +29,18 @@ def reach(s: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def write(out: pathlib.Path, seed: int = 0) -> str:
     """Writes figure2.png; returns a summary of its samples."""
     s, y = samples(seed)
-    with pictures.picture(out / "figure2.png", 6, 4.5, dpi=120) as figure:
+    with pictures.picture(out / "figure2.png", 7, 4.5) as figure:
         axes = figure.subplots()
         line = np.linspace(s.min(), s.max(), 101)
-        axes.fill_between(line, *reach(line), color="0.85", label="reach of SA")
-        axes.plot(line, np.maximum(line, 0), "k", linewidth=1, label="ReLU")
-        axes.scatter(s, y, 6, label="SA, eq. (5)")
-        axes.set(xlabel="s, the sum of the signals", ylabel="output", title=f"{N} signals, uniform on [-1, 1], b = 0")
-        axes.legend()
+        axes.fill_between(line, *reach(line), color="0.85")
+        axes.plot(line, np.maximum(line, 0), "k", linewidth=1)
+        axes.scatter(s, y, 4, color=SA)
+        axes.set(xlabel=f"sum of {N} signals, uniform on [-1, 1], without bias", ylabel="output")
+        axes.set_title(f"Is SA a function of the sum that ReLU sees?\n{SAMPLES:,} neurons: no, it scatters")
+        axes.text(2.2, 2.6, "ReLU", ha="right")
+        axes.text(-0.9, -0.75, "SA, eq. (5)", color=SA)
+        axes.text(3.1, 2.25, "reach of SA", color="0.3")
+        axes.text(-3.2, -1.0, "reach of SA", color="0.3")
     gates = y / s
     distance = np.sqrt(np.mean((y - np.maximum(s, 0)) ** 2))
     return (

@@ -64,12 +64,15 @@ def draw(group: list[Row], path: pathlib.Path) -> None:
         return
     columns = min(3, len(settings))
     lines = -(-len(settings) // columns)
-    with pictures.picture(path, 4.3 * columns, 3.7 * lines) as figure:
+    with pictures.picture(path, 2.8 * columns, 2.6 * lines + 0.4) as figure:
         panels = figure.subplots(lines, columns, sharex=True, sharey=True, squeeze=False).flat
         for axes, setting in zip(panels, settings):
-            axes.set(title=f"{setting[0]} {setting[1]:g}", ylim=(0, 1))
+            axes.set_title(f"{setting[0]}, rate {setting[1]:g}", fontsize="medium")
+            axes.set_ylim(0, 1)
             for activation, curves in rows.curves(rows.with_setting(group, setting), "accuracy").items():
                 pictures.shaded_mean(axes, STEPS * (np.arange(curves.shape[1]) + 0.5), curves, activation)
-            axes.legend(loc="lower right", fontsize="small")
+            pictures.label_ends(axes, 7)
+        seeds = len({row["run"]["seed"] for row in group})
+        figure.suptitle(f"Who learns faster from 1,000 digits? Mean and standard deviation of {seeds} seeds")
         figure.supxlabel("step")
         figure.supylabel("accuracy in training")

@@ -132,15 +132,25 @@ def _arms(group: list[Row]) -> list[tuple[str, str]]:
 
 def draw(results: list[Row], path: pathlib.Path) -> None:
     """Draws accuracy by epoch, in training and in validation; nothing if the paper's network was not run."""
-    schedules = {"": longest(results), ", short schedule": short(results)}
+    schedules = {"of the paper's schedule": longest(results), "of our short schedule": short(results)}
     schedules = {words: group for words, group in schedules.items() if group}
     if not schedules:
         return
-    with pictures.picture(path, 10, 4 * len(schedules), dpi=120) as figure:
+    with pictures.picture(path, 8, 2.8 * len(schedules) + 0.4) as figure:
         for (words, group), line in zip(schedules.items(), figure.subplots(len(schedules), 2, squeeze=False)):
             for axes, (quantity, title) in zip(line, QUANTITIES.items()):
                 for activation, curves in rows.curves(group, quantity).items():
                     pictures.shaded_mean(axes, np.arange(1, curves.shape[1] + 1), curves, activation)
-                axes.set(xlabel="epoch", ylabel="accuracy", title=f"ResNet-20: {title}{words}")
-                axes.legend(fontsize="small")
-        figure.suptitle(f"CIFAR-10{tables.copies([row for group in schedules.values() for row in group])}")
+                epochs = group[0]["run"]["epochs"]
+                axes.set(xlabel="epoch", xticks=range(1, epochs + 1, -(-epochs // 8)), xlim=(1, epochs))
+                axes.set_title(
+                    f"{title}, {epochs} epochs {words}, {_count(seeds(group))}", fontsize="small", loc="left"
+                )
+                pictures.label_ends(axes)
+        figure.supylabel("accuracy")
+        copies = tables.copies([row for group in schedules.values() for row in group])
+        figure.suptitle(f"Does ResNet-20 learn CIFAR-10 faster with SA?{copies}", fontsize="medium")
+
+
+def _count(n: int) -> str:
+    return f"{n} seed" if n == 1 else f"{n} seeds"

@@ -15,9 +15,9 @@ IMAGES, PATHS = 1000, 1000
 DIGITS = range(10)
 MAPS = "figure6.npz"
 READINGS = {
-    "features": "Fig. 6, the 50 inputs of the last layer share the probability",
-    "logits": "Fig. 6, the ten logits share the probability",
-    "sensitivity": "Fig. 7, sensitivity",
+    "features": "Fig. 6, relevance, shared by the 50 inputs of the last layer",
+    "logits": "Fig. 6, relevance, shared by the ten logits",
+    "sensitivity": "Fig. 7, sensitivity (the gradient)",
     "ink": "sensitivity where the image is not black",
 }
 INTRODUCTION = """\
@@ -66,14 +66,19 @@ def table(record: dict[str, Any]) -> str:
 
 def draw(path: pathlib.Path, maps: dict[str, np.ndarray]) -> None:
     """Draws the maps of some readings, two lines each, which share a scale."""
-    with pictures.picture(path, 12, 2.9 * len(maps)) as figure:
+    with pictures.picture(path, 8, 1.75 * len(maps) + 0.3) as figure:
+        figure.suptitle("Which pixels speak for a digit (approve), which against it (reject)?", fontsize="medium")
         for part, (name, pair) in zip(np.atleast_1d(figure.subfigures(len(maps), 1)), maps.items()):
-            part.suptitle(READINGS[name])
+            part.suptitle(READINGS[name], fontsize="small")
             # a few pixels that are grey in one image only would darken all the others
             scale = np.quantile(pair, 0.999)
-            for line, label, images in zip(part.subplots(2, 10), ("approve", "reject"), pair):
-                line[0].set_ylabel(label)
-                for axes, digit, image in zip(line, DIGITS, images):
-                    axes.imshow(image, cmap="gray", vmin=0, vmax=scale)
+            panels = part.subplots(2, 10)
+            for line, label, images in zip(panels, ("approve", "reject"), pair):
+                line[0].set_ylabel(label, fontsize="small")
+                for axes, image in zip(line, images):
+                    shown = axes.imshow(image, cmap="gray", vmin=0, vmax=scale)
                     axes.set(xticks=[], yticks=[])
-                    axes.set_title(str(digit), fontsize="small")
+            for axes, digit in zip(panels[0], DIGITS):
+                axes.set_title(str(digit), fontsize="small")
+            bar = part.colorbar(shown, ax=panels, ticks=(0, scale), aspect=12)
+            bar.ax.set_yticklabels(("0", f"{scale:.2g}"), fontsize="x-small")

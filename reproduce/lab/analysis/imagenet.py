@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 import keras_shapley as ks
-from lab import files, rows, tables
+from lab import files, pictures, rows, tables
 from lab.rows import Row
 from lab.statistics import Interval, interval, ratio_of_medians, relative_noise
 
@@ -172,3 +172,27 @@ def _cost(costs: dict[str, Any] | None, name: str) -> str:
         return ""
     own, base = (np.array(costs["seconds"][each]) for each in (name, FORWARD))
     return f"{ratio_of_medians(own, base, np.random.default_rng(0))['ratio']:.1f}"
+
+
+def draw(path: pathlib.Path, photographs: np.ndarray, labels: list[str], maps: dict[str, np.ndarray]) -> None:
+    """Draws maps beside the photographs, a row for each.
+
+    Args:
+        path: of the picture.
+        photographs: array `(n, side, side, 3)` of uint8.
+        labels: of the photographs.
+        maps: arrays `(n, side, side)`, by what stands above them.
+    """
+    with pictures.picture(path, 8, 0.8 * len(labels) + 0.7) as figure:
+        figure.suptitle("What speaks for the class (red), what against it (blue)? Each map has its own scale")
+        panels = figure.subplots(len(labels), 1 + len(maps), squeeze=False)
+        for line, photograph, label, *values in zip(panels, photographs, labels, *maps.values()):
+            line[0].imshow(photograph)
+            line[0].set_ylabel(label, fontsize="x-small")
+            for axes, value in zip(line[1:], values):
+                scale = np.abs(value).max()
+                axes.imshow(value, cmap="RdBu_r", vmin=-scale, vmax=scale)
+        for axes in panels.flat:
+            axes.set(xticks=[], yticks=[])
+        for axes, title in zip(panels[0], ("photograph", *maps)):
+            axes.set_title(title.replace(" ", "\n"), fontsize="x-small")

@@ -47,12 +47,12 @@ def write(out: pathlib.Path, seed: int = 0) -> str:
     text = "\n".join([*lines, "", f"- Seed {seed}."]) + "\n"
     files.write(out / "large_bias.md", text)
 
-    with pictures.picture(out / "large_bias.png", 6, 4, dpi=120) as figure:
+    with pictures.picture(out / "large_bias.png", 7, 4) as figure:
         axes = figure.subplots()
         for (name, values), style in zip(medians.items(), ("-o", "-s", "--x")):
             axes.plot(MULTIPLES, values, style, label=name)
         axes.set_xscale("log")
         axes.set(xlabel="bias over the products' root mean square", ylabel="standard deviation of the shares, times n")
-        axes.set(title="How unequal the inputs' shares of the relevance are", ylim=(0, None))
-        axes.legend()
+        axes.set(title="Does a large bias make the inputs' shares of the relevance equal?", ylim=(0, None))
+        pictures.label_ends(axes)
     return text

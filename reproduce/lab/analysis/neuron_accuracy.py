@@ -50,17 +50,27 @@ def draw(path: pathlib.Path, laws: dict[str, Any]) -> None:
     Args:
         laws: `laws[law][n][method]` is `(error, low, high)`.
     """
-    with pictures.picture(path, 3.6 * len(laws), 4) as figure:
-        panels = figure.subplots(1, len(laws), sharey=True, squeeze=False)[0]
+    columns = min(2, len(laws))
+    n_rows = -(-len(laws) // columns)
+    with pictures.picture(path, 4 * columns, 2.6 * n_rows + 0.4) as figure:
+        panels = figure.subplots(n_rows, columns, sharex=True, sharey=True, squeeze=False).ravel()
+        for axes in panels[len(laws) :]:
+            axes.set_visible(False)
         for axes, (law, by_width) in zip(panels, laws.items()):
             widths, methods = [int(n) for n in by_width], next(iter(by_width.values()))
-            for method in methods:
-                if method != TRUTH:
-                    error, low, high = np.array([errors[method] for errors in by_width.values()]).T
-                    axes.errorbar(widths, error, (error - low, high - error), marker="o", capsize=2, label=method)
+            for method, marker in zip([method for method in methods if method != TRUTH], "osDv^P"):
+                error, low, high = np.array([errors[method] for errors in by_width.values()]).T
+                style = {"marker": marker, "ms": 4, "lw": 1, "elinewidth": 0.7, "capsize": 2}
+                axes.errorbar(widths, error, (error - low, high - error), label=method, **style)
             noise = [(n, errors[TRUTH][0]) for n, errors in zip(widths, by_width.values()) if n > ENUMERATED]
             if noise:
-                axes.plot(*zip(*noise), ":k", label="the truth's own")
-            axes.set(xscale="log", yscale="log", xlabel="inputs of the neuron", title=f"inputs {law}")
-        figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=7, fontsize="small")
-        figure.supylabel("relative error")
+                axes.plot(*zip(*noise), ":k", label="error of the truth")
+            axes.set(xscale="log", yscale="log", ylim=(2e-3, 1))
+            axes.set_title(f"inputs {law}", fontsize="small")
+        for axes in panels[: len(laws)]:
+            pictures.label_ends(axes, 7)
+        for axes in panels[: len(laws)][-columns:]:
+            axes.set_xlabel("inputs of the neuron")
+            axes.tick_params("x", labelbottom=True)
+        figure.suptitle("How far off are formulas for the Shapley values of one neuron?")
+        figure.supylabel("relative error, with 95 % intervals", fontsize="medium")

@@ -1,6 +1,7 @@
 """The study of methods that take one pass: how near each comes to Shapley values from the same baseline."""
 
 import pathlib
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -12,6 +13,7 @@ from lab.statistics import Interval, number, over_seeds_and_images
 
 NAME = "one_pass"
 DEFAULT, GATES, INTEGRATED = "default", "default, gates=8", "integrated gradients, {} steps"
+EQ2 = "eq. (2)"
 QUANTITIES = ("logit", "probability")
 # how far the default may be from the best
 MARGIN = 0.03
@@ -198,37 +200,40 @@ def section(group: list[Row], rng: np.random.Generator) -> list[str]:
 
 
 def draw(networks: dict[str, list[Row]], path: pathlib.Path) -> None:
-    """Draws the correlation of every method, with a panel for each network."""
+    """Draws the correlation of every method, with a row for each network."""
     rng = np.random.default_rng(0)
-    names = max(map(methods, networks.values()), key=len)
-    columns = min(len(networks), 5)
-    n_rows = -(-len(networks) // columns)
-    with pictures.picture(path, 2.4 * columns + 2.6, 4.2 * n_rows + 0.4, dpi=110) as figure:
-        panels = figure.subplots(n_rows, columns, sharex=True, sharey=True, squeeze=False).ravel()
-        for axes in panels[len(networks) :]:
-            axes.set_visible(False)
-        for axes, (model, group) in zip(panels, networks.items()):
-            _draw_network(axes, group, names, rng)
-            axes.set_title(model, fontsize="small")
-        panels[0].set_ylim(len(names) - 0.5, -0.5)
-        handles, labels = panels[0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside upper center", ncols=3, fontsize="small")
-        figure.supxlabel("correlation with Shapley values", fontsize="small")
+    with pictures.picture(path, 8, 0.42 * len(networks) + 1.6) as figure:
+        for axes, quantity in zip(figure.subplots(1, len(QUANTITIES), sharex=True, sharey=True), QUANTITIES):
+            for height, group in enumerate(networks.values()):
+                _draw_network(axes, group, quantity, height, rng)
+            axes.set_title(f"{quantity} of the predicted class", fontsize="medium")
+            axes.set(xlabel="correlation with Shapley values", xlim=(-0.05, 1.02), ylim=(len(networks) - 0.5, -0.5))
+            axes.set_yticks(range(len(networks)), [name.replace("_", " ") for name in networks], fontsize="small")
+            axes.grid(axis="x", lw=0.3)
+        found = {label: handle for axes in figure.axes for handle, label in zip(*axes.get_legend_handles_labels())}
+        figure.legend(found.values(), found, loc="outside lower center", ncols=3, fontsize="small")
+        figure.suptitle("Is the default the nearest to Shapley values of the methods of one pass?")
 
 
-def _draw_network(axes: Axes, group: list[Row], names: list[str], rng: np.random.Generator) -> None:
-    """Draws a row for each method, and how far the default may be from the best."""
-    for quantity, marker, colour, shift in zip(QUANTITIES, "os", ("C0", "C1"), (-0.15, 0.15)):
-        intervals = [correlation(group, quantity, name, rng) for name in methods(group)]
-        heights = [names.index(name) + shift for name in methods(group)]
-        means, halves = [part.mean for part in intervals], [part.half for part in intervals]
-        axes.errorbar(means, heights, xerr=halves, fmt=marker, color=colour, ms=4, lw=1, label=quantity)
-        best = correlation(group, quantity, best_of_one_pass(group, quantity), rng).mean
-        axes.axvspan(
-            best - MARGIN, best, color=colour, alpha=0.15, lw=0, label=f"within {MARGIN} of the best, {quantity}"
-        )
-    axes.axhline(names.index(DEFAULT), color="black", lw=0.5, zorder=0)
-    axes.set(xlim=(-0.2, 1.02), yticks=range(len(names)))
-    axes.set_yticklabels(names, fontsize="x-small")
-    axes.tick_params("x", labelsize="x-small", labelbottom=True)
-    axes.grid(axis="x", lw=0.3)
+def _draw_network(axes: Axes, group: list[Row], quantity: str, height: int, rng: np.random.Generator) -> None:
+    """Draws a point for each method; the default above the others, with its interval."""
+    for method in methods(group):
+        if method == DEFAULT:
+            continue
+        x = values(group, quantity, method, "correlation").mean()
+        label, style = _style(method)
+        axes.plot(x, height + 0.15, label=label, ls="", **style)
+    own = correlation(group, quantity, DEFAULT, rng)
+    style = {"fmt": "o", "color": "#b2182b", "ms": 6, "lw": 1.2, "zorder": 4}
+    axes.errorbar(own.mean, height - 0.15, xerr=own.half, label=DEFAULT, **style)
+
+
+def _style(method: str) -> tuple[str, dict[str, Any]]:
+    """The label and the marker of a method other than the default."""
+    if method == GATES:
+        return f"{method} (more passes)", {"marker": "D", "color": "#2166ac", "ms": 4}
+    if not takes_one_pass(method):
+        return f"{method.partition(',')[0]} (more passes)", {"marker": "s", "color": "#1b7837", "ms": 4}
+    if method == EQ2:
+        return method, {"marker": "x", "color": "black", "ms": 5, "zorder": 3}
+    return "other methods of one pass", {"marker": "|", "color": "0.5", "ms": 9}

@@ -51,15 +51,19 @@ def draw(path: pathlib.Path, networks: dict[str, Any]) -> None:
     Args:
         networks: `networks[network][method]` is a list of points, dicts of cost and error.
     """
-    with pictures.picture(path, 6.5 * len(networks), 4.8) as figure:
-        panels = figure.subplots(1, len(networks), sharey=True, squeeze=False)[0]
+    with pictures.picture(path, 8, 4 * len(networks)) as figure:
+        panels = figure.subplots(len(networks), 1, sharex=True, sharey=True, squeeze=False)[:, 0]
         for axes, (network, by_method) in zip(panels, networks.items()):
             estimates = {method: points for method, points in by_method.items() if method != TRUTH}
             for marker, (method, points) in zip("ov^<>sDPX*", estimates.items()):
                 costs = [point["cost"] for point in points]
                 errors = [interval(point["error"])[:2] for point in points]
                 style = "--" if method.startswith(PEERS) else "-"
-                axes.errorbar(costs, *zip(*errors), marker=marker, ls=style, capsize=2, label=method)
-            axes.set(xscale="log", yscale="log", xlabel="evaluations of the network an image", title=network)
-        axes.legend(fontsize="x-small")
-        figure.supylabel("relative RMSE against Shapley values")
+                axes.errorbar(costs, *zip(*errors), marker=marker, ms=5, ls=style, capsize=2, label=method)
+            axes.set(xscale="log", yscale="log")
+            axes.set_title(network, fontsize="medium")
+        for axes in panels:
+            pictures.label_ends(axes)
+        figure.suptitle("How fast do estimates of Shapley values converge? Dashed: other packages")
+        figure.supxlabel("evaluations of the network an image", fontsize="medium")
+        figure.supylabel("relative RMSE against Shapley values", fontsize="medium")

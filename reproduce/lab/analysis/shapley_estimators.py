@@ -4,9 +4,9 @@ import pathlib
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
 from scipy import stats
 
 from lab import files, pictures, rows, tables
@@ -21,6 +21,8 @@ OURS = ("auto", "surrogate", "regression", "orders", "moments", "masks")
 ONCE = ("moments",)  # methods without a budget
 PRINCIPAL, COMPARED = "auto", 5  # what peers are compared with: a method, and its budget
 LARGEST = 10  # errors above are not told apart
+# of peers in the picture: colours and dashes by package, as the table tells their methods apart
+PACKAGES = {"shap": ("#8c6d31", "--"), "captum": ("#d6616b", "-."), "shapiq": ("0.6", ":")}
 TINY = 1e-12  # in place of an error of zero
 TIMED = 10  # the budget whose seconds are in the table
 TITLES = {
@@ -310,44 +312,56 @@ def _origins(finished: list[Row]) -> list[str]:
 
 def draw(path: pathlib.Path, games: dict[str, Points]) -> None:
     """Draws error against evaluations for each player, with a panel for each game."""
-    methods = dict.fromkeys(method for points in games.values() for method in points)
-    peers = [method for method in methods if method not in OURS]
-    styles: dict[str, dict[str, Any]] = {
-        method: {"color": f"C{OURS.index(method)}", "ls": "-", "lw": 2, "marker": "o", "zorder": 3} for method in OURS
-    }
-    for number, (method, marker) in enumerate(zip(peers, "^v<>sDPX*")):
-        color = matplotlib.colormaps["tab20"]((2 * len(OURS) - 1 + number) % 20)
-        styles[method] = {"color": color, "ls": "--", "lw": 1, "marker": marker, "ms": 4}
-    columns = min(3, len(games))
+    columns = min(2, len(games))
     n_rows = -(-len(games) // columns)
-    with pictures.picture(path, 5 * columns, 4 * n_rows + 1) as figure:
+    with pictures.picture(path, 4 * columns, 2.9 * n_rows + 1) as figure:
         panels = figure.subplots(n_rows, columns, squeeze=False).ravel()
-        for axes, (name, points) in zip(panels, games.items()):
-            _panel(axes, points, styles)
-            axes.set_title(TITLES[name], fontsize="medium")
         for axes in panels[len(games) :]:
             axes.axis("off")
-        lines = {label: line for axes in panels for line, label in zip(*axes.get_legend_handles_labels())}
-        ordered = [method for method in (*OURS, *peers) if method in lines]
-        figure.legend([lines[method] for method in ordered], ordered, loc="outside lower center", ncols=5)
-        for axes in panels[max(0, len(games) - columns) : len(games)]:
+        for axes, (name, points) in zip(panels, games.items()):
+            _panel(axes, points)
+            axes.set_title(TITLES[name], fontsize="small")
+        for axes in panels[: len(games)]:
+            pictures.label_ends(axes, 7)
+        for axes in panels[: len(games)][-columns:]:
             axes.set_xlabel("evaluations for each player")
+        peers = {_package(method): Line2D([], [], **_peer_style(method)) for each in games.values() for method in each}
+        peers.pop("", None)
+        if peers:
+            figure.legend(peers.values(), peers, loc="outside lower center", ncols=3, fontsize="small")
+        figure.suptitle("How many evaluations do Shapley values take?")
         figure.supylabel("relative RMSE against Shapley values", fontsize="medium")
 
 
-def _panel(axes: Axes, points: Points, styles: dict[str, dict[str, Any]]) -> None:
+def _package(method: str) -> str:
+    """The package of a peer; nothing for a method of ours."""
+    return "" if method in OURS else method.partition(".")[0]
+
+
+def _peer_style(method: str) -> dict[str, Any]:
+    colour, dashes = PACKAGES.get(_package(method), ("0.7", ":"))
+    return {"color": colour, "ls": dashes, "lw": 1}
+
+
+def _panel(axes: Axes, points: Points) -> None:
     smallest, largest = np.inf, 0.0
     for method, found in points.items():
         measured = [point for point in found if point.error]
         used, error = ([part(point) for point in measured] for part in (_used, _mean))
-        axes.plot(used, error, label=method, **styles[method])
+        if method in OURS:
+            style = {"color": f"C{OURS.index(method)}", "lw": 1.8, "marker": "o", "ms": 4, "zorder": 3}
+            axes.plot(used, error, label=method, **style)
+        else:
+            axes.plot(used, error, **_peer_style(method))
         smallest, largest = min([smallest, *(e for e in error if e > 0)]), max([largest, *error])
     # on few samples some errors are far above the values themselves
     bottom, top = smallest / 1.3, min(largest * 1.3, 3)
     axes.set(xscale="log", yscale="log")
     ticks = [tick for tick in (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2) if bottom < tick < top]
     axes.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
-    axes.set_xticks([2, 5, 10, 50], ["2", "5", "10", "50"])
+    most = axes.get_xlim()[1]
+    ticks = [tick for tick in (2, 5, 10, 50) if tick < most]
+    axes.set_xticks(ticks, [str(tick) for tick in ticks])
     axes.set_ylim(bottom, top)
     axes.minorticks_off()
     axes.grid(alpha=0.3)

@@ -3,6 +3,8 @@
 import pathlib
 from typing import Any
 
+import numpy as np
+
 from lab import files, pictures, tables
 from lab.statistics import Interval, interval
 
@@ -62,18 +64,22 @@ def table(record: dict[str, Any]) -> str:
 
 def draw(path: pathlib.Path, rows: list[dict[str, Any]]) -> None:
     """Draws cosine and norm ratio against the step, with a column for each hidden layer."""
-    titles = {"cosine": "cosine with the Shapley gradient", "norm_ratio": "norm over that of the Shapley gradient"}
-    with pictures.picture(path, 10, 6.5, dpi=110) as figure:
+    titles = {"cosine": "cosine: 1 is its direction", "norm_ratio": "norm: 1 is its norm"}
+    with pictures.picture(path, 8, 5.6) as figure:
+        figure.suptitle("How near do gradients come to the Shapley gradient, by step of the training?")
         for line, (quantity, title) in zip(figure.subplots(2, 2, sharex=True, sharey="row"), titles.items()):
             line[0].set_ylabel(title)
             for layer, axes in zip(LAYERS, line):
-                for rule in RULES:
+                for shift, rule in enumerate(RULES):
                     means, halves, _ = zip(*(over_seeds(rows, layer, step, quantity, rule) for step in STEPS))
-                    axes.errorbar(range(len(STEPS)), means, halves, label=rule, capsize=3)
+                    # beside each other, so that no interval hides another
+                    places = np.arange(len(STEPS)) + 0.06 * shift
+                    axes.errorbar(places, means, halves, capsize=2, **pictures.styled(rule))
                 axes.set_xticks(range(len(STEPS)), STEPS)
                 if quantity == "cosine":
-                    axes.set_title(f"hidden layer {layer}")
-                    axes.legend(fontsize="small")
+                    axes.set_title(f"hidden layer {layer}", fontsize="medium")
                 else:
                     axes.set_xlabel("step")
                     axes.axhline(1, color="0.8", zorder=0)
+        for axes in figure.axes:
+            pictures.label_ends(axes, 7)
