@@ -132,7 +132,7 @@ def _arms(group: list[Row]) -> list[tuple[str, str]]:
 
 def draw(results: list[Row], path: pathlib.Path) -> None:
     """Draws accuracy by epoch, in training and in validation; nothing if the paper's network was not run."""
-    schedules = {"of the paper's schedule": longest(results), "of our short schedule": short(results)}
+    schedules = {"the paper's schedule": longest(results), "our short schedule": short(results)}
     schedules = {words: group for words, group in schedules.items() if group}
     if not schedules:
         return
@@ -143,11 +143,9 @@ def draw(results: list[Row], path: pathlib.Path) -> None:
                     pictures.shaded_mean(axes, np.arange(1, curves.shape[1] + 1), curves, activation)
                 epochs = group[0]["run"]["epochs"]
                 axes.set(xlabel="epoch", xticks=range(1, epochs + 1, -(-epochs // 8)), xlim=(1, epochs))
-                axes.set_title(
-                    f"{title}, {epochs} epochs {words}, {_count(seeds(group))}", fontsize="small", loc="left"
-                )
+                axes.set_title(f"{title}, {epochs} epochs, {_count(seeds(group))}", fontsize="medium", loc="left")
                 pictures.label_ends(axes)
-        figure.supylabel("accuracy")
+            line[0].set_ylabel(f"accuracy, {words}")
         copies = tables.copies([row for group in schedules.values() for row in group])
         figure.suptitle(f"Does ResNet-20 learn CIFAR-10 faster with SA?{copies}", fontsize="medium")
 
