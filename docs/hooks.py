@@ -1,13 +1,17 @@
 """What the site shows of the repository outside `docs/`: result tables, pictures, notebooks, and code.
 
 A page links to such a file by its relative path, as it is read in the repository. The site has a copy of the file at
-the same path from the root; code becomes a page that shows it.
+the same path from the root; code becomes a page that shows it. Formulas become MathML, which browsers typeset without a
+script, and a picture links to itself in its full size.
 """
 
+import functools
+import html
 import pathlib
 import re
 from collections.abc import Iterator
 
+from latex2mathml.converter import convert
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.plugins import event_priority
 from mkdocs.structure.files import File, Files
@@ -15,6 +19,14 @@ from mkdocs.structure.pages import Page
 
 ROOT = pathlib.Path(__file__).parent.parent
 _LINK = re.compile(r"(\]\()([^)#:\s]+)((?:#[^)\s]*)?\))")
+# in a page of HTML: what is shown as it is, and formulas elsewhere, of notebooks and of pages of Markdown
+_VERBATIM = re.compile(r'(<(pre|code|script|style)\b.*?</\2>|<div class="clipboard-copy-txt".*?</div>)', re.DOTALL)
+_DISPLAYED = re.compile(r"\$\$(.+?)\$\$|\\\[(.+?)\\\]", re.DOTALL)
+_INLINE = re.compile(r"(?<![\\$])\$([^$<>]+?)\$|\\\((.+?)\\\)")
+# which the plugin puts into notebooks, from elsewhere
+_MATHJAX = re.compile(r"<!-- Load mathjax -->.*?<!-- End of mathjax configuration -->", re.DOTALL)
+_PICTURE = re.compile(r'<img [^>]*src="([^":]+\.png)"[^>]*>')
+_BEHIND = ("reproduce/", "keras_shapley/", "tests/")
 _PAGES = ("CHANGELOG.md", "CONTRIBUTING.md", "reproduce/README.md")
 
 
@@ -31,7 +43,9 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
-    """Points relative links to the site's copies."""
+    """Points relative links to the site's copies; searches find guides before tables of results and code."""
+    if page.file.src_uri.startswith(_BEHIND):
+        page.meta["search"] = {"boost": 0.2}
     own = files.get_file_from_path(page.file.src_uri)
     folder = pathlib.Path(own.abs_src_path).parent if own and own.abs_src_path else ROOT / "docs"
 
@@ -51,16 +65,34 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
     return _LINK.sub(rewritten, markdown)
 
 
-def on_page_content(html: str, page: Page, config: MkDocsConfig, files: Files) -> str:
-    """Points links of notebooks, which are pages of HTML already, to the site's pages."""
+def on_page_content(content: str, page: Page, config: MkDocsConfig, files: Files) -> str:
+    """Typesets formulas, links pictures, and points links of notebooks, which are HTML already, to the site's pages."""
+    content = _PICTURE.sub(r'<a href="\1">\g<0></a>', typeset(_MATHJAX.sub("", content)))
     if not page.file.src_uri.endswith(".ipynb"):
-        return html
+        return content
 
     def rewritten(match: re.Match[str]) -> str:
         file = files.get_file_from_path(match[1].removeprefix("docs/"))
         return match[0] if file is None else f'href="{file.url_relative_to(page.file)}"'
 
-    return re.sub(r'href="\.\./([^"#]+)"', rewritten, html)
+    return re.sub(r'href="\.\./([^"#]+)"', rewritten, content)
+
+
+def typeset(content: str) -> str:
+    """HTML with MathML in the place of TeX between dollars or brackets, outside of code."""
+    pieces = _VERBATIM.split(content)
+    # each match leaves itself and the name of its element
+    texts, verbatim = pieces[::3], [*pieces[1::3], ""]
+    for pattern, display in ((_DISPLAYED, "block"), (_INLINE, "inline")):
+        replaced = functools.partial(_mathml, display=display)
+        texts = [pattern.sub(replaced, text) for text in texts]
+    return "".join(part for both in zip(texts, verbatim) for part in both)
+
+
+def _mathml(match: re.Match[str], *, display: str) -> str:
+    tex = html.unescape(next(filter(None, match.groups())))
+    # the converter puts the number of an equation right behind it
+    return convert(tex.replace(r"\tag", r"\qquad\tag"), display=display)
 
 
 def _outside() -> Iterator[pathlib.Path]:
