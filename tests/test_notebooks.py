@@ -48,5 +48,19 @@ def test_the_notebook_is_saved_with_its_outputs(path):
     assert "/tmp/" not in text
 
 
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_the_notebook_opens_with_a_question_and_a_picture_that_it_draws(path):
+    first, *others = read(path).cells
+    assert "?**" in first.source
+    assert "](attachment:opening.png)" in first.source
+    drawn = {
+        output.data["image/png"].strip()
+        for cell in others
+        for output in cell.get("outputs", [])
+        if "image/png" in output.get("data", {})
+    }
+    assert first.attachments["opening.png"]["image/png"].strip() in drawn, "the picture is not of the last run"
+
+
 def test_there_are_notebooks():
     assert NOTEBOOKS
