@@ -62,6 +62,8 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
         depth = page.file.src_uri.count("/")
         return f"{match[1]}{'../' * depth}{uri}{match[3]}"
 
+    if page.file.src_uri.startswith("reproduce/results/"):
+        markdown += "\n[All results](../../docs/results.md)\n"
     return _LINK.sub(rewritten, markdown)
 
 
