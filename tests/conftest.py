@@ -22,6 +22,12 @@ hypothesis.settings.register_profile("thorough", max_examples=500, deadline=None
 hypothesis.settings.load_profile("few")
 
 
+def pytest_runtest_setup(item):
+    """What is marked `once` runs on PyTorch, where nothing is compiled."""
+    if item.get_closest_marker("once") and keras.backend.backend() != "torch":
+        pytest.skip("once, on PyTorch")
+
+
 @pytest.fixture
 def backend():
     return keras.backend.backend()

@@ -2,12 +2,10 @@
 
 import re
 
-import keras
 import pytest
 from reference.paths import ROOT
 
-if keras.backend.backend() != "torch":
-    pytest.skip("once: nothing is computed", allow_module_level=True)
+pytestmark = pytest.mark.once
 
 
 def drawn():

@@ -10,8 +10,7 @@ import pytest
 import keras_shapley as ks
 from keras_shapley.utils import progress
 
-if keras.backend.backend() != "torch":
-    pytest.skip("once, where nothing is compiled", allow_module_level=True)
+pytestmark = pytest.mark.once
 
 
 def public():

@@ -3,14 +3,12 @@
 import os
 import pathlib
 
-import keras
 import nbformat
 import pytest
 from nbclient import NotebookClient
 from reference.paths import ROOT
 
-if keras.backend.backend() != "torch":
-    pytest.skip("once, where nothing is compiled", allow_module_level=True)
+pytestmark = pytest.mark.once
 
 FOLDER = ROOT / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))

@@ -15,8 +15,7 @@ from reference.paths import ROOT
 
 from keras_shapley.utils import progress
 
-if keras.backend.backend() != "torch":
-    pytest.skip("once, where nothing is compiled", allow_module_level=True)
+pytestmark = pytest.mark.once
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 

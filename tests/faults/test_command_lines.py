@@ -4,7 +4,6 @@ import itertools
 import os
 import pathlib
 
-import keras
 import numpy as np
 import pytest
 from PIL import Image
@@ -14,8 +13,7 @@ from faults.jobs import names
 from keras_shapley import cli
 from keras_shapley.cli import explain
 
-if keras.backend.backend() != "torch":
-    pytest.skip("the same on every backend", allow_module_level=True)
+pytestmark = pytest.mark.once
 
 LONG = "x" * 5000
 DIGITS = "9" * 5000

@@ -5,7 +5,6 @@ import pathlib
 import shutil
 from collections.abc import Iterable
 
-import keras
 import numpy as np
 import pytest
 from PIL import Image
@@ -14,8 +13,7 @@ from faults.corpus import CANARY, Case, cases, image_bytes, plain_model
 from faults.jobs import names
 from faults.warm import MEBIBYTE, Warm
 
-if keras.backend.backend() != "torch":
-    pytest.skip("once, where nothing is compiled", allow_module_level=True)
+pytestmark = pytest.mark.once
 
 # beside what the command takes for files that are whole. The largest image has 169 million pixels
 MEMORY = 512 * MEBIBYTE

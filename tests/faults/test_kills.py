@@ -7,7 +7,6 @@ import shutil
 import time
 from collections.abc import Callable
 
-import keras
 import numpy as np
 import pytest
 from PIL import Image
@@ -17,8 +16,7 @@ from faults.jobs import names
 from faults.warm import Warm
 from keras_shapley.utils.files import check_writable, write
 
-if keras.backend.backend() != "torch":
-    pytest.skip("once, where nothing is compiled", allow_module_level=True)
+pytestmark = pytest.mark.once
 
 KILLS = 20
 # what a row says of the time that it took, and of the repository, in which others may work meanwhile

@@ -6,14 +6,12 @@ import pathlib
 import threading
 from collections.abc import Callable
 
-import keras
 import pytest
 
 from keras_shapley.utils import files as package_files
 from lab import files as lab_files
 
-if keras.backend.backend() != "torch":
-    pytest.skip("the same on every backend", allow_module_level=True)
+pytestmark = pytest.mark.once
 
 N_FILES = 200
 SIZES = (10_000, 17_000)

@@ -8,7 +8,6 @@ from keras import layers, ops
 import keras_shapley as ks
 
 STEPS = 3
-ONCE = pytest.mark.skipif(keras.backend.backend() != "torch", reason="once, where nothing is compiled")
 
 
 def frames():
@@ -41,7 +40,7 @@ def shaken(model, rng):
     return model
 
 
-@ONCE
+@pytest.mark.once
 @pytest.mark.parametrize("rules", ["auto", "paper", "epsilon", "epsilon_plus_flat"])
 @pytest.mark.parametrize("build", [frames, branches, nested, sentences])
 def test_a_model_on_every_step_is_the_model_called_on_each(build, rules, rng):

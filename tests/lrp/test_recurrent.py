@@ -7,7 +7,6 @@ from keras import layers, ops
 
 import keras_shapley as ks
 
-ONCE = pytest.mark.skipif(keras.backend.backend() != "torch", reason="once, where nothing is compiled")
 LENGTH, FEATURES, UNITS = 5, 2, 3
 RULES = ("auto", "paper", "epsilon")
 LAYERS = {
@@ -100,7 +99,7 @@ KINDS = {
 }
 
 
-@ONCE
+@pytest.mark.once
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("returns", [False, True])
 @pytest.mark.parametrize("name", LAYERS)
@@ -121,7 +120,7 @@ def test_from_a_baseline_a_layer_is_its_steps_as_layers(name, returns, kind, rng
     assert_close(relevance, expected)
 
 
-@ONCE
+@pytest.mark.once
 @pytest.mark.parametrize("rules", RULES)
 @pytest.mark.parametrize("name", LAYERS)
 def test_masked_steps_receive_nothing_and_the_others_as_if_they_were_alone(name, rules, rng):
@@ -135,7 +134,7 @@ def test_masked_steps_receive_nothing_and_the_others_as_if_they_were_alone(name,
     assert_close(relevance[:, [1, 3]], expected)
 
 
-@ONCE
+@pytest.mark.once
 @pytest.mark.filterwarnings("ignore:.*destroy the mask")
 @pytest.mark.parametrize("rules", RULES)
 def test_a_sequence_that_is_masked_as_a_whole_receives_nothing(rules, rng):
@@ -144,7 +143,7 @@ def test_a_sequence_that_is_masked_as_a_whole_receives_nothing(rules, rng):
     np.testing.assert_array_equal(ops.convert_to_numpy(relevance), 0)
 
 
-@ONCE
+@pytest.mark.once
 @pytest.mark.parametrize("rules", RULES)
 def test_backwards_is_forwards_on_the_turned_sequence(rules, rng):
     model = model_of(rng, layers.LSTM(UNITS, go_backwards=True, return_sequences=True))
@@ -166,7 +165,7 @@ MERGES = {
 }
 
 
-@ONCE
+@pytest.mark.once
 @pytest.mark.filterwarnings("ignore:.*destroy the mask")
 @pytest.mark.parametrize("masked", [False, True])
 @pytest.mark.parametrize("rules", RULES)
@@ -249,7 +248,7 @@ def test_from_a_baseline_every_model_conserves(build, rng):
     assert max(abs(gap).max() for gap in explanation.conservation_gap.signed.values()) < 1e-5
 
 
-@ONCE
+@pytest.mark.once
 @pytest.mark.parametrize("rules", ["paper", "epsilon"])
 @pytest.mark.parametrize("build", MODELS)
 def test_without_a_baseline_gaps_say_what_is_missing(build, rules, rng):

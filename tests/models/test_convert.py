@@ -11,7 +11,6 @@ from keras import layers, ops
 import keras_shapley as ks
 
 BIAS = keras.initializers.RandomNormal(stddev=0.5, seed=1)
-torch_only = pytest.mark.skipif(keras.backend.backend() != "torch", reason="once, where nothing is compiled")
 
 
 def outputs(model, x):
@@ -558,7 +557,7 @@ def test_bad_options_are_named(options, message):
         ks.to_shapley(mixed(), **options)
 
 
-@torch_only
+@pytest.mark.once
 @pytest.mark.parametrize(
     "name, changed, options",
     [("ResNet50V2", 32, {}), ("MobileNetV2", 35, {"replaces": "relu6"}), ("VGG16", 15, {})],

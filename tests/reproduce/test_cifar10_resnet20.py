@@ -21,8 +21,6 @@ from lab import experiment, rows, runs
 from lab.analysis import figure5
 from lab.checkpoint import CHECKPOINT, HISTORY, Checkpoint
 
-tensorflow_only = pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="the same on every backend")
-
 
 def test_learning_rate_is_that_of_the_keras_example():
     def example(epoch):
@@ -278,7 +276,7 @@ def test_bad_arguments_are_named(arguments, says, capsys, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.skipif(keras.backend.backend() != "torch", reason="once, where nothing is compiled")
+@pytest.mark.once
 def test_quick_run(rng, tmp_path, capsys):
     path = tmp_path / "data.npz"
     arrays = {f"x_{split}": rng.integers(0, 256, (40, 32, 32, 3), dtype="uint8") for split in ("train", "test")}
@@ -295,7 +293,7 @@ def test_quick_run(rng, tmp_path, capsys):
     assert (directory / script.MODEL).exists() and (directory / "heatmaps" / "epoch_0001.png").exists()
 
 
-@pytest.mark.skipif(keras.backend.backend() != "torch", reason="once, where nothing is compiled")
+@pytest.mark.once
 def test_short_run_of_another_length_is_another_run(rng, tmp_path):
     path = tmp_path / "data.npz"
     arrays = {f"x_{split}": rng.integers(0, 256, (8, 32, 32, 3), dtype="uint8") for split in ("train", "test")}
@@ -326,7 +324,7 @@ def start(data, out):
     return subprocess.Popen(command, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
 
 
-@tensorflow_only
+@pytest.mark.once
 def test_killed_run_ends_with_the_weights_of_an_uninterrupted_one(rng, tmp_path):
     """The whole script, in processes of its own, one of them killed while it trains its second epoch."""
     images, labels = rng.integers(0, 256, (104, 32, 32, 3), dtype="uint8"), rng.integers(0, 10, 104)

@@ -1,15 +1,12 @@
 """`reproduce/figure3_mnist_mlp.py`: the network, a quick run, and what the table says of rows."""
 
 import figure3_mnist_mlp as script
-import keras
 import matplotlib.image
 import numpy as np
 import pytest
 
 from lab import experiment, rows
 from lab.networks import mnist_mlp
-
-torch_only = pytest.mark.skipif(keras.backend.backend() != "torch", reason="once, where nothing is compiled")
 
 
 def test_network_is_the_papers():
@@ -35,7 +32,7 @@ def test_table_takes_the_first_epoch_and_the_last_validation(tmp_path):
     assert (tmp_path / "figure3.md").read_text() == text
 
 
-@torch_only
+@pytest.mark.once
 def test_quick_run(tmp_path, rng, capsys):
     path = tmp_path / "data.npz"
     arrays = {f"x_{split}": rng.integers(0, 256, (50, 28, 28), dtype=np.uint8) for split in ("train", "test")}

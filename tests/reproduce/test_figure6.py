@@ -11,8 +11,6 @@ from lab.analysis import figure6
 from lab.gradients import input_gradients
 from lab.networks import mnist_mlp
 
-torch_only = pytest.mark.skipif(keras.backend.backend() != "torch", reason="once, where nothing is compiled")
-
 
 @pytest.fixture
 def images(rng):
@@ -71,7 +69,7 @@ def test_a_map_of_the_expected_shape_correlates_fully():
     np.testing.assert_allclose(found["logits"], 1)
 
 
-@torch_only
+@pytest.mark.once
 def test_quick_run_and_table_again(tmp_path, rng, capsys):
     path = tmp_path / "data.npz"
     arrays = {f"x_{split}": rng.integers(0, 256, (40, 28, 28), dtype=np.uint8) for split in ("train", "test")}

@@ -13,7 +13,6 @@ from lab.analysis import table2
 from lab.networks import cifar10_mlp
 
 main = functools.partial(experiment.main, script.TABLE2, script.__doc__, script.EXAMPLES)
-torch_only = pytest.mark.skipif(keras.backend.backend() != "torch", reason="once, where nothing is compiled")
 
 
 @pytest.fixture
@@ -44,7 +43,7 @@ def test_network_is_the_papers():
     assert {type(each).__name__ for each in initializers} == {"GlorotUniform"}
 
 
-@torch_only
+@pytest.mark.once
 def test_a_run_is_recorded_repeated_by_nothing_and_the_same_again(data, tmp_path, capsys):
     command = ["--data", str(data), "--epochs", "2", "--activations", "relu", "sa", "--only", "*/SGD_0.1/seed0"]
     assert main([*command, "--out", str(tmp_path / "a")]) == 0
@@ -94,7 +93,7 @@ def test_epochs_are_counted_until_relus_final_accuracy():
     assert "| sa | 3 | 2 | 3 | 1 |" in table2.table(found)
 
 
-@torch_only
+@pytest.mark.once
 def test_quick_run(data, tmp_path, capsys):
     assert main(["--quick", "--data", str(data), "--out", str(tmp_path), "--activations", "relu", "sa"]) == 0
     found = rows.read(tmp_path / "table2.jsonl")

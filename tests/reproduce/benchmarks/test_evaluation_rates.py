@@ -2,14 +2,13 @@
 
 import json
 
-import keras
 import pytest
 
 from benchmarks import evaluation_rates as script
 from lab import measuring
 
 
-@pytest.mark.skipif(keras.backend.backend() != "torch", reason="once, where nothing is compiled")
+@pytest.mark.once
 def test_both_ways_are_measured_and_the_table_is_made_again(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(script, "PATHS", 2)
     monkeypatch.setattr(script, "REPEATS", 2)

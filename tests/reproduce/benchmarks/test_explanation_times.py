@@ -3,13 +3,14 @@
 import json
 import types
 
-import keras
 import pytest
 
 from benchmarks import explanation_times as script
 from lab import measuring
 from lab.analysis import explanation_times
 from lab.explanations import Method
+
+pytestmark = pytest.mark.once
 
 
 class Clock:
@@ -37,7 +38,6 @@ class Clock:
 NONE = dict.fromkeys(script.NAMES, Method(30, lambda model, x, target: None))
 
 
-@pytest.mark.skipif(keras.backend.backend() != "torch", reason="once, where nothing is compiled")
 def test_every_method_is_measured_and_the_table_is_made_again(tmp_path, monkeypatch, capsys):
     small = {"FEW": 1, "MORE": {"mlp": 2, "conv": 1}, "GRADIENT_IMAGES": {"mlp": 2, "conv": 2}, "REPEATS": 2}
     for name, value in small.items():

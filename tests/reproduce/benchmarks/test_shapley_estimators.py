@@ -15,7 +15,7 @@ from lab import estimator_peers as peers
 from lab.analysis import shapley_estimators as analysis
 from lab.statistics import Interval
 
-pytestmark = pytest.mark.skipif(keras.backend.backend() != "torch", reason="once, where nothing is compiled")
+pytestmark = pytest.mark.once
 N = 8
 
 

@@ -15,8 +15,6 @@ import keras_shapley as ks
 from benchmarks import training_cost as script
 from lab import step_costs
 
-torch_only = pytest.mark.skipif(keras.backend.backend() != "torch", reason="once, where nothing is compiled")
-
 
 def test_naive_layers_compute_eq_5(rng, numpy):
     """Else their row is the price of something else."""
@@ -69,7 +67,7 @@ def test_options_of_the_rows_change_no_parameter_and_no_initial_value(rng, numpy
             np.testing.assert_array_equal(numpy(a), numpy(b))
 
 
-@torch_only
+@pytest.mark.once
 def test_quick_run_writes_a_table_and_prints_its_rows_as_json(tmp_path):
     command = [
         sys.executable,
@@ -95,7 +93,7 @@ def test_quick_run_writes_a_table_and_prints_its_rows_as_json(tmp_path):
     assert (tmp_path / "training_cost.md").read_text().count("| SA, pooled |") == 1
 
 
-@torch_only
+@pytest.mark.once
 def test_another_backend_is_another_process(tmp_path):
     """Keras has one a process; what the other one says comes back, here its refusal."""
     path = tmp_path / "training_cost_jax.json"

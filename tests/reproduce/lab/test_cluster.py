@@ -4,14 +4,13 @@ import os
 import sys
 
 import figure3_mnist_mlp
-import keras
 import numpy as np
 import pytest
 import table2_cifar10_mlp
 
 from lab import experiment, rows, runs
 
-pytestmark = pytest.mark.skipif(keras.backend.backend() != "torch", reason="the same on every backend")
+pytestmark = pytest.mark.once
 RUNS = [
     {"model": "mlp", "activation": activation, "optimizer": "SGD", "learning_rate": 0.1, "seed": seed}
     for seed in range(2)

@@ -1,13 +1,12 @@
 """`lab/coalitions.py`: the regression beside enumeration, and its standard errors beside the errors."""
 
-import keras
 import numpy as np
 import pytest
 
 import keras_shapley as ks
 from lab import coalitions
 
-pytestmark = pytest.mark.skipif(keras.backend.backend() != "torch", reason="once, where nothing is compiled")
+pytestmark = pytest.mark.once
 
 
 def game(rng, n):

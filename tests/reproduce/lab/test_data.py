@@ -6,14 +6,11 @@ import subprocess
 import sys
 import threading
 
-import keras
 import numpy as np
 import pytest
 from reference.paths import REPRODUCE
 
 from lab import data
-
-tensorflow_only = pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="the same on every backend")
 
 
 @pytest.fixture
@@ -143,7 +140,7 @@ def environment(**changes):
     return {**os.environ, "PYTHONPATH": path, **changes}
 
 
-@tensorflow_only
+@pytest.mark.once
 def test_what_tfds_has_prepared(arrays, tmp_path):
     written = arrays("mnist")
     np.savez(tmp_path / "in.npz", **written)
@@ -162,7 +159,7 @@ def test_what_tfds_has_prepared(arrays, tmp_path):
                 np.testing.assert_array_equal(ours, theirs)
 
 
-@tensorflow_only
+@pytest.mark.once
 def test_no_data_and_no_network_is_one_line_and_exit_code_2(tmp_path):
     env = environment(TFDS_DATA_DIR=str(tmp_path), https_proxy="http://127.0.0.1:9", HTTPS_PROXY="http://127.0.0.1:9")
     command = [sys.executable, REPRODUCE / "cifar10_resnet20.py", "--out", tmp_path / "run"]

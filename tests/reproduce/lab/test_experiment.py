@@ -8,7 +8,6 @@ import sys
 
 import cifar10_resnet20
 import figure3_mnist_mlp
-import keras
 import pytest
 import table2_cifar10_mlp
 from reference.paths import REPRODUCE, ROOT
@@ -69,7 +68,7 @@ def test_no_script_imports_another(script):
     assert imported & scripts <= ({"report"} if script.parent.name == "report" else set())
 
 
-@pytest.mark.skipif(keras.backend.backend() != "torch", reason="the same on every backend")
+@pytest.mark.once
 @pytest.mark.parametrize("script", ["studies/faithfulness.py", "benchmarks/lrp_zoo.py", "report/report.py"])
 def test_a_script_in_a_folder_runs_by_its_path(script):
     """From the root, where lab is not importable."""

@@ -154,6 +154,7 @@ def test_joint_neuron_is_eq_5_with_the_skip_as_one_more_input(moment_gradient, r
             assert y[place][unit] == pytest.approx(expected, rel=1e-4, abs=1e-6)
 
 
+@pytest.mark.once
 def test_networks_of_all_layouts_load_again(tmp_path, rng):
     x = rng.normal(size=(2, 32, 32, 3)).astype("float32")
     for layout in ("units", "joint"):

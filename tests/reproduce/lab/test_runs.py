@@ -7,7 +7,6 @@ import subprocess
 import sys
 import time
 
-import keras
 import pytest
 from reference.paths import REPRODUCE, ROOT
 
@@ -36,7 +35,7 @@ def perform(group):
     return [{"accuracy": [0.1 * run["seed"]]} for run in group]
 
 
-@pytest.mark.skipif(keras.backend.backend() != "torch", reason="the same on every backend")
+@pytest.mark.once
 def test_a_grid_that_is_killed_repeats_nothing_and_loses_nothing(tmp_path):
     path, log = tmp_path / "rows.jsonl", tmp_path / "log"
     code = SLOW.format(log=str(log), runs=json.dumps(RUNS), path=str(path))

@@ -3,7 +3,6 @@
 import json
 import shutil
 
-import keras
 import numpy as np
 import pytest
 from reference.paths import REPRODUCE
@@ -15,10 +14,8 @@ from report import claims, controls, figures, verdicts
 from report import report as script
 from report.verdicts import FIRST_LOOK
 
-torch_only = pytest.mark.skipif(keras.backend.backend() != "torch", reason="the same on every backend")
 
-
-@torch_only
+@pytest.mark.once
 def test_report_and_tables_in_the_repository_are_made_from_their_results(tmp_path, capsys):
     results = tmp_path / "results"
     results.mkdir()

@@ -17,8 +17,6 @@ from studies import faithfulness_cifar10
 
 SIDE = faithfulness_cifar10.FAITHFULNESS_CIFAR10.patch
 
-torch_only = pytest.mark.skipif(keras.backend.backend() != "torch", reason="once, where nothing is compiled")
-
 
 def row(activation, seed, correlations, others, epochs=5):
     """A finished run with the same numbers for every method but eq. (2) without b/n, which has `others`."""
@@ -114,7 +112,7 @@ def test_truth_of_a_linear_model_is_its_terms(rng):
     np.testing.assert_allclose(stderr, 0, atol=1e-4)
 
 
-@torch_only
+@pytest.mark.once
 @pytest.mark.filterwarnings("ignore")
 def test_quick_run(tmp_path, rng, capsys, monkeypatch):
     path = tmp_path / "data.npz"
@@ -138,7 +136,7 @@ def test_quick_run(tmp_path, rng, capsys, monkeypatch):
     assert "## mlp, sa" in capsys.readouterr().out
 
 
-@torch_only
+@pytest.mark.once
 @pytest.mark.filterwarnings("ignore")
 def test_quick_run_on_cifar10(tmp_path, rng, monkeypatch):
     path = tmp_path / "data.npz"

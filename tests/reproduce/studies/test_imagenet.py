@@ -15,7 +15,6 @@ from lab.imagenet import Crop, Network
 from lab.networks import without_softmax
 from studies import imagenet as script
 
-torch_only = pytest.mark.skipif(keras.backend.backend() != "torch", reason="once, where nothing is compiled")
 # of scikit-learn alone
 CROPS = (Crop("temple", 1), Crop("temple", 0.65), Crop("flower", 1))
 
@@ -94,7 +93,7 @@ def test_patches_are_a_grid(side):
     assert np.ptp(np.bincount(players.ravel())) <= 2 * side / 7 + 1
 
 
-@torch_only
+@pytest.mark.once
 def test_lite0_takes_the_tensors_of_its_package(tmp_path, monkeypatch, rng):
     """The convolutions, with the tensors of the file as torch has them, computed by torch."""
     import torch
@@ -217,7 +216,7 @@ def test_the_table_has_the_measures_of_its_rows(tmp_path):
     assert f"| {analysis.DEFAULT} | {(1 + own) / 4 + 0.5:.3f}" in text
 
 
-@torch_only
+@pytest.mark.once
 def test_quick_run_goes_on_where_it_was(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(script, "CROPS", CROPS)
     monkeypatch.setattr(imagenet, "STAGES", ((1, 3, 1, 1, 16), (1, 3, 2, 6, 24)))

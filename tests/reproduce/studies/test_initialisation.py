@@ -8,8 +8,6 @@ import keras_shapley as ks
 from lab import experiment, rows
 from studies import initialisation as script
 
-torch_only = pytest.mark.skipif(keras.backend.backend() != "torch", reason="once, where nothing is compiled")
-
 
 def test_every_layer_has_a_kernel_of_its_own_from_its_initializer(numpy):
     keras.utils.set_random_seed(0)
@@ -42,7 +40,7 @@ def test_table_compares_with_the_kernels_of_he(tmp_path):
     assert (tmp_path / "initialisation.md").read_text() == text
 
 
-@torch_only
+@pytest.mark.once
 def test_quick_run(tmp_path, rng):
     path = tmp_path / "data.npz"
     arrays = {f"x_{split}": rng.integers(0, 256, (20, 28, 28), dtype=np.uint8) for split in ("train", "test")}

@@ -1,14 +1,11 @@
 """`studies/neuron_accuracy.py`: its truths against each other, and table and picture."""
 
-import keras
 import matplotlib.image
 import numpy as np
 import pytest
 from reference import paper
 
 from studies import neuron_accuracy as script
-
-torch_only = pytest.mark.skipif(keras.backend.backend() != "torch", reason="once, where nothing is compiled")
 
 
 def test_long_sampling_is_as_near_enumeration_as_it_says(monkeypatch):
@@ -34,7 +31,7 @@ def test_errors_are_over_all_neurons(monkeypatch):
     assert found["truth"] == [0, 0, 0]
 
 
-@torch_only
+@pytest.mark.once
 def test_picture_and_table(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(script, "LONG", 100)
     assert script.main(["--out", str(tmp_path), "--widths", "4", "20"]) == 0

@@ -10,8 +10,6 @@ from lab import faithfulness, rows, statistics
 from lab.analysis import one_pass as analysis
 from studies import one_pass as script
 
-torch_only = pytest.mark.skipif(keras.backend.backend() != "torch", reason="once, where nothing is compiled")
-
 
 def row(seed, correlations):
     """A finished run with two images, whose methods have the same correlation for both quantities."""
@@ -87,7 +85,7 @@ def test_rules_are_those_that_the_names_of_the_methods_say(rng):
     }
 
 
-@torch_only
+@pytest.mark.once
 @pytest.mark.parametrize("build", [script.mnist_max_pool_net, script.CONV, script.cifar10_max_pool_net])
 def test_every_method_explains_every_kind_of_network(build, rng):
     """Both quantities; what starts from the baseline, presets whose bias absorbs relevance apart, arrives."""
@@ -106,7 +104,7 @@ def test_every_method_explains_every_kind_of_network(build, rng):
                 np.testing.assert_allclose(sums, added[:, index], rtol=1e-2, atol=1e-4, err_msg=name)
 
 
-@torch_only
+@pytest.mark.once
 def test_whatever_conserves_is_exact_for_a_linear_logit(rng):
     """The terms of a linear model are its Shapley values, by every method that starts from the baseline."""
     model = keras.Sequential([keras.Input((5,)), keras.layers.Dense(3, "softmax")])
@@ -121,7 +119,7 @@ def test_whatever_conserves_is_exact_for_a_linear_logit(rng):
             np.testing.assert_allclose(attribution, terms, rtol=1e-3, atol=1e-4, err_msg=name)
 
 
-@torch_only
+@pytest.mark.once
 @pytest.mark.filterwarnings("ignore")
 def test_quick_run(tmp_path, rng, capsys, monkeypatch):
     monkeypatch.setattr(statistics, "DRAWS", 20)

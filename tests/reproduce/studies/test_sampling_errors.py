@@ -9,10 +9,8 @@ import pytest
 
 from studies import sampling_errors as script
 
-torch_only = pytest.mark.skipif(keras.backend.backend() != "torch", reason="once, where nothing is compiled")
 
-
-@torch_only
+@pytest.mark.once
 @pytest.mark.filterwarnings("ignore")
 def test_every_method_estimates_the_same_values():
     """With many samples, on a network of which the exact values are nearly known."""
@@ -31,7 +29,7 @@ def test_every_method_estimates_the_same_values():
         assert error < 0.1, name
 
 
-@torch_only
+@pytest.mark.once
 @pytest.mark.filterwarnings("ignore")
 def test_table_and_picture(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(script, "EPOCHS", 1)

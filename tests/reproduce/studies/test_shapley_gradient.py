@@ -14,8 +14,6 @@ from lab.activations import hidden_layer
 from lab.analysis import shapley_gradient
 from studies import shapley_gradient as script
 
-torch_only = pytest.mark.skipif(keras.backend.backend() != "torch", reason="once, where nothing is compiled")
-
 
 def test_shares_are_those_of_all_orders(rng):
     """And `w_k` times the share is the derivative of the Shapley value by `x_k`."""
@@ -95,7 +93,7 @@ def test_statistics_are_over_seeds():
     assert shapley_gradient.over_seeds(rows, 1, 10, "orders").mean == pytest.approx(0.9)
 
 
-@torch_only
+@pytest.mark.once
 def test_quick_run_and_table_again(tmp_path, rng, monkeypatch, capsys):
     for module in (script, shapley_gradient):
         monkeypatch.setattr(module, "STEPS", (0, 3))
