@@ -52,6 +52,7 @@ def pictures(tmp_path, rng):
     return [str(path) for path in paths]
 
 
+@pytest.mark.once
 def test_nothing_of_the_user_is_overwritten(grey, pictures, tmp_path):
     """Neither an image, nor an earlier picture unless it is asked for."""
     before = [pathlib.Path(path).read_bytes() for path in pictures]
@@ -124,6 +125,7 @@ def test_the_relevance_is_that_of_the_resized_grey_image(grey, pictures, tmp_pat
         assert arrays["target"] == 1
 
 
+@pytest.mark.once
 def test_options_of_range_size_rules_and_target(colour, pictures, tmp_path, capsys):
     out = tmp_path / "out"
     sized = ["explain", colour, pictures[0], "--out", str(out), "--results", "npz", "--overwrite", "--size", "6", "9"]
@@ -165,6 +167,7 @@ def run(capsys, *options):
     return capsys.readouterr().out.splitlines()[-2]
 
 
+@pytest.mark.once
 def test_a_single_sigmoid_is_explained_by_its_unit(pictures, tmp_path, capsys):
     """By the unit's number, by the label 1 and by the name of class 1; titles name class 1 and what is predicted."""
     path = constant(tmp_path / "sigmoid.keras", "sigmoid", np.log(0.46 / 0.54))
@@ -185,6 +188,7 @@ def test_a_single_sigmoid_is_explained_by_its_unit(pictures, tmp_path, capsys):
     assert "the probability of ill, and the blue pixels of its map speak for well" in printed
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("target", [[], ["--target", "0"], ["--target", "1"]])
 def test_a_single_sigmoid_is_never_negated(target, pictures, tmp_path, capsys):
     """Bright pixels lower the probability, and all targets say so."""
@@ -195,6 +199,7 @@ def test_a_single_sigmoid_is_never_negated(target, pictures, tmp_path, capsys):
         assert (arrays["relevance"] < 0).all()
 
 
+@pytest.mark.once
 def test_a_regression_has_no_class_and_no_percentage(pictures, tmp_path, capsys):
     path = constant(tmp_path / "price.keras", None, 3.2)
     out = tmp_path / "out"
@@ -210,6 +215,7 @@ def test_a_regression_has_no_class_and_no_percentage(pictures, tmp_path, capsys)
     assert line.endswith("  price: 3.2")
 
 
+@pytest.mark.once
 def test_logits_have_classes_if_these_have_names(pictures, tmp_path, capsys):
     path = constant(tmp_path / "logits.keras", None, 1.0, 6.1, 4.2)
     options = [path, pictures[0], "--out", tmp_path / "out", "--target", "2"]
@@ -218,6 +224,7 @@ def test_logits_have_classes_if_these_have_names(pictures, tmp_path, capsys):
     assert run(capsys, *options, "--classes", tmp_path / "names.txt").endswith("  dog: 4.2, predicted: cat (6.1)")
 
 
+@pytest.mark.once
 def test_one_of_several_outputs_is_explained_by_its_name_or_number(pictures, tmp_path, capsys):
     image = keras.Input((8, 8))
     flat = layers.Flatten()(image)
@@ -301,6 +308,7 @@ def test_relevance_that_overflows_is_an_error_and_is_not_drawn(pictures, tmp_pat
     assert not list((tmp_path / "out").iterdir())
 
 
+@pytest.mark.once
 def test_relevance_that_is_lost_is_a_warning_with_the_option_that_helps(pictures, tmp_path, capsys):
     model = keras.Sequential([keras.Input((8, 8)), layers.Flatten(), layers.Dense(3, name="out")])
     model.get_layer("out").bias.assign(np.full(3, 50.0))
@@ -315,6 +323,7 @@ def test_relevance_that_is_lost_is_a_warning_with_the_option_that_helps(pictures
     assert "warning" not in capsys.readouterr().err
 
 
+@pytest.mark.once
 def test_the_headline_of_a_picture_names_rules_and_baseline(grey, pictures, tmp_path, monkeypatch):
     headlines = []
     monkeypatch.setattr(
@@ -363,6 +372,7 @@ def test_patches_of_relevance_sum_to_what_arrived(colour, tmp_path, rng):
     assert {part["size"] for part in record["values"]} == {4} and len(record["values"]) == 18 * 17
 
 
+@pytest.mark.once
 def test_a_folder_is_its_images(grey, pictures, tmp_path, capsys):
     folder = pathlib.Path(pictures[1]).parent
     (folder / "notes.txt").write_text("no image")
@@ -460,6 +470,7 @@ def test_the_parser_knows_the_presets():
     assert sorted(RULES) == sorted(["auto", *PRESETS])
 
 
+@pytest.mark.once
 def test_help_and_mistakes_come_before_the_backend():
     """The argument list is read without Keras, whatever the backend."""
     code = (
@@ -491,6 +502,7 @@ def test_a_backend_that_is_missing_is_one_line(grey, pictures):
     assert "Unable to import backend : nowhere" in done.stderr
 
 
+@pytest.mark.once
 def test_contributions_that_cancel_are_said_to(tmp_path, capsys):
     """A share of a sum near zero would say nothing."""
     model = keras.Sequential([keras.Input((8, 8)), layers.Flatten(), layers.Dense(1)])
@@ -507,6 +519,7 @@ def test_options_of_images_are_not_for_tables(option, table, capsys):
     assert "is for images, and not for the rows of" in capsys.readouterr().err
 
 
+@pytest.mark.once
 def test_shapley_values_warn_of_nothing_by_themselves(grey, pictures, tmp_path, capsys):
     options = ["--method", "shapley", "--players", "2", "--out", str(tmp_path / "out")]
     assert main(["explain", grey, pictures[0], *options]) == 0
@@ -514,6 +527,7 @@ def test_shapley_values_warn_of_nothing_by_themselves(grey, pictures, tmp_path, 
     assert "no warning" in printed.out and "warning" not in printed.err
 
 
+@pytest.mark.once
 def test_a_script_of_the_same_name_has_the_whole_package(tmp_path):
     """It is taken for the command line, which imports the package later."""
     (tmp_path / "keras-shapley.py").write_text("import keras_shapley as ks; print(ks.LRP.__name__, ks.rules.Epsilon)")
@@ -521,6 +535,7 @@ def test_a_script_of_the_same_name_has_the_whole_package(tmp_path):
     assert done.returncode == 0 and done.stdout.startswith("LRP"), done.stderr
 
 
+@pytest.mark.once
 def test_it_works_without_a_standard_error_stream(grey, pictures, tmp_path):
     words = ["explain", grey, pictures[0], "--out", str(tmp_path / "out")]
     command = f"exec {sys.executable} -m keras_shapley {' '.join(words)} 2>&-"

@@ -187,6 +187,7 @@ def test_relevance_that_is_lost_is_warned_of_once_in_a_training(data, tmp_path):
     assert len(os.listdir(tmp_path)) == 2
 
 
+@pytest.mark.once
 def test_the_headline_names_the_rules_if_the_explainer_has_any(data, show):
     class Other:
         def __init__(self, explainer):
@@ -252,6 +253,7 @@ def test_tensorboard_that_is_not_installed_fails_when_training_begins(data, tmp_
         begin(network(), data[0][:2], directory=tmp_path, tensorboard_dir=tmp_path)
 
 
+@pytest.mark.once
 def test_a_picture_is_never_half_written(data, tmp_path, monkeypatch):
     """If the disk is full in the middle of a file, the old picture stays whole, and training goes on."""
     x, y = data
@@ -326,6 +328,7 @@ def one_unit(activation):
     return network([layers.Dense(1, activation=activation)])
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("activation", [None, "softmax"])
 def test_class_means_take_labels_as_numbers_columns_or_one_hot_rows(activation, data, show):
     x, y = data
@@ -336,6 +339,7 @@ def test_class_means_take_labels_as_numbers_columns_or_one_hot_rows(activation, 
     np.testing.assert_array_equal(means[0], means[2])
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("labelled", [True, False])
 def test_class_means_of_a_single_sigmoid_are_those_of_its_unit(labelled, data, show):
     """The images of both classes have the relevance of the unit; without labels p > 1/2 is class 1."""
@@ -357,6 +361,7 @@ def test_class_means_of_a_single_sigmoid_are_those_of_its_unit(labelled, data, s
     assert shown.class_headline == "Mean relevance of ill, by class, rules auto, epoch 1"
 
 
+@pytest.mark.once
 def test_class_means_need_classes(data, show):
     x, _ = data
     maps = keras.Sequential([keras.Input((8, 8)), layers.Reshape((8, 8, 1)), layers.Conv2D(2, 1, activation="softmax")])
@@ -368,6 +373,7 @@ def test_class_means_need_classes(data, show):
     assert shown.class_titles == ["class 0", "class 1"]
 
 
+@pytest.mark.once
 def test_class_means_of_flat_inputs_are_drawn_without_images_that_have_colours(data, tmp_path):
     """The mean image of inputs without colours cannot be shown; their mean relevance has the images' layout."""
     x, y = data
@@ -378,6 +384,7 @@ def test_class_means_of_flat_inputs_are_drawn_without_images_that_have_colours(d
     assert sorted(os.listdir(tmp_path)) == ["epoch_0001.png", "epoch_0001_classes.png"]
 
 
+@pytest.mark.once
 def test_the_animation_has_a_frame_for_each_picture_of_the_training(data, tmp_path):
     from PIL import Image
 

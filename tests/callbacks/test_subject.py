@@ -7,6 +7,8 @@ from keras import layers, ops
 
 import keras_shapley as ks
 
+pytestmark = pytest.mark.once
+
 WEIGHTED = "a weighted sum of outputs"
 LIKELY = np.array([0.1, 0.7, 0.15, 0.05])
 

@@ -8,7 +8,7 @@ from lab import training
 from lab.activations import hidden_layer
 
 jax_only = pytest.mark.skipif(keras.backend.backend() != "jax", reason="many seeds at once need jax.vmap")
-SEEDS = 3
+SEEDS = 2
 
 
 def build(run):
