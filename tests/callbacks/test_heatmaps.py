@@ -98,6 +98,7 @@ class Recorder:
         return self.explainer.explain(x, target)
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     "y, target, expected",
     [([2, 0], None, [2, 0]), (None, None, None), ([2, 0], "predicted", None), ([2, 0], 3, 3), (None, 1, 1)],

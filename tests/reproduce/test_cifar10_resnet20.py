@@ -33,6 +33,7 @@ def test_learning_rate_is_that_of_the_keras_example():
         assert [float(rate(step)) for step in (steps[0], steps[-1])] == pytest.approx([example(epoch)] * 2)
 
 
+@pytest.mark.once
 def test_short_schedule_has_one_cycle_of_the_learning_rate():
     """Up in a line in the first quarter of all steps, then down to 0 as half a cosine."""
     steps = 40

@@ -20,6 +20,7 @@ def test_long_sampling_is_as_near_enumeration_as_it_says(monkeypatch):
     np.testing.assert_allclose(values.sum(axis=1), np.maximum(a.sum(axis=1) + b, 0) - np.maximum(b, 0), atol=1e-5)
 
 
+@pytest.mark.once
 def test_errors_are_over_all_neurons(monkeypatch):
     monkeypatch.setattr(script, "NEURONS", 40)
     found = script.errors("half of them 0", 4, seed=0)
