@@ -7,6 +7,9 @@ import contextlib
 import functools
 import os
 
+# without oneDNN, which TensorFlow leaves out on some processors, it has no dilated transposed convolutions on a CPU
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
+
 if os.environ.get("KERAS_BACKEND") == "torch":
     # before TensorFlow, which Keras may import for its own ends: in the other order PyTorch can crash
     import torch  # noqa: F401
