@@ -10,7 +10,7 @@ _INTERVAL = 1.0
 
 
 class Progress:
-    """Keras's progress bar, shown once the work has taken two seconds.
+    """Keras's progress bar, shown once the work has taken two seconds. One that would begin at its end is not shown.
 
     Args:
         total: number of steps, None if it is not known.
@@ -22,6 +22,7 @@ class Progress:
         self._bar = keras.utils.Progbar(total, unit_name=unit, interval=_INTERVAL) if show else None
         self._total = total
         self._done = 0
+        self._is_shown = False
         self._start = time.monotonic()
 
     def add(self, n: int = 1) -> None:
@@ -31,5 +32,8 @@ class Progress:
     def update(self, done: int) -> None:
         """Reports that `done` steps are done."""
         self._done = done
-        if self._bar is not None and time.monotonic() - self._start >= _DELAY:
+        if self._bar is None or time.monotonic() - self._start < _DELAY:
+            return
+        self._is_shown = self._is_shown or done != self._total
+        if self._is_shown:
             self._bar.update(done, finalize=done == self._total)

@@ -28,10 +28,19 @@ def test_longer_work_shows_a_bar(capsys, monkeypatch):
     assert "3/3" in capsys.readouterr().out
 
 
+def test_a_bar_does_not_begin_at_its_end(capsys, monkeypatch):
+    clock = iter(range(0, 100, 3))
+    monkeypatch.setattr(progress.time, "monotonic", lambda: next(clock))
+    progress.Progress(1, "batch", show=True).add()
+    assert capsys.readouterr().out == ""
+
+
 def test_no_bar_where_none_is_wanted(capsys, monkeypatch):
     clock = iter(range(0, 100, 3))
     monkeypatch.setattr(progress.time, "monotonic", lambda: next(clock))
-    progress.Progress(3, "step", show=False).add(3)
+    bar = progress.Progress(3, "step", show=False)
+    bar.add()
+    bar.add(2)
     assert capsys.readouterr().out == ""
 
 
