@@ -58,8 +58,8 @@ def carry_out(
             done = {key(row["run"], row): row for row in read(path)} | new
             files.write(path, "".join(json.dumps(row) + "\n" for row in done.values()))
         left -= 1
-        last = name(group[-1]).split("/", 2)[2] if len({run["learning_rate"] for run in group}) > 1 else None
-        others = f" to {last or 'seed{}'.format(group[-1]['seed'])}" if len(group) > 1 else ""
+        parts = zip(name(group[0]).split("/"), name(group[-1]).split("/"))
+        others = f" to {'/'.join(last for first, last in parts if first != last)}" if len(group) > 1 else ""
         rest = watch.seconds / (len(waiting) - left) * left
         print(
             f"{len(waiting) - left}/{len(waiting)} {name(group[0])}{others}: {seconds:.0f} s, {rest / 60:.0f} min left",
