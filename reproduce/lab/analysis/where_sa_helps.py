@@ -42,12 +42,12 @@ SETTINGS = (
 )
 NORMS = {"": "no", "_norm": "yes"}  # by the end of a name in runs
 CONVERTED = {"the same kind of images": "converted", "images on their side": "converted_turned"}
-# where silent units are shown
+# where silent units are shown: as SETTINGS
 UNITS = (
-    ("1,000 images", "rates", ("Adam", 0.002)),
-    ("1,000 images", "rates", ("Adam", 0.032)),
-    ("1,000 images", "rates", ("SGD", 0.64)),
-    ("20 layers", "depth20", ("Adam", 0.002)),
+    ("1,000 images, Adam", "rates", ADAM),
+    ("1,000 images, SGD", "rates", SGD),
+    ("20 layers", "depth20", USUAL),
+    ("40 layers", "depth40", USUAL),
 )
 FAILED = 0.2  # accuracy; chance is 0.1
 INTRODUCTION = """\
@@ -218,8 +218,12 @@ def ladder(group: list[Row]) -> list[str]:
     return ["### Learning rates", "", words, *lines]
 
 
+def _failed(values: Sequence[float]) -> bool:
+    return float(np.median(values)) < FAILED
+
+
 def _fails_from(ladder: Sequence[Setting], values: Sequence[Sequence[float]]) -> str:
-    failed = [float(np.median(each)) < FAILED for each in values]
+    failed = [_failed(each) for each in values]
     first = len(failed)
     while first and failed[first - 1]:
         first -= 1
@@ -227,10 +231,14 @@ def _fails_from(ladder: Sequence[Setting], values: Sequence[Sequence[float]]) ->
 
 
 def units(group: list[Row]) -> list[str]:
-    """The table of silent units."""
+    """The table of silent units, at the rates at which no activation fails."""
     lines = []
-    for (words, model, setting), (end, norm) in itertools.product(UNITS, NORMS.items()):
-        members = [row for row in rows.with_setting(group, setting) if row["run"]["model"] == model + end]
+    for (words, model, ladder), (end, norm) in itertools.product(UNITS, NORMS.items()):
+        members = [
+            row for row in group if row["run"]["model"] == model + end and row["run"]["activation"] in ACTIVATIONS
+        ]
+        members = [row for setting in ladder for row in _unless_one_fails(rows.with_setting(members, setting))]
+        rates = [row["run"]["learning_rate"] for row in members]
         for name, activation in ACTIVATIONS.items():
             found = rows.with_activation(members, name)
             if not found:
@@ -240,28 +248,25 @@ def units(group: list[Row]) -> list[str]:
             revived = [result["revived"] for result in results if result["revived"] is not None]
             closed = [result["closed"][-1] for result in results if "closed" in result]
             more = statistics.paired(members, name, RELU, _silent) if name != RELU else None
-            cells = [words, "{} {:g}".format(*setting), norm, activation, f"{first:.3f}", f"{last:.3f}"]
+            cells = [words, f"{min(rates):g} to {max(rates):g}", norm, activation, f"{first:.3f}", f"{last:.3f}"]
             cells += [tables.difference(more), *(f"{np.mean(each):.2f}" if each else "" for each in (revived, closed))]
             lines.append(tables.line(cells))
     if not lines:
         return []
-    titles = (
-        "setting",
-        "rate",
-        "BN",
-        "",
-        "silent, first epoch",
-        "last",
-        "over ReLU",
-        "of the first, revived",
-        "closed",
-    )
+    silence = ("silent, first epoch", "last", "over ReLU", "of the first, revived")
     words = (
-        "*Silent*: share of the hidden units whose sum is 0 or less for all training images, after the first and the "
-        "last epoch. *Revived*: share of those silent after the first epoch that are not after the last. *Closed*: "
-        "share of gates below 0.01 after the last epoch, by `GateMonitor`, over 500 test images."
+        "At the rates at which no activation fails. *Silent*: share of the hidden units whose sum is 0 or less for all "
+        "training images, after the first and the last epoch. *Revived*: share of those silent after the first epoch "
+        "that are not after the last. *Closed*: share of gates below 0.01 after the last epoch, by `GateMonitor`, over "
+        "500 test images."
     )
-    return ["### Silent units", "", words, "", *tables.head(*titles), *lines]
+    return ["### Silent units", "", words, "", *tables.head("setting", "rates", "BN", "", *silence, "closed"), *lines]
+
+
+def _unless_one_fails(members: list[Row]) -> list[Row]:
+    """Rows of a rate, or none if an activation fails there."""
+    every = (rows.with_activation(members, name) for name in rows.activations(members))
+    return [] if any(_failed([rows.validation(row) for row in each]) for each in every) else members
 
 
 def _silent(row: Row) -> float:

@@ -183,7 +183,8 @@ def test_tables(tmp_path):
     assert "| Adam, BN: no | 0.002 | 0.032 | fails from |" in text
     assert "| SA | 0.610 | 0.100 | 0.032 |" in text
     less = "-0.1250, -0.1250 to -0.1250"
-    assert f"| 1,000 images | Adam 0.002 | no | SA | 0.250 | 0.125 | {less} | 0.50 | 1.00 |" in text
+    # at the rate of 0.032, all fail
+    assert f"| 1,000 images, Adam | 0.002 to 0.002 | no | SA | 0.250 | 0.125 | {less} | 0.50 | 1.00 |" in text
     assert "| the same kind of images | ShapLU | 0.800 | +0.1000, +0.1000 to +0.1000 |" in text
     assert (tmp_path / "where_sa_helps.md").read_text() == text
     assert (tmp_path / "where_sa_helps.png").stat().st_size > 10_000
