@@ -132,12 +132,26 @@ def comparisons(group: list[Row]) -> list[str]:
     """The table of all settings, and how many of its intervals leave out zero."""
     lines = tables.head("setting", "BN", "best", "ReLU", "GELU", "SA", "SA over ReLU", "SA over GELU")
     differences = []
-    for words, norm, by_activation in compared(group):
+    found = compared(group)
+    for words, norm, by_activation in found:
         pair = [over(by_activation[SA], by_activation.get(other)) for other in (RELU, GELU)]
         differences += [each for each in pair if each and each.n > 1]
         means = [_mean(by_activation.get(name)) for name in (RELU, GELU, SA)]
         lines.append(tables.line([words, norm, best(by_activation), *means, *map(tables.difference, pair)]))
-    return [*lines, "", *chance(differences)] if len(lines) > 2 else []
+    for norm in NORMS.values():
+        shallow = [each for words, has_norm, each in found if has_norm == norm and "layers" not in words]
+        if shallow:
+            means = {name: _mean_of_settings([each.get(name) for each in shallow]) for name in (RELU, GELU, SA)}
+            pair = [over(means[SA], means[other]) for other in (RELU, GELU)]
+            cells = [*(_mean(means[name]) for name in (RELU, GELU, SA)), *map(tables.difference, pair)]
+            lines.append(tables.line(["mean of those with 3 layers", norm, "", *cells]))
+    return [*lines, "", *chance(differences)] if found else []
+
+
+def _mean_of_settings(settings: Sequence[BySeed | None]) -> BySeed:
+    """Mean accuracy over settings of each seed that all of them have."""
+    seeds = set.intersection(*(set(each or {}) for each in settings))
+    return {seed: float(np.mean([each[seed] for each in settings if each])) for seed in sorted(seeds)}
 
 
 def _mean(by_seed: BySeed | None) -> str:

@@ -176,6 +176,8 @@ def test_tables(tmp_path):
     cells = f"SA (level: leaky ReLU, GELU) | 0.500 | 0.600 | 0.610 | {gains[0]} | {gains[1]} |"
     assert f"| 1,000 images, Adam | no | {cells}" in text
     assert f"| sparse inputs | yes | {cells}" in text
+    # of one setting each
+    assert f"| mean of those with 3 layers | yes |  | 0.500 | 0.600 | 0.610 | {gains[0]} | {gains[1]} |" in text
     # the two over ReLU leave out zero; of four intervals, 0.05/4 has the quantile 8.8605 of two degrees of freedom
     assert "Of 4 intervals, 2 are above zero and 0 below. If no two activations differed, about 0.2 would" in text
     assert 0.11 > 8.8605 * half / 4.30265 and "(Bonferroni), 2 are above zero and 0 below." in text
@@ -188,6 +190,19 @@ def test_tables(tmp_path):
     assert "| the same kind of images | ShapLU | 0.800 | +0.1000, +0.1000 to +0.1000 |" in text
     assert (tmp_path / "where_sa_helps.md").read_text() == text
     assert (tmp_path / "where_sa_helps.png").stat().st_size > 10_000
+
+
+def test_the_mean_of_settings_is_of_seeds_that_all_of_them_have():
+    found = [
+        row("sa_normal", seed, 0.2 * seed + 0.1 * (model == "sparse"), model=model)
+        for model in ("rates", "sparse")
+        for seed in range(3)
+    ]
+    found += [row("relu_he", seed, 0.1, model=model) for model in ("rates", "sparse") for seed in (1, 2)]
+    (line,) = (line for line in analysis.comparisons(found) if line.startswith("| mean of those with 3 layers"))
+    # SA's mean of three seeds, its difference of two: 0.15 and 0.35 more
+    half = 12.7062 * 0.1
+    assert f"| no |  | 0.100 |  | 0.250 | +0.2500, {0.25 - half:+.4f} to {0.25 + half:+.4f} |  |" in line
 
 
 @pytest.mark.parametrize(
