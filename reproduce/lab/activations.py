@@ -14,6 +14,13 @@ LayerMaker = Callable[..., keras.layers.Layer]
 # a name in ACTIVATIONS, or a function of "Dense" or "Conv2D" that returns what `hidden_layer` returns
 Activation = str | Callable[[str], LayerMaker]
 
+
+def _keeps_mean_square(scale: float) -> dict[str, Any]:
+    """The configuration of kernels of variance `scale/n`, a truncated normal for `n` inputs, as `HeNormal` is for 2."""
+    config = {"scale": scale, "mode": "fan_in", "distribution": "truncated_normal"}
+    return {"class_name": "VarianceScaling", "config": config}
+
+
 # name: prefix of the layer's type, its arguments. For the same seed all start from the same weights, except those with
 # initializers of their own.
 ACTIVATIONS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -26,6 +33,12 @@ ACTIVATIONS: dict[str, tuple[str, dict[str, Any]]] = {
     # SA's gate without bias: 0.042 at least for many inputs, and a ratio of its two sides of 0.19 for a single one
     "leaky_relu_0.043": ("", {"activation": functools.partial(activations.leaky_relu, negative_slope=0.043)}),
     "leaky_relu_0.19": ("", {"activation": functools.partial(activations.leaky_relu, negative_slope=0.19)}),
+    # the rule of He et al. (2015) for others: the mean square of the activation of a standard normal t is 1/scale
+    "leaky_relu_normal": ("", {"activation": "leaky_relu", "kernel_initializer": _keeps_mean_square(2 / 1.04)}),
+    "gelu_normal": ("", {"activation": "gelu", "kernel_initializer": _keeps_mean_square(2.3517)}),
+    "silu_normal": ("", {"activation": "silu", "kernel_initializer": _keeps_mean_square(2.8108)}),
+    "gelu_he": ("", {"activation": "gelu", "kernel_initializer": "he_normal"}),
+    "silu_he": ("", {"activation": "silu", "kernel_initializer": "he_normal"}),
     "relu_permutation_dropout": ("InputDropout", {"activation": "relu", "permutation": True}),
     "relu_dropout": ("InputDropout", {"activation": "relu", "permutation": False}),
     "sa": ("SA", {}),

@@ -42,9 +42,11 @@ class Experiment:
         epochs: of all runs, unless told otherwise.
         seeds: number of repetitions, unless told otherwise.
         points: parts of an epoch over which accuracy in training is averaged.
-        together: whether several seeds can train at once, on JAX.
+        planned: function of a run: whether it is one of the experiment's, which need not have every combination.
+        together: whether several runs can train at once, on JAX.
+        differ: the settings in which such runs may differ.
         perform: function of this experiment, the file of the data, the directory of results, and a list of runs that
-            differ in their seed alone; returns the result of each. It goes to other machines, so a module must hold it.
+            are alike but for `differ`; returns the result of each. It goes to other machines, so a module must hold it.
         write: function of the rows and the directory that writes table and pictures, and returns the table.
         quick: the defaults that `--quick` stands for.
         schedule: of learning rate, epochs and batches; None for the paper's.
@@ -62,7 +64,9 @@ class Experiment:
     epochs: int
     seeds: int
     points: int = 1
+    planned: Callable[[Run], bool] = lambda run: True
     together: bool = False
+    differ: Sequence[str] = ("seed",)
     perform: Callable[["Experiment", str | None, pathlib.Path, list[Run]], list[dict[str, Any]]] = train_classifiers
     write: Callable[[list[Row], pathlib.Path], str]
     quick: dict[str, Any]
@@ -76,9 +80,9 @@ class Experiment:
     def runs(
         self, models: Sequence[str], activations: Sequence[str], seeds: int, epochs: int, limit: int | None
     ) -> list[Run]:
-        """All runs, seed by seed."""
+        """All runs that are planned, seed by seed."""
         schedule = {} if self.schedule is None else {"schedule": self.schedule}
-        return [
+        every = [
             {"model": model, "activation": activation, "optimizer": optimizer, "learning_rate": rate, "seed": seed}
             | {"epochs": epochs, "batch_size": self.batch_size, "limit": limit}
             | schedule
@@ -87,6 +91,7 @@ class Experiment:
             for optimizer, rate in self.settings
             for activation in activations
         ]
+        return [run for run in every if self.planned(run)]
 
 
 def main(experiment: Experiment, doc: str | None, examples: str, argv: Sequence[str] | None = None) -> int:
@@ -139,7 +144,8 @@ def main(experiment: Experiment, doc: str | None, examples: str, argv: Sequence[
             source = data.load_scaled(experiment.dataset, file).source
             out.mkdir(parents=True, exist_ok=True)
             perform = functools.partial(on_the_same_data, experiment, source, file, out)
-            runs.carry_out(wanted, perform, path, runs.record(source), together=args.together, address=args.ray)
+            options = {"together": args.together, "differ": experiment.differ, "address": args.ray}
+            runs.carry_out(wanted, perform, path, runs.record(source), **options)
         finished = rows.read(path)
         if not finished:
             raise ValueError(f"{path} holds no finished run")

@@ -38,12 +38,22 @@ def mnist_conv_net(activation: Activation) -> keras.Model:
     )
 
 
-def deep_mlp(activation: Activation, depth: int, width: int) -> keras.Model:
-    """An MLP for MNIST with `depth` hidden layers of `width` neurons, without normalization or skips."""
+def deep_mlp(activation: Activation, depth: int, width: int, norm: bool = False) -> keras.Model:
+    """An MLP for MNIST with `depth` hidden layers of `width` neurons, without skips.
+
+    Args:
+        activation: see above.
+        depth: number of hidden layers.
+        width: their number of neurons.
+        norm: whether each hidden layer has a BatchNormalization behind it, where the activation still sees the layer's
+            own sum.
+    """
     dense = hidden_layer(activation, "Dense")
     model = keras.Sequential([keras.Input((28, 28)), layers.Flatten()])
     for _ in range(depth):
         model.add(dense(width))
+        if norm:
+            model.add(layers.BatchNormalization(momentum=0.9))
     model.add(layers.Dense(10, "softmax"))
     return model
 

@@ -9,7 +9,7 @@ import itertools
 import json
 import pathlib
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any
 
 from lab import cluster, environment, files
@@ -26,24 +26,26 @@ def carry_out(
     record: dict[str, Any],
     *,
     together: int = 1,
+    differ: Collection[str] = ("seed",),
     address: str | None = None,
 ) -> list[Row]:
     """Performs the runs that the file of results does not hold yet, one after the other.
 
     Args:
         runs: dicts of settings.
-        perform: function of a list of runs, which differ in their seed alone; returns a result, a dict, for each.
+        perform: function of a list of runs, which are alike but for `differ`; returns a result, a dict, for each.
         path: of the file of results.
         record: as `record` returns it, for every new row. The machine that performs a run adds its own description. A
             run on other data, or on another backend, is another run.
-        together: how many runs of the same settings `perform` gets at most.
+        together: how many runs `perform` gets at most.
+        differ: the settings in which runs that it gets may differ.
         address: of the Ray cluster that performs the runs, `"local"` for one of this machine; None for this process.
 
     Returns:
         The rows of all `runs`, in their order.
     """
     done = {key(row["run"], row): row for row in read(path)}
-    waiting = _groups([run for run in runs if key(run, record) not in done], together)
+    waiting = _groups([run for run in runs if key(run, record) not in done], together, differ)
     watch, left = Stopwatch(), len(waiting)
     for group, results, seconds, machine in _performed(waiting, perform, address):
         new = {}
@@ -56,7 +58,8 @@ def carry_out(
             done = {key(row["run"], row): row for row in read(path)} | new
             files.write(path, "".join(json.dumps(row) + "\n" for row in done.values()))
         left -= 1
-        others = f" to seed{group[-1]['seed']}" if len(group) > 1 else ""
+        parts = zip(name(group[0]).split("/"), name(group[-1]).split("/"))
+        others = f" to {'/'.join(last for first, last in parts if first != last)}" if len(group) > 1 else ""
         rest = watch.seconds / (len(waiting) - left) * left
         print(
             f"{len(waiting) - left}/{len(waiting)} {name(group[0])}{others}: {seconds:.0f} s, {rest / 60:.0f} min left",
@@ -66,11 +69,11 @@ def carry_out(
     return [done[key(run, record)] for run in runs]
 
 
-def _groups(runs: Iterable[Run], together: int) -> list[list[Run]]:
-    """Lists of up to `together` runs that differ in their seed alone; the first list of every setting comes first."""
+def _groups(runs: Iterable[Run], together: int, differ: Collection[str]) -> list[list[Run]]:
+    """Lists of up to `together` runs that are alike but for `differ`; the first list of every setting comes first."""
     settings: dict[str, list[Run]] = {}
     for run in runs:
-        settings.setdefault(json.dumps({**run, "seed": None}, sort_keys=True), []).append(run)
+        settings.setdefault(json.dumps({**run, **dict.fromkeys(differ)}, sort_keys=True), []).append(run)
     groups = [[seeds[i : i + together] for i in range(0, len(seeds), together)] for seeds in settings.values()]
     return [group for turn in itertools.zip_longest(*groups) for group in turn if group]
 

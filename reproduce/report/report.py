@@ -34,6 +34,7 @@ from lab.analysis import (
     table1,
     table2,
     training_cost,
+    where_sa_helps,
 )
 from lab.analysis.evaluation_rates import EVALUATION_RATES
 from lab.analysis.explanation_times import EXPLANATION_TIMES
@@ -68,6 +69,7 @@ TRAINED = {
     "figure3": figure3.write,
     "figure5": figure5.write,
     "initialisation": initialisation.write,
+    where_sa_helps.NAME: where_sa_helps.write,
     "faithfulness": functools.partial(faithfulness.write, "faithfulness"),
     "faithfulness_cifar10": functools.partial(faithfulness.write, "faithfulness_cifar10"),
     one_pass.NAME: one_pass.write,
@@ -87,8 +89,9 @@ MEASURED = {
 }
 # in the order in which the page lists them
 TABLES = (
-    *("table1", "table2", "figure3", "figure5", "figure6", "large_bias", "initialisation", "shapley_gradient"),
-    *("neuron_accuracy", "sampling_errors", shapley_estimators.NAME, "evaluation_rates", "explanation_times"),
+    *("table1", "table2", "figure3", "figure5", "figure6", "large_bias", "initialisation", where_sa_helps.NAME),
+    *("shapley_gradient", "neuron_accuracy", "sampling_errors", shapley_estimators.NAME),
+    *("evaluation_rates", "explanation_times"),
     *("faithfulness", "faithfulness_cifar10", one_pass.NAME, "imagenet", "training_cost", "lrp_cost"),
 )
 BY_HAND = ("lrp_zoo", "lrp_presets")  # pages with a table that a script prints
@@ -107,6 +110,7 @@ FIGURE_PICTURES = {
     },
 }
 STUDY_PICTURES = {
+    where_sa_helps.NAME: "Accuracy of SA over that of ReLU and of GELU where training is hard",
     "shapley_gradient": "Gradients of ReLU, ShapLU and SA beside the Shapley gradient by random orders",
     "large_bias": "Relevance of a neuron with a large bias",
     "neuron_accuracy": "Errors of eq. (1), of its closed form, of a quadrature and of random orders for one neuron",

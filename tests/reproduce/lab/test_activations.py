@@ -24,9 +24,9 @@ def test_every_kind_makes_the_layer_of_its_name(kind):
     elif not isinstance(layer, ks.ShapLUDense):
         name, _, slope = kind.partition("_0.")
         found = getattr(layer.activation, "func", layer.activation).__name__
-        assert found == {"relu_he": "relu"}.get(
-            name, name.removesuffix("_permutation_dropout").removesuffix("_dropout")
-        )
+        for suffix in ("_he", "_normal", "_permutation_dropout", "_dropout"):
+            name = name.removesuffix(suffix)
+        assert found == name
         assert not slope or ops.convert_to_numpy(layer.activation(-1.0)) == pytest.approx(-float(f"0.{slope}"))
 
 
@@ -45,3 +45,21 @@ def test_arms_start_from_the_same_weights(kind, numpy):
         models.append(cifar10_mlp(name))
     for weights, others in zip(*([numpy(v) for v in model.trainable_variables] for model in models), strict=True):
         np.testing.assert_array_equal(weights, others)
+
+
+@pytest.mark.parametrize("kind", ["leaky_relu_normal", "gelu_normal", "silu_normal"])
+def test_kernels_of_a_normal_kind_keep_the_mean_square_of_a_normal_signal(kind, numpy):
+    """By quadrature of the activation's square; and each layer has a kernel of its own."""
+    layer = hidden_layer(kind, "Dense")(3)
+    t, step = np.linspace(-12, 12, 4801, retstep=True)
+    density = np.exp(-(t**2) / 2) / np.sqrt(2 * np.pi)
+    output = numpy(layer.activation(t.astype("float32"))).astype("float64")
+    scale = layer.kernel_initializer.scale
+    assert scale * np.sum(output**2 * density) * step == pytest.approx(1, rel=1e-4)
+    other = hidden_layer(kind, "Dense")(3)
+    kernels = []
+    for each in (layer, other):
+        each.build((None, 2000))
+        kernels.append(numpy(each.kernel))
+    assert np.var(kernels[0]) == pytest.approx(scale / 2000, rel=0.1)
+    assert not np.array_equal(*kernels)

@@ -13,7 +13,7 @@ import table2_cifar10_mlp
 from reference.paths import REPRODUCE, ROOT
 
 from lab import environment, experiment, runs
-from studies import faithfulness, faithfulness_cifar10, initialisation
+from studies import faithfulness, faithfulness_cifar10, initialisation, where_sa_helps
 
 FOLDERS = ("benchmarks", "report", "studies")
 SCRIPTS = {
@@ -23,6 +23,7 @@ SCRIPTS = {
     figure3_mnist_mlp: figure3_mnist_mlp.FIGURE3,
     initialisation: initialisation.INITIALISATION,
     table2_cifar10_mlp: table2_cifar10_mlp.TABLE2,
+    where_sa_helps: where_sa_helps.WHERE_SA_HELPS,
 }
 
 

@@ -123,3 +123,14 @@ def test_a_file_of_something_else_is_refused_by_name_and_line_and_kept(tmp_path)
     with pytest.raises(ValueError, match=r"rows.jsonl, line 2, is not the row of a run"):
         runs.carry_out(RUNS, perform, path, RECORD)
     assert path.read_text() == content
+
+
+def test_runs_that_go_together_may_differ_in_more(tmp_path, capsys):
+    groups = []
+    every = [{**run, "learning_rate": rate} for rate in (0.1, 0.2) for run in RUNS]
+    path = tmp_path / "rows.jsonl"
+    options = {"together": 9, "differ": ("seed", "learning_rate")}
+    found = runs.carry_out(every, lambda group: groups.append(group) or perform(group), path, RECORD, **options)
+    assert groups == [[run for run in every if run["activation"] == name] for name in ("relu", "sa")]
+    assert [row["run"] for row in found] == every
+    assert "1/2 mlp/relu/SGD_0.1/seed0 to SGD_0.2/seed2: " in capsys.readouterr().err

@@ -47,6 +47,28 @@ def test_a_member_follows_its_twin_that_runs_alone(optimizer, activation, points
     assert together[0]["loss"] != together[1]["loss"]
 
 
+@jax_only
+def test_members_may_have_learning_rates_images_and_observers_of_their_own(data):
+    """Each follows its twin that runs alone on its images; observations are those of the twin's weights."""
+    (x, y), test = data
+    members = [{**run, "learning_rate": rate} for rate in (0.05, 0.01) for run in runs()[:2]]
+    images = [(x[start : start + 5], y[start : start + 5]) for start in (0, 5, 10, 15)]
+
+    def observe(model, index):
+        return index, np.asarray(model.trainable_variables[0])
+
+    options = {"apart": True, "after": [2], "observe": observe}
+    joined = np.concatenate([x for x, _ in images]), np.concatenate([y for _, y in images])
+    together = training.train(members, build, (joined, test), **options)
+    for index, (run, own, member) in enumerate(zip(members, images, together, strict=True)):
+        (alone,) = training.train([run], build, (own, test), **options)
+        ((place, kernel),), ((_, expected),) = member.pop("observed"), alone.pop("observed")
+        assert place == index and len(member["loss"]) == 3 and len(member["val_loss"]) == 1
+        np.testing.assert_allclose(kernel, expected, rtol=2e-3, atol=2e-5)
+        for key in alone:
+            np.testing.assert_allclose(member[key], alone[key], rtol=2e-3, atol=2e-5, err_msg=key)
+
+
 def test_a_run_is_the_same_again_and_another_seed_is_another_run(data):
     first, second, other = (training.train([runs()[seed]], build, data) for seed in (0, 0, 1))
     assert first == second != other
