@@ -17,6 +17,7 @@ from PIL import Image
 
 import keras_shapley as ks
 from keras_shapley.cli import main
+from keras_shapley.cli.flags import in_flags
 from keras_shapley.cli.options import RULES
 from keras_shapley.lrp.presets import PRESETS
 
@@ -437,6 +438,8 @@ def test_columns_go_to_the_inputs_of_their_names(tmp_path, capsys):
         ("1,2,3\n1,2\n", "line 2 must have 3 columns, and has 2"),
         ("a,b,c\n1,x,3\n", "line 2 must have a number in column 'b', and has 'x'"),
         ("a,b,c\n1,,3\n", "line 2 must have a number in column 'b', and has ''"),
+        ("a,b,c\n\n\n1,x,3\n", "line 4 must have a number in column 'b', and has 'x'"),
+        (",b,c,d\n1,2,3,4\n", "gives 4: '', b, c, d. Choose them by"),
         ("1,nan,3\n1,2,3", "line 1 must have a number in column 'column 1', and has 'nan'"),
         ("1,2,1e39\n1,2,1e39", "line 1 must have a number in column 'column 2', and has '1e39'"),
     ],
@@ -617,7 +620,7 @@ def test_broken_files_are_skipped_named_and_counted(grey, pictures, tmp_path, ca
     assert main(words) == 2
     printed = capsys.readouterr()
     assert "b.jpg cannot be read as an image" in printed.err and not printed.out
-    assert printed.err.endswith(". Explain the other 1 by --skip-broken\n")
+    assert printed.err.endswith(". Go on without such files by --skip-broken\n")
     assert not (tmp_path / "out").exists()
 
     assert main([*words[:3], str(tmp_path / "none.png"), *words[3:], "--skip-broken"]) == 1
@@ -631,6 +634,32 @@ def test_broken_files_are_skipped_named_and_counted(grey, pictures, tmp_path, ca
     assert main([*words[:2], pictures[0], "--out", str(tmp_path / "whole"), "--skip-broken"]) == 0
     assert main([*words[:2], str(folder / "b.jpg"), "--skip-broken", "--out", str(tmp_path / "no")]) == 2
     assert "none of 1 file can be read as an image" in capsys.readouterr().err
+
+
+def test_an_empty_folder_and_links_in_a_circle_are_skipped_too(grey, pictures, tmp_path, capsys):
+    folder, empty = tmp_path / "folder", tmp_path / "empty"
+    folder.mkdir()
+    empty.mkdir()
+    (folder / "circle.png").symlink_to("circle.png")
+    (folder / "a.png").write_bytes(pathlib.Path(pictures[0]).read_bytes())
+    words = ["explain", grey, str(empty), str(folder), "--skip-broken", "--out", str(tmp_path / "out")]
+    assert main(words) == 1
+    assert capsys.readouterr().out.splitlines()[-1].startswith("1 image, 2 skipped: ")
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["a.png"]
+
+
+@pytest.mark.parametrize(
+    "message",
+    ["/data/seed=3/batch_size=4/a.png", "overhead=3.png", "my--model_a_b.keras", "/data/target=2/names.txt"],
+)
+def test_paths_in_messages_stay_as_they_are(message):
+    assert in_flags(message) == message
+
+
+def test_a_column_without_a_name_is_left_out_by_an_empty_one(table, tmp_path):
+    (tmp_path / "index.csv").write_text(",a,b,c\n0,1,2,3\n")
+    words = ["explain", table[0], str(tmp_path / "index.csv"), "--out", str(tmp_path / "out")]
+    assert main([*words, "--ignore", ""]) == 0
 
 
 @pytest.fixture
@@ -694,10 +723,13 @@ def test_columns_that_a_model_of_named_inputs_leaves_out_may_be_words(tmp_path):
 
 def test_two_columns_of_one_name_are_both_taken(table, tmp_path, capsys):
     (tmp_path / "twice.csv").write_text("a,a,b\n1,2,3\n4,5,6\n")
-    options = ["--results", "npz", "--out", str(tmp_path / "out"), "--target", "1"]
+    options = ["--results", "npz", "json", "--out", str(tmp_path / "out"), "--target", "1"]
     assert main(["explain", table[0], str(tmp_path / "twice.csv"), *options]) == 0
     expected = ks.LRP(keras.models.load_model(table[0])).explain(np.array([[1, 2, 3], [4, 5, 6]], "float32"), 1).input
     with np.load(tmp_path / "out" / "twice.npz") as file:
         np.testing.assert_allclose(file["values"], expected, atol=1e-5)
+    record = json.loads((tmp_path / "out" / "twice.json").read_text())
+    assert record["columns"] == ["a", "a", "b"]
+    np.testing.assert_allclose([row["values"] for row in record["rows"]], expected, atol=1e-5)
     assert main(["explain", table[0], str(tmp_path / "twice.csv"), "--ignore", "a"]) == 2
     assert "--ignore: " in (error := capsys.readouterr().err) and "has 2 columns of the name 'a'" in error

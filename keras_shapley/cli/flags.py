@@ -19,8 +19,8 @@ _IN_FLAGS: list[tuple[str, str]] = [
     # values of arguments
     (r"method='(moments|masks)'", r"--method \1"),
     (r"method='\w+'", "--method shapley"),
-    (r"head=", "a head "),
-    (rf"`?\b({_NAMES})=['\"]?([^\s'\"`,.;:]+(?:\.\d+)?)['\"]?`?", r"--\1 \2"),
+    (r"(?<![\w/])head=", "a head "),
+    (rf"`?(?<![\w/])({_NAMES})=['\"]?([^\s'\"`,.;:]+(?:\.\d+)?)['\"]?`?", r"--\1 \2"),
     # arguments
     (rf"`({_NAMES})`", r"--\1"),
     (r"`(--[a-z-]+)`", r"\1"),
@@ -40,4 +40,4 @@ def in_flags(message: str) -> str:
     for pattern, replacement in _IN_FLAGS:
         message = re.sub(pattern, replacement, message, flags=re.DOTALL)
     message = re.sub(r"`(\w+)`", lambda found: _NOUNS.get(found[1], found[1]), message)
-    return re.sub(r"--\w+", lambda found: found[0].replace("_", "-"), message)
+    return re.sub(rf"(?<![\w/])--({_NAMES})\b", lambda found: found[0].replace("_", "-"), message)

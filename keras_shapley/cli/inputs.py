@@ -73,7 +73,7 @@ def read_inputs(model: keras.Model, args: argparse.Namespace) -> Images | Table:
     Raises:
         CommandLineError: if a file cannot be read, or does not fit the model.
     """
-    paths = list(_files(args.inputs))
+    paths = list(_files(args.inputs, args.skip_broken))
     tables = [path for path in paths if path.suffix.lower() == ".csv"]
     if not tables:
         for name in ("columns", "ignore"):
@@ -95,11 +95,13 @@ def in_data_format(images: np.ndarray) -> np.ndarray:
     return np.moveaxis(images, -1, 1) if channels_first else images
 
 
-def _files(paths: Sequence[pathlib.Path]) -> Iterator[pathlib.Path]:
-    """The files, and in the place of each folder the images in it."""
+def _files(paths: Sequence[pathlib.Path], skip_broken: bool) -> Iterator[pathlib.Path]:
+    """The files, and in the place of each folder the images in it; a folder without any as such, to be skipped."""
     for path in paths:
         if path.is_dir():
             found = sorted(file for file in path.iterdir() if file.suffix.lower() in _SUFFIXES)
+            if not found and skip_broken:
+                found = [path]
             if not found:
                 raise CommandLineError(f"{path} holds no image, a file with a name in {' '.join(_SUFFIXES)}")
             yield from found
@@ -119,7 +121,7 @@ def _images(model: keras.Model, paths: list[pathlib.Path], args: argparse.Namesp
             image, changes = _read_image(path, shape)
         except CommandLineError as error:
             if not args.skip_broken:
-                remedy = f". Explain the other {len(paths) - 1} by --skip-broken" if len(paths) > 1 else ""
+                remedy = ". Go on without such files by --skip-broken" if len(paths) > 1 else ""
                 raise CommandLineError(f"{error}{remedy}") from error
             warn(f"skipped: {error}")
             continue

@@ -4,6 +4,7 @@ import argparse
 import csv
 import io
 import json
+import os
 import pathlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
@@ -88,8 +89,12 @@ def write_table(inputs: Table, found: Attributions, titles: Sequence[str], args:
     size = f"{count(len(values), 'row')} and {count(len(inputs.columns), 'column')}"
     print(printable(f"{path.with_suffix('.csv')}  values of {size}"))
     if "json" in args.results:
-        records = [dict(zip(header, row)) for row in rows]
-        write(path.with_suffix(".json"), _json({"explanation": found.summary, "rows": records}))
+        # lists, as columns may share a name
+        records = [{"row": row[0], "explained": row[1], "values": row[2 : 2 + len(inputs.columns)]} for row in rows]
+        if found.stderr is not None:
+            records = [{**record, "stderr": list(map(float, e))} for record, e in zip(records, found.stderr)]
+        described = {"explanation": found.summary, "columns": inputs.columns, "rows": records}
+        write(path.with_suffix(".json"), _json(described))
     if "npz" in args.results:
         write(path.with_suffix(".npz"), npz_content(values=values, **_record(found)))
 
@@ -178,16 +183,21 @@ def _patch_size(images: np.ndarray) -> int | None:
 
 def _paths(stems: Sequence[str], args: argparse.Namespace) -> Iterator[pathlib.Path]:
     """A file for each input, by its name. A number sets it apart from the user's files and from other results."""
-    used = {path.resolve() for path in (args.model, args.classes, *args.inputs) if path is not None}
-    used |= {file.resolve() for path in args.inputs if path.is_dir() for file in path.iterdir()}
+    used = {_real(path) for path in (args.model, args.classes, *args.inputs) if path is not None}
+    used |= {_real(file) for path in args.inputs if path.is_dir() for file in path.iterdir()}
     for stem in stems:
         path, number = args.out / f"{stem}.png", 1
         while any(_is_taken(path.with_suffix(kind), used, args.overwrite) for kind in _SUFFIXES):
             number += 1
             path = args.out / f"{stem}_{number}.png"
-        used.add(path.resolve())
+        used.add(_real(path))
         yield path
 
 
-def _is_taken(path: pathlib.Path, used: set[pathlib.Path], overwrite: bool) -> bool:
-    return path.resolve() in used or (path.exists() and not overwrite)
+def _is_taken(path: pathlib.Path, used: set[str], overwrite: bool) -> bool:
+    return _real(path) in used or (path.exists() and not overwrite)
+
+
+def _real(path: pathlib.Path) -> str:
+    """Where a path leads. `Path.resolve` raises an error for links in a circle."""
+    return os.path.realpath(path)

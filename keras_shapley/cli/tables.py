@@ -21,13 +21,13 @@ class Rows(NamedTuple):
         path: of the file.
         names: of all columns.
         cells: by row.
-        first_line: number of the line of the first row.
+        lines: number of the line of each row.
     """
 
     path: pathlib.Path
     names: list[str]
     cells: list[list[str]]
-    first_line: int
+    lines: list[int]
 
     def numbers(self, places: Sequence[int]) -> np.ndarray:
         """The numbers in the columns at some places, float32, `(rows, columns)`.
@@ -35,7 +35,7 @@ class Rows(NamedTuple):
         Raises:
             CommandLineError: if a cell of them has something else.
         """
-        for number, row in enumerate(self.cells, start=self.first_line):
+        for number, row in zip(self.lines, self.cells):
             for place in places:
                 value = _number(row[place])
                 if value is None or not abs(value) <= _LARGEST:
@@ -54,17 +54,21 @@ def read_rows(path: pathlib.Path) -> Rows:
     """
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
-            lines = [line for line in csv.reader(file) if line]
+            reader = csv.reader(file)
+            numbered = [(line, reader.line_num) for line in reader if line]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise CommandLineError(f"{path} cannot be read as a table: {one_line(error)}") from error
-    has_names = bool(lines) and any(_number(cell) is None for cell in lines[0])
-    names = lines.pop(0) if has_names else [f"column {i}" for i in range(len(lines[0]) if lines else 0)]
-    if not lines:
+    first = numbered[0][0] if numbered else []
+    has_names = any(_number(cell) is None for cell in first)
+    names = first if has_names else [f"column {i}" for i in range(len(first))]
+    numbered = numbered[has_names:]
+    if not numbered:
         raise CommandLineError(f"{path} has no rows")
-    for number, line in enumerate(lines, start=1 + has_names):
+    for line, number in numbered:
         if len(line) != len(names):
             raise CommandLineError(f"{path}: line {number} must have {len(names)} columns, and has {len(line)}")
-    return Rows(path, [name.strip() for name in names], lines, 1 + has_names)
+    cells, lines = map(list, zip(*numbered))
+    return Rows(path, [name.strip() for name in names], cells, lines)
 
 
 def chosen(rows: Rows, columns: Sequence[str], ignored: Sequence[str]) -> list[int]:
@@ -80,12 +84,16 @@ def chosen(rows: Rows, columns: Sequence[str], ignored: Sequence[str]) -> list[i
 
 def shown_names(names: Sequence[str]) -> str:
     """Names in a message, of which there may be many."""
-    return ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
+    return ", ".join(name or repr(name) for name in names[:_SHOWN]) + (
+        f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    )
 
 
 def _places(rows: Rows, option: str, texts: Sequence[str]) -> list[int]:
     """Places of the columns in an option that may be given several times. A name in quotes may have commas."""
-    names = [name.strip() for line in csv.reader(texts, skipinitialspace=True) for name in line]
+    # an empty text is the name of a column without one
+    named = [line or [""] for line in csv.reader(texts, skipinitialspace=True)]
+    names = [name.strip() for line in named for name in line]
     for name in names:
         if name not in rows.names:
             raise CommandLineError(

@@ -31,7 +31,7 @@ def normal_pdf(z: Tensor) -> Tensor:
 
 
 def normal_cdf(z: Tensor) -> Tensor:
-    """Standard normal distribution function, with a relative error below 5e-6 in float32 in the lower tail too.
+    """Standard normal distribution function, with a relative error below 2e-5 in float32 in the lower tail too.
 
     `(1 + erf)/2` is 0 in float32 below z = -5.5, and its gradient vanishes there. This one is positive down to
     z = -13. Its derivative is `normal_pdf`.

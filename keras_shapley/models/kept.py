@@ -2,7 +2,7 @@
 
 import functools
 import threading
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from types import FunctionType
 from typing import Any, TypeVar
 
@@ -17,7 +17,7 @@ from keras_shapley.utils.typing import Operation
 _KEPT = "__keras_shapley__"
 # what is kept of one model; what was used longest ago goes first
 _MOST_ENTRIES = 64
-_PLAIN = (bool, int, float, str, tuple, type(None), FunctionType)
+_PLAIN = (bool, int, float, str, tuple, type(None), FunctionType, np.generic, np.ndarray)
 # what training and prediction store in a model beside what a new one has, and PyTorch in every layer
 _OF_TRAINING = {"history", "stop_training", "stop_evaluating", "stop_predicting", "training"}
 
@@ -50,7 +50,7 @@ def kept(
 
     It is made again once the model has other variables or layers, or a layer another setting, such as an activation.
     New values of the variables change nothing, so what is made must read them when it is called, as compiled functions
-    do.
+    do. For a layer or model that changes an attribute of its own at each call it is made again each time.
 
     Args:
         model: the model.
@@ -89,10 +89,10 @@ def _settings(layer: Operation) -> list[Any]:
     common = [getattr(layer, name, None) for name in ("activation", "dtype_policy")]
     # Keras's own attributes of a model are about training
     others = _of_every_model() if isinstance(layer, keras.Model) else _OF_TRAINING
-    # a constant of Keras's own, such as a mean; layers of users may store what they last computed
-    are_constants = type(layer).__module__.startswith("keras.")
     own = [value for name, value in vars(layer).items() if name[0] != "_" and name not in others]
-    return common + [v for v in own if isinstance(v, _PLAIN) or (are_constants and _is_array(v))]
+    # a tensor of Keras's own is a constant, such as a mean; layers of users may store what they last computed
+    are_constants = type(layer).__module__.startswith("keras.")
+    return common + [v for v in _elements(own) if isinstance(v, _PLAIN) or (are_constants and ops.is_tensor(v))]
 
 
 @functools.cache
@@ -100,5 +100,10 @@ def _of_every_model() -> frozenset[str]:
     return frozenset(vars(keras.Sequential())) | _OF_TRAINING
 
 
-def _is_array(value: Any) -> bool:
-    return isinstance(value, np.ndarray) or ops.is_tensor(value)
+def _elements(values: Iterable[Any]) -> Iterator[Any]:
+    """The values, and in the place of a list or dict those in it."""
+    for value in values:
+        if isinstance(value, (list, dict)):
+            yield from _elements(value.values() if isinstance(value, dict) else value)
+        else:
+            yield value

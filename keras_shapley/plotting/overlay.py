@@ -26,6 +26,9 @@ def faded(pixels: np.ndarray) -> np.ndarray:
     """
     grey = pixels @ _BRIGHTNESS if pixels.ndim == 3 else pixels
     low, high = np.percentile(grey, _ENDS)
+    if high - low < _LEAST_RANGE:
+        # a small object on a plain ground
+        low, high = grey.min(), grey.max()
     grey = np.clip(1 - (high - grey) / max(high - low, _LEAST_RANGE), 0, 1)
     return _DARKEST + (_BRIGHTEST - _DARKEST) * grey
 

@@ -158,21 +158,28 @@ def test_a_changed_option_of_a_layer_is_seen(name, value, x, rng):
 
 
 class Scaled(keras.Model):
-    """A model of a user with a number of its own."""
+    """A model of a user with numbers of its own, which are stored in `kind`."""
 
-    def __init__(self):
+    def __init__(self, kind=float):
         super().__init__()
-        self.dense, self.factor = layers.Dense(3), 2.0
+        self.dense, self.kind = layers.Dense(3), kind
+        self.factor = kind(2.0)
 
     def call(self, x):
-        return self.factor * self.dense(x)
+        factor = self.factor[0] if isinstance(self.factor, (list, dict)) else self.factor
+        return factor * self.dense(x)
 
 
-def test_a_changed_attribute_of_a_users_model_is_seen(x):
-    model = Scaled()
+@pytest.mark.parametrize(
+    "kind",
+    [float, np.float32, np.array, lambda number: [number], lambda number: {0: number}],
+    ids=["float", "float32", "array", "list", "dict"],
+)
+def test_a_changed_attribute_of_a_users_model_is_seen(kind, x):
+    model = Scaled(kind)
     model(x)
     values = ks.exact_shapley_values(model, x[:1], 1).values
-    model.factor = -6.0
+    model.factor = kind(-6.0)
     np.testing.assert_allclose(ks.exact_shapley_values(model, x[:1], 1).values, -3 * values, rtol=1e-4)
 
 

@@ -194,6 +194,16 @@ def test_a_dark_and_a_pale_photograph_are_seen_under_an_overlay(rng):
     assert np.ptp(panel.images[0].get_array()) < 0.06
 
 
+@pytest.mark.parametrize("ground", [0.0, 0.05, 1.0])
+def test_a_small_object_on_a_plain_ground_is_seen_under_an_overlay(ground):
+    photograph = np.full((64, 64), ground)
+    photograph[30:35, 30:35] = 0.9 if ground < 0.5 else 0.1
+    figure = ks.plot_heatmaps(np.zeros((1, 64, 64)), photograph[None], overlay=True)
+    (panel,) = (axes for axes in figure.axes if len(axes.images) == 2)
+    grey = panel.images[0].get_array()
+    assert abs(grey[32, 32] - grey[0, 0]) == pytest.approx(0.5)
+
+
 def test_grey_images_have_overlays_too(rng):
     figure = ks.plot_heatmaps(
         {"a": rng.normal(size=(2, 4, 4)), "b": np.zeros((2, 4, 4))}, rng.random((2, 4, 4)), overlay=True
