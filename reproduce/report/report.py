@@ -110,7 +110,7 @@ FIGURE_PICTURES = {
     },
 }
 STUDY_PICTURES = {
-    where_sa_helps.NAME: "Accuracy of SA over that of ReLU and of GELU where training is hard",
+    where_sa_helps.NAME: "Accuracy of SA over that of ReLU, a leaky ReLU and GELU where training is hard",
     "shapley_gradient": "Gradients of ReLU, ShapLU and SA beside the Shapley gradient by random orders",
     "large_bias": "Relevance of a neuron with a large bias",
     "neuron_accuracy": "Errors of eq. (1), of its closed form, of a quadrature and of random orders for one neuron",

@@ -24,7 +24,10 @@ ACTIVATIONS = {
     "sa_normal": "SA",
 }
 FROM_HE = {"gelu_he": "GELU", "silu_he": "SiLU"}
-RELU, GELU, SA = "relu_he", "gelu_normal", "sa_normal"
+RELU, SA = "relu_he", "sa_normal"
+# what SA is compared with, and the colours of that
+OTHERS = {RELU: "tab:blue", "leaky_relu_normal": "tab:green", "gelu_normal": "tab:orange"}
+SHOWN = (*OTHERS, SA)
 # words of a setting, its name in runs, the learning rates to choose from
 SETTINGS = (
     ("1,000 images, Adam", "rates", USUAL),
@@ -130,20 +133,21 @@ def compared(group: list[Row]) -> list[tuple[str, str, dict[str, BySeed]]]:
 
 def comparisons(group: list[Row]) -> list[str]:
     """The table of all settings, and how many of its intervals leave out zero."""
-    lines = tables.head("setting", "BN", "best", "ReLU", "GELU", "SA", "SA over ReLU", "SA over GELU")
+    names = [ACTIVATIONS[name] for name in OTHERS]
+    lines = tables.head("setting", "BN", "best", *names, "SA", *(f"SA over {name}" for name in names))
     differences = []
     found = compared(group)
     for words, norm, by_activation in found:
-        pair = [over(by_activation[SA], by_activation.get(other)) for other in (RELU, GELU)]
-        differences += [each for each in pair if each and each.n > 1]
-        means = [_mean(by_activation.get(name)) for name in (RELU, GELU, SA)]
-        lines.append(tables.line([words, norm, best(by_activation), *means, *map(tables.difference, pair)]))
+        gains = [over(by_activation[SA], by_activation.get(other)) for other in OTHERS]
+        differences += [each for each in gains if each and each.n > 1]
+        means = [_mean(by_activation.get(name)) for name in SHOWN]
+        lines.append(tables.line([words, norm, best(by_activation), *means, *map(tables.difference, gains)]))
     for norm in NORMS.values():
         shallow = [each for words, has_norm, each in found if has_norm == norm and "layers" not in words]
         if shallow:
-            means = {name: _mean_of_settings([each.get(name) for each in shallow]) for name in (RELU, GELU, SA)}
-            pair = [over(means[SA], means[other]) for other in (RELU, GELU)]
-            cells = [*(_mean(means[name]) for name in (RELU, GELU, SA)), *map(tables.difference, pair)]
+            means = {name: _mean_of_settings([each.get(name) for each in shallow]) for name in SHOWN}
+            gains = [over(means[SA], means[other]) for other in OTHERS]
+            cells = [*(_mean(means[name]) for name in SHOWN), *map(tables.difference, gains)]
             lines.append(tables.line(["mean of those with 3 layers", norm, "", *cells]))
     return [*lines, "", *chance(differences)] if found else []
 
@@ -304,21 +308,21 @@ def conversions(group: list[Row]) -> list[str]:
 
 
 def draw(group: list[Row], path: pathlib.Path) -> None:
-    """Draws SA's differences to ReLU and GELU in each setting, without and with BatchNormalization."""
+    """Draws SA's differences to others in each setting, without and with BatchNormalization."""
     found = compared(group)
     if not found:
         return
     labels = [words for words, _, _ in SETTINGS if any(words == other for other, _, _ in found)]
-    with pictures.picture(path, 10, 1.2 + 0.36 * len(labels)) as figure:
+    with pictures.picture(path, 10, 1.5 + 0.42 * len(labels)) as figure:
         panels: Iterable = figure.subplots(1, 2, sharey=True)
         for axes, norm in zip(panels, NORMS.values()):
-            for other, shift, colour in ((RELU, -0.15, "tab:blue"), (GELU, 0.15, "tab:orange")):
+            for number, (other, colour) in enumerate(OTHERS.items()):
                 for words, has_norm, by_activation in found:
                     difference = over(by_activation[SA], by_activation.get(other))
                     if has_norm != norm or difference is None:
                         continue
                     half = difference.half if difference.n > 1 else 0
-                    place = labels.index(words) + shift
+                    place = labels.index(words) + 0.22 * (number - 1)
                     axes.errorbar(100 * difference.mean, place, xerr=100 * half, fmt="o", color=colour, capsize=2)
                 axes.plot([], [], "o", color=colour, label=f"over {ACTIVATIONS[other]}")
             axes.axvline(0, color="grey", linewidth=0.8)
@@ -326,4 +330,5 @@ def draw(group: list[Row], path: pathlib.Path) -> None:
             axes.set(yticks=range(len(labels)), yticklabels=labels)
             axes.legend(fontsize="small")
         axes.invert_yaxis()
+        figure.suptitle("Where is SA better than ReLU, a leaky ReLU and GELU?")
         figure.supxlabel("accuracy of SA over that of another activation, percentage points, with 95 % interval")
