@@ -73,7 +73,10 @@ def label_ends(axes: Axes, size: float = 8) -> None:
     axes.figure.draw_without_rendering()  # heights of the axes are known only when they are laid out
     named = zip(*axes.get_legend_handles_labels())
     lines = [(handle[0] if isinstance(handle, ErrorbarContainer) else handle, name) for handle, name in named]
-    ends = np.array([_end(line) for line, _ in lines])
+    lines = [(line, name) for line, name in lines if len(_points(line))]
+    if not lines:
+        return
+    ends = np.array([_points(line)[-1] for line, _ in lines])
     heights = axes.transData.transform(ends)[:, 1] * 72 / axes.figure.dpi
     right = axes.transAxes.inverted().transform(axes.transData.transform(ends))[:, 0]
     # lines that end near the edge have their names outside
@@ -95,9 +98,9 @@ def label_ends(axes: Axes, size: float = 8) -> None:
             )
 
 
-def _end(line: Line2D) -> np.ndarray:
+def _points(line: Line2D) -> np.ndarray:
     points = np.asarray(line.get_xydata(), "float64")
-    return points[np.isfinite(points).all(axis=1)][-1]
+    return points[np.isfinite(points).all(axis=1)]
 
 
 def apart(heights: np.ndarray, gap: float) -> np.ndarray:

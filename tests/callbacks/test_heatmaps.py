@@ -240,7 +240,7 @@ def test_what_does_not_fit_the_model_fails_when_training_begins(data, tmp_path):
         begin(network(), x[:2], [0, 7], directory=tmp_path)
     with pytest.raises(ValueError, match=r"`target`.*\[0, 4\).*9"):
         begin(network(), x[:2], target=9, directory=tmp_path)
-    with pytest.raises(ValueError, match="`class_names` must be 4"):
+    with pytest.raises(ValueError, match="`class_names` must have length 4"):
         begin(network(), x[:2], class_names=["a", "b"], directory=tmp_path)
     with pytest.raises(ValueError, match="'memory'"):
         cells = [layers.LSTMCell(3), layers.LSTMCell(3)]

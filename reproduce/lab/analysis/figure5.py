@@ -142,7 +142,7 @@ def draw(results: list[Row], path: pathlib.Path) -> None:
                 for activation, curves in rows.curves(group, quantity).items():
                     pictures.shaded_mean(axes, np.arange(1, curves.shape[1] + 1), curves, activation)
                 epochs = group[0]["run"]["epochs"]
-                axes.set(xlabel="epoch", xticks=range(1, epochs + 1, -(-epochs // 8)), xlim=(1, epochs))
+                axes.set(xlabel="epoch", xticks=range(1, epochs + 1, -(-epochs // 8)), xlim=(1, max(epochs, 2)))
                 axes.set_title(f"{title}, {epochs} epochs, {_count(seeds(group))}", fontsize="medium", loc="left")
                 pictures.label_ends(axes)
             line[0].set_ylabel(f"accuracy, {words}")
