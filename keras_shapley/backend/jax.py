@@ -42,7 +42,9 @@ def with_derivative(
         pullback: `(operands, cotangent)` to the operands' cotangents, None where it is zero: the transpose of
             `pushforward`. The derivatives of both are the backend's.
     """
-    function = jax.custom_jvp(function)
+    given = function
+    # JAX takes arguments with defaults, as those of a `functools.partial`, for operands
+    function = jax.custom_jvp(lambda *operands: given(*operands))
 
     def jvp(primals: Any, tangents: Any) -> Any:
         tangents = [None if isinstance(tangent, SymbolicZero) else tangent for tangent in tangents]

@@ -81,18 +81,19 @@ def write_table(inputs: Table, found: Attributions, titles: Sequence[str], args:
     write(path, png_content(plot_bars(values, inputs.columns, title=found.heading, subtitle=_of_rows(titles))))
     print(printable(f"{path}  {_of_rows(titles)}"))
     header = ["row", "explained", *inputs.columns]
-    rows = [[i + 1, titles[i].splitlines()[0], *map(float, row)] for i, row in enumerate(values)]
+    # lists of numbers, as columns may share a name
+    records = [
+        {"row": i, "explained": title.splitlines()[0], "values": row}
+        for i, (title, row) in enumerate(zip(titles, values.tolist()), start=1)
+    ]
     if found.stderr is not None:
         header += [f"{name}, standard error" for name in inputs.columns]
-        rows = [[*row, *map(float, errors)] for row, errors in zip(rows, found.stderr)]
+        records = [{**record, "stderr": errors} for record, errors in zip(records, found.stderr.tolist())]
+    rows = [[each["row"], each["explained"], *each["values"], *each.get("stderr", [])] for each in records]
     write(path.with_suffix(".csv"), _csv([header, *rows]))
     size = f"{count(len(values), 'row')} and {count(len(inputs.columns), 'column')}"
     print(printable(f"{path.with_suffix('.csv')}  values of {size}"))
     if "json" in args.results:
-        # lists, as columns may share a name
-        records = [{"row": row[0], "explained": row[1], "values": row[2 : 2 + len(inputs.columns)]} for row in rows]
-        if found.stderr is not None:
-            records = [{**record, "stderr": list(map(float, e))} for record, e in zip(records, found.stderr)]
         described = {"explanation": found.summary, "columns": inputs.columns, "rows": records}
         write(path.with_suffix(".json"), _json(described))
     if "npz" in args.results:

@@ -7,6 +7,7 @@ Squares leave the range of float32 long before the sums do. So `q` comes in a sc
 and the bias are in that scale too; their ratios are free of it.
 """
 
+import functools
 from typing import NamedTuple
 
 from keras import ops
@@ -116,16 +117,10 @@ def _gate(u: Tensor, q: Tensor, b: Tensor, scale: Tensor) -> _Gate:
     return _Gate(mu, precision, z, plain_normal_cdf(z, pdf), pdf)
 
 
-def _sa(u: Tensor, q: Tensor, b: Tensor, scale: Tensor) -> Tensor:
+def _sa(u: Tensor, q: Tensor, b: Tensor, scale: Tensor, exportable: bool = False) -> Tensor:
     """Eq. (5)."""
     mu = _mean(u, scale)
-    return plain_normal_cdf(_score(mu, b, scale, _precision(mu, q))) * (u + b)
-
-
-def _exportable_sa(u: Tensor, q: Tensor, b: Tensor, scale: Tensor) -> Tensor:
-    """Eq. (5), of operations that every export format has."""
-    mu = _mean(u, scale)
-    return plain_normal_cdf(_score(mu, b, scale, _precision(mu, q)), exportable=True) * (u + b)
+    return plain_normal_cdf(_score(mu, b, scale, _precision(mu, q)), exportable=exportable) * (u + b)
 
 
 def _sa_slopes(u: Tensor, q: Tensor, b: Tensor, scale: Tensor) -> tuple[Tensor | None, ...]:
@@ -170,6 +165,6 @@ def _full_slopes(u: Tensor, q: Tensor, c: Tensor, b: Tensor, n: Tensor, scale: T
 
 
 _SHAPLEY_ACTIVATION = elementwise(_sa, _sa_slopes)
-_EXPORTABLE_SHAPLEY_ACTIVATION = elementwise(_exportable_sa, _sa_slopes)
+_EXPORTABLE_SHAPLEY_ACTIVATION = elementwise(functools.partial(_sa, exportable=True), _sa_slopes)
 _SHAPLU = elementwise(_relu, _simplified_slopes)
 _SHAPLU_FULL = elementwise(_relu_of_five, _full_slopes)

@@ -19,6 +19,7 @@ from lab.files import replaced
 # of activations: how pictures name them, their colour and their marker
 ACTIVATIONS = {
     "relu": ("ReLU", "#4d4d4d", "o"),
+    "leaky_relu": ("leaky ReLU", "#762a83", "d"),
     "gelu": ("GELU", "#1b7837", "s"),
     "shaplu": ("ShapLU", "#2166ac", "^"),
     "shaplu_full": ("ShapLU, all of eq. (4)", "#67a9cf", "D"),

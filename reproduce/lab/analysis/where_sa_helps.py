@@ -25,8 +25,8 @@ ACTIVATIONS = {
 }
 FROM_HE = {"gelu_he": "GELU", "silu_he": "SiLU"}
 RELU, SA = "relu_he", "sa_normal"
-# what SA is compared with, and the colours of that
-OTHERS = {RELU: "tab:blue", "leaky_relu_normal": "tab:green", "gelu_normal": "tab:orange"}
+# what SA is compared with, and its name among the pictures' activations
+OTHERS = {RELU: "relu", "leaky_relu_normal": "leaky_relu", "gelu_normal": "gelu"}
 SHOWN = (*OTHERS, SA)
 # words of a setting, its name in runs, the learning rates to choose from
 SETTINGS = (
@@ -316,15 +316,16 @@ def draw(group: list[Row], path: pathlib.Path) -> None:
     with pictures.picture(path, 10, 1.5 + 0.42 * len(labels)) as figure:
         panels: Iterable = figure.subplots(1, 2, sharey=True)
         for axes, norm in zip(panels, NORMS.values()):
-            for number, (other, colour) in enumerate(OTHERS.items()):
+            for number, (other, activation) in enumerate(OTHERS.items()):
+                label, colour, marker = pictures.ACTIVATIONS[activation]
                 for words, has_norm, by_activation in found:
                     difference = over(by_activation[SA], by_activation.get(other))
                     if has_norm != norm or difference is None:
                         continue
                     half = difference.half if difference.n > 1 else 0
                     place = labels.index(words) + 0.22 * (number - 1)
-                    axes.errorbar(100 * difference.mean, place, xerr=100 * half, fmt="o", color=colour, capsize=2)
-                axes.plot([], [], "o", color=colour, label=f"over {ACTIVATIONS[other]}")
+                    axes.errorbar(100 * difference.mean, place, xerr=100 * half, fmt=marker, color=colour, capsize=2)
+                axes.plot([], [], marker, color=colour, label=f"over {label}")
             axes.axvline(0, color="grey", linewidth=0.8)
             axes.set(title=f"{'with' if norm == 'yes' else 'without'} BatchNormalization")
             axes.set(yticks=range(len(labels)), yticklabels=labels)
