@@ -100,13 +100,15 @@ def _files(paths: Sequence[pathlib.Path], skip_broken: bool) -> Iterator[pathlib
     for path in paths:
         if path.is_dir():
             found = sorted(file for file in path.iterdir() if file.suffix.lower() in _SUFFIXES)
-            if not found and skip_broken:
-                found = [path]
-            if not found:
-                raise CommandLineError(f"{path} holds no image, a file with a name in {' '.join(_SUFFIXES)}")
-            yield from found
+            if not found and not skip_broken:
+                raise CommandLineError(_no_image_in(path))
+            yield from found or [path]
         else:
             yield path
+
+
+def _no_image_in(folder: pathlib.Path) -> str:
+    return f"{folder} holds no image, a file with a name in {' '.join(_SUFFIXES)}"
 
 
 def _images(model: keras.Model, paths: list[pathlib.Path], args: argparse.Namespace) -> Images:
@@ -180,6 +182,8 @@ def _check_memory(model: keras.Model, shape: ImageShape, n_images: int) -> None:
 
 def _read_image(path: pathlib.Path, shape: ImageShape) -> tuple[np.ndarray, list[str]]:
     """Pixels of a file, uint8, resized to the shape that the model takes, and what was done to them."""
+    if path.is_dir():
+        raise CommandLineError(_no_image_in(path))
     check_file(path)
     try:
         pixels, changes = read_image(path, shape.height, shape.width, has_colour=shape.channels == 3)

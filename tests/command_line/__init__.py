@@ -1,0 +1,1 @@
+"""`keras-shapley explain`: pictures of relevance, and one line for an error."""
