@@ -6,6 +6,7 @@
 import contextlib
 import functools
 import os
+import zlib
 
 # without oneDNN, which TensorFlow leaves out on some processors, it has no dilated transposed convolutions on a CPU
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
@@ -23,6 +24,28 @@ import pytest
 hypothesis.settings.register_profile("few", max_examples=15, deadline=None, derandomize=True, database=None)
 hypothesis.settings.register_profile("thorough", max_examples=500, deadline=None)
 hypothesis.settings.load_profile("few")
+
+
+def pytest_addoption(parser):
+    parser.addoption(
+        "--one-in",
+        type=int,
+        default=1,
+        metavar="N",
+        help="of each test's cases, run the first and about one in N of the others, not the same on every backend",
+    )
+
+
+def pytest_collection_modifyitems(config, items):
+    n, backend, seen, chosen, left_out = config.getoption("--one-in"), keras.backend.backend(), set(), [], []
+    for item in items:
+        test = item.nodeid.partition("[")[0]
+        is_chosen = test not in seen or zlib.crc32(f"{backend} {item.nodeid}".encode()) % n == 0
+        (chosen if is_chosen else left_out).append(item)
+        seen.add(test)
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = chosen
 
 
 def pytest_runtest_setup(item):
