@@ -32,20 +32,17 @@ def pytest_addoption(parser):
         type=int,
         default=1,
         metavar="N",
-        help="of each test's cases, run the first and about one in N of the others, not the same on every backend",
+        help="run about one in N of the tests: always the same on a backend, and others on another",
     )
 
 
 def pytest_collection_modifyitems(config, items):
-    n, backend, seen, chosen, left_out = config.getoption("--one-in"), keras.backend.backend(), set(), [], []
+    n, backend = config.getoption("--one-in"), keras.backend.backend()
+    parts = [], []
     for item in items:
-        test = item.nodeid.partition("[")[0]
-        is_chosen = test not in seen or zlib.crc32(f"{backend} {item.nodeid}".encode()) % n == 0
-        (chosen if is_chosen else left_out).append(item)
-        seen.add(test)
-    if left_out:
-        config.hook.pytest_deselected(items=left_out)
-        items[:] = chosen
+        parts[zlib.crc32(f"{backend} {item.nodeid}".encode()) % n == 0].append(item)
+    left_out, items[:] = parts
+    config.hook.pytest_deselected(items=left_out)
 
 
 def pytest_runtest_setup(item):
