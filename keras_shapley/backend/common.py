@@ -26,6 +26,16 @@ def without_side_effects(fn: Callable[..., Any]) -> Callable[..., Any]:
     return stateless
 
 
+def each(fn: Callable[..., Any], arguments: Sequence[tuple[Any, ...]]) -> list[Any]:
+    """What `fn` returns for each of several tuples of arguments, one after the other. What compiles traces `fn` once.
+
+    Args:
+        fn: function of tensors, or None, that returns a structure of tensors, or None.
+        arguments: tuples, each with tensors of the same shapes and dtypes.
+    """
+    return [fn(*given) for given in arguments]
+
+
 def signed(magnitude: float, x: Any) -> Any:
     """The number `magnitude` with the sign of each element of `x`, positive at 0."""
     negative = keras.ops.cast(-magnitude, x.dtype)

@@ -94,6 +94,15 @@ def compiled(
     return with_present_values
 
 
+def each(fn: Callable[..., Any], arguments: Sequence[tuple[Any, ...]]) -> list[Any]:
+    """As in `common`."""
+    if len(arguments) == 1:
+        return [fn(*arguments[0])]
+    stacked = jax.tree.map(lambda *parts: keras.ops.stack(parts), *arguments)
+    results = jax.lax.map(lambda given: fn(*given), stacked)
+    return [jax.tree.map(lambda part, i=i: part[i], results) for i in range(len(arguments))]
+
+
 def largest_magnitude(x: Any, axes: Sequence[int]) -> Any:
     """The largest absolute value along axes, which stay with size 1."""
     return keras.ops.max(keras.ops.abs(x), axis=tuple(axes), keepdims=True)

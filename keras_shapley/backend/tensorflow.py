@@ -1,7 +1,7 @@
 """Derivatives and compiled functions on TensorFlow. `jax.py` documents the functions."""
 
 import weakref
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import keras
@@ -103,6 +103,28 @@ def compiled(
 def is_traced(x: Any) -> bool:
     """As on JAX: inside of `tf.function`."""
     return tf.is_tensor(x) and not hasattr(x, "numpy")
+
+
+def each(fn: Callable[..., Any], arguments: Sequence[tuple[Any, ...]]) -> list[Any]:
+    """As in `common`; traced twice, as a loop must know the shapes of its results before it starts."""
+    first = fn(*arguments[0])
+    if len(arguments) == 1:
+        return [first]
+    columns = [None if parts[0] is None else tf.stack(parts) for parts in zip(*arguments)]
+
+    def tensors(result: Any) -> list[Any]:
+        return [tf.convert_to_tensor(part) for part in tf.nest.flatten(result) if part is not None]
+
+    def result_of(i: Any) -> list[Any]:
+        return tensors(fn(*[None if column is None else column[i] for column in columns]))
+
+    signature = [tf.TensorSpec(part.shape, part.dtype) for part in tensors(first)]
+    others = tf.map_fn(result_of, tf.range(1, len(arguments)), parallel_iterations=1, fn_output_signature=signature)
+
+    def structured(parts: Iterator[Any]) -> Any:
+        return tf.nest.map_structure(lambda part: None if part is None else next(parts), first)
+
+    return [first, *(structured(iter(parts)) for parts in zip(*map(tf.unstack, others)))]
 
 
 def largest_magnitude(x: Any, axes: Sequence[int]) -> Any:

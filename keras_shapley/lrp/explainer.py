@@ -53,9 +53,9 @@ class LRP:
     what the input adds to the output at the baseline. `rules="paper"` is eq. (2) on every layer; tables of other rules
     are layer-wise relevance propagation (Bach et al. 2015).
 
-    It is compiled once for the shape of an input and a few sizes of batches, to which others are padded, and serves
-    every explainer of the model with the same arguments. Every call sees the model's present weights. It runs the model
-    in inference mode and does not change it.
+    It is compiled once for the shape of an input, the number of targets and a few sizes of batches, to which others are
+    padded, and serves every explainer of the model with the same arguments. Every call sees the model's present
+    weights. It runs the model in inference mode and does not change it. Several targets share the forward passes.
 
     Args:
         model: a built Sequential or Functional model. The explained output may have any shape.
@@ -374,7 +374,7 @@ class LRP:
         """For each target the mean of what a walk returns over the inputs of the background."""
         n, sums = 0, []
         for inputs in self._walk_inputs(tensors):
-            results = [walk(inputs, *pair) for pair in targets.pairs]
+            results = walk(inputs, targets.pairs)
             sums = [added(a, b) for a, b in zip(sums, results)] if sums else results
             n += 1
         return sums if n == 1 else [divided(total, n) for total in sums]

@@ -8,7 +8,7 @@ from typing import Any, TypeAlias, TypeVar
 import keras
 from keras import ops, tree
 
-from keras_shapley.backend import maximum, vjp
+from keras_shapley.backend import each, maximum, vjp
 from keras_shapley.layers.base import ShapleyLayer
 from keras_shapley.layers.linear_maps import LINEAR_TYPES, LinearMap, linear_map
 from keras_shapley.lrp.head import Head
@@ -24,6 +24,8 @@ Key = TypeVar("Key")
 
 # every tensor of the model, by its place in the graph
 Tensors: TypeAlias = dict[Value, Tensor]
+# what is explained, and what it is compared with
+Pair: TypeAlias = tuple[Tensor | None, Tensor | None]
 Observer: TypeAlias = Callable[[Call, Sequence[Tensor], Sequence[Tensor]], None]
 
 
@@ -158,30 +160,36 @@ class Walk(Passage):
         super().__init__(inputs, calls, rules, merges, dtype)
         self.head = head
 
-    def relevance(
-        self, x: list[Tensor], target: Tensor | None, versus: Tensor | None
-    ) -> tuple[list[Tensor], dict[str, Tensor]]:
-        """Relevance of the model's inputs, and its sums at both ends.
+    def relevance(self, x: list[Tensor], pairs: Sequence[Pair]) -> list[tuple[list[Tensor], dict[str, Tensor]]]:
+        """Relevance of the model's inputs, and its sums at both ends, for each of several targets.
 
         Args:
             x: the inputs.
-            target: what is explained of each sample, indices of outputs `(batch,)` or weights of them
-                `(batch, *output)`; None for the largest output.
-            versus: what it is compared with, indices or weights, or None for no comparison.
+            pairs: `(target, versus)`. A target is what is explained of each sample, indices of outputs `(batch,)` or
+                weights of them `(batch, *output)`; None for the largest output. It is compared with `versus`, indices
+                or weights, or None for no comparison.
 
         Returns:
-            The relevance of each input, in its shape; and the `ends` of `report`.
+            For each pair the relevance of each input, in its shape, and the `ends` of `report`.
         """
         forward = self.forward(x)
-        target = resolved(target, forward.tensors[self.head.output])
-        starts = self._starts(forward, target, versus)
-        relevance = self._backward(forward, starts)
-        of_inputs = self._input_relevance(relevance, x)
-        return of_inputs, self._ends(starts, relevance, of_inputs)
 
-    def report(self, x: list[Tensor], target: Tensor | None, versus: Tensor | None) -> dict[str, Any]:
-        """Everything that an `Explanation` holds, as a dict of tensors; the arguments are those of `relevance`."""
+        def relevance_of(target: Tensor | None, versus: Tensor | None) -> tuple[list[Tensor], dict[str, Tensor]]:
+            starts = self._starts(forward, resolved(target, forward.tensors[self.head.output]), versus)
+            relevance = self._backward(forward, starts)
+            of_inputs = self._input_relevance(relevance, x)
+            return of_inputs, self._ends(starts, relevance, of_inputs)
+
+        return each(relevance_of, pairs)
+
+    def report(self, x: list[Tensor], pairs: Sequence[Pair]) -> list[dict[str, Any]]:
+        """For each pair everything that an `Explanation` holds, as tensors; the arguments are those of `relevance`."""
         forward = self.forward(x)
+        return each(functools.partial(self._report, x, forward), pairs)
+
+    def _report(
+        self, x: list[Tensor], forward: Forward, target: Tensor | None, versus: Tensor | None
+    ) -> dict[str, Any]:
         output = ops.cast(forward.tensors[self.head.output], self.dtype)
         target = resolved(target, output)
         starts = self._starts(forward, target, versus)

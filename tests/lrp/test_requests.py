@@ -106,8 +106,9 @@ def test_one_of_several_outputs_is_explained_as_if_it_were_alone(rng):
         ks.LRP(keras.Model(x, [probabilities, logits]), rules="paper", output=2)
 
 
-def test_several_targets_are_each_explained_as_alone(convnet, images):
-    explainer = ks.LRP(convnet, rules="paper")
+@pytest.mark.parametrize("rules", ["auto", "paper"])
+def test_several_targets_are_each_explained_as_alone(rules, convnet, images):
+    explainer = ks.LRP(convnet, rules=rules)
     targets = np.array([[0, 3], [1, 3], [4, 4], [2, 0]])
     explanation = explainer.explain(images, targets)
     assert explanation.input.shape == (4, 2, 9, 9, 3) and explanation.output.shape == (4, 5)
@@ -124,18 +125,25 @@ def test_several_targets_are_each_explained_as_alone(convnet, images):
     np.testing.assert_allclose(called[:, 1], ops.convert_to_numpy(explainer(images, 3)), atol=1e-6)
 
 
-def test_several_targets_cost_no_new_trace(convnet, images):
-    calls = []
+def test_several_targets_share_the_forward_pass(images):
+    """And each number of targets is traced once."""
+    runs = []
 
-    def counting(call, inputs, relevance):
-        calls.append(call.name)
-        return [relevance]
+    class Counted(layers.Dropout):
+        def call(self, inputs, training=False):
+            runs.append(self.name)
+            return super().call(inputs, training=training)
 
-    explainer = ks.LRP(convnet, rules=[(layers.Dropout, counting)], baseline=0.0)
-    explainer(images, [[0, 1, 2]])
-    explainer(images, [[0, 1, 2, 3, 4]])
+    body = [layers.Conv2D(4, 3, activation="relu"), Counted(0.5), layers.GlobalAveragePooling2D()]
+    model = keras.Sequential([keras.Input(images.shape[1:]), *body, layers.Dense(5, "softmax")])
+    explainer = ks.LRP(model, rules=[(Counted, "pass")])
+    counts = []
+    for targets in (0, [[0, 1, 2]], [[0, 1, 2, 3, 4]], [[4, 0, 3]]):
+        before = len(runs)
+        explainer(images, targets)
+        counts.append(len(runs) - before)
     eager = keras.backend.backend() == "torch"
-    assert len(calls) == (8 if eager else 1)
+    assert counts == [1, 1, 1, 1 if eager else 0]
 
 
 @pytest.mark.parametrize("head", ["auto", "linear"])
