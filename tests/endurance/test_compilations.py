@@ -167,7 +167,7 @@ class Scaled(keras.Model):
 
     def call(self, x):
         factor = self.factor[0] if isinstance(self.factor, (list, dict)) else self.factor
-        return factor * self.dense(x)
+        return ops.multiply(self.dense(x), factor)
 
 
 @pytest.mark.parametrize(
