@@ -30,25 +30,39 @@ def pytest_addoption(parser):
     parser.addoption(
         "--one-in",
         type=int,
+        choices=range(1, 101),
         default=1,
         metavar="N",
-        help="run about one in N of the tests: always the same on a backend, and others on another",
+        help="run the first test of each file, those that are for some backends or systems alone, and about one in N "
+        "(1 to 100) of the others, always the same ones on a backend",
     )
 
 
+# after `-m`
+@pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config, items):
-    n, backend = config.getoption("--one-in"), keras.backend.backend()
-    parts = [], []
+    n = config.getoption("--one-in")
+    if n == 1:
+        return
+    backend, files, parts = keras.backend.backend(), set(), ([], [])
     for item in items:
-        parts[zlib.crc32(f"{backend} {item.nodeid}".encode()) % n == 0].append(item)
+        if is_chosen := not _is_elsewhere(item):
+            is_sampled = zlib.crc32(f"{backend} {item.nodeid}".encode()) % n == 0
+            is_chosen = is_sampled or item.path not in files or item.get_closest_marker("skipif") is not None
+            files.add(item.path)
+        parts[is_chosen].append(item)
     left_out, items[:] = parts
     config.hook.pytest_deselected(items=left_out)
 
 
 def pytest_runtest_setup(item):
-    """What is marked `once` runs on PyTorch, where nothing is compiled."""
-    if item.get_closest_marker("once") and keras.backend.backend() != "torch":
+    if _is_elsewhere(item):
         pytest.skip("once, on PyTorch")
+
+
+def _is_elsewhere(item):
+    """Whether a test is marked `once`, for PyTorch alone, where nothing is compiled, and this is another backend."""
+    return item.get_closest_marker("once") is not None and keras.backend.backend() != "torch"
 
 
 @pytest.fixture

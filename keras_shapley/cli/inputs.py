@@ -99,7 +99,7 @@ def _files(paths: Sequence[pathlib.Path], skip_broken: bool) -> Iterator[pathlib
     """The files, and in the place of each folder the images in it; a folder without any as such, to be skipped."""
     for path in paths:
         if path.is_dir():
-            found = sorted(file for file in path.iterdir() if file.suffix.lower() in _SUFFIXES)
+            found = sorted(file for file in path.iterdir() if file.suffix.lower() in _SUFFIXES and not file.is_dir())
             if not found and not skip_broken:
                 raise CommandLineError(_no_image_in(path))
             yield from found or [path]

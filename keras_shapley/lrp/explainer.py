@@ -254,7 +254,7 @@ class LRP:
         results = self._averaged(walk.relevance, *filled_up(tensors, targets, walk.size(n_images)))
         by_target, ends = zip(*tree.map_structure(lambda part: first_rows(part, n_images), results))
         sums = [growth(tree.map_structure(ops.convert_to_numpy, part)) for part in ends]
-        faults = {kind for each in sums if (kind := fault(**each, preset=self.preset))}
+        faults = {kind for of_target in sums if (kind := fault(**of_target, preset=self.preset))}
         if faults - self._warned:
             self._warn(self._explanation(x, tensors, targets))
             # those that came with a worse one

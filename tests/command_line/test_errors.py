@@ -204,6 +204,7 @@ def test_an_empty_folder_and_links_in_a_circle_are_skipped_too(grey, pictures, t
     folder, empty = tmp_path / "folder", tmp_path / "empty"
     folder.mkdir()
     empty.mkdir()
+    (folder / "folder.png").mkdir()
     (folder / "circle.png").symlink_to("circle.png")
     (folder / "a.png").write_bytes(pathlib.Path(pictures[0]).read_bytes())
     words = ["explain", grey, str(empty), str(folder), "--skip-broken", "--out", str(tmp_path / "out")]
