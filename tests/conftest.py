@@ -44,14 +44,17 @@ def pytest_collection_modifyitems(config, items):
     n = config.getoption("--one-in")
     if n == 1:
         return
-    backend, files, parts = keras.backend.backend(), set(), ([], [])
+    backend, files, chosen, left_out = keras.backend.backend(), set(), [], []
     for item in items:
-        if is_chosen := not _is_elsewhere(item):
-            is_sampled = zlib.crc32(f"{backend} {item.nodeid}".encode()) % n == 0
-            is_chosen = is_sampled or item.path not in files or item.get_closest_marker("skipif") is not None
-            files.add(item.path)
-        parts[is_chosen].append(item)
-    left_out, items[:] = parts
+        if _is_elsewhere(item):
+            left_out.append(item)
+            continue
+        is_first = item.path not in files
+        files.add(item.path)
+        is_particular = item.get_closest_marker("skipif") is not None
+        is_sampled = zlib.crc32(f"{backend} {item.nodeid}".encode()) % n == 0
+        (chosen if is_first or is_particular or is_sampled else left_out).append(item)
+    items[:] = chosen
     config.hook.pytest_deselected(items=left_out)
 
 

@@ -7,6 +7,7 @@ import keras
 import numpy as np
 from keras import ops, tree
 
+from keras_shapley.lrp.start import TargetPair
 from keras_shapley.models.evaluation import repeated_to
 from keras_shapley.models.graph import Graph
 from keras_shapley.models.outputs import ModelOutput
@@ -175,13 +176,11 @@ class TargetPairs:
     """What is explained of each sample of a batch.
 
     Attributes:
-        pairs: for each of its targets `(target, versus)`: tensors of indices `(batch,)` or of weights
-            `(batch, *output)`. A target that is None is the largest output; a versus that is None compares with
-            nothing.
+        pairs: for each of its targets `(target, versus)`.
         has_axis: whether the results have an axis of targets.
     """
 
-    pairs: list[tuple[Tensor | None, Tensor | None]]
+    pairs: list[TargetPair]
     has_axis: bool
 
 

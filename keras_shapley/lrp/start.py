@@ -1,6 +1,7 @@
 """Where a walk starts, and with which relevance."""
 
 import dataclasses
+from typing import TypeAlias
 
 from keras import ops
 
@@ -9,6 +10,10 @@ from keras_shapley.models.graph import Call, Value
 from keras_shapley.models.model_end import ModelEnd
 from keras_shapley.utils.targets import is_weights
 from keras_shapley.utils.typing import Tensor
+
+# What is explained of each sample, and what it is compared with: indices of outputs `(batch,)` or weights of them
+# `(batch, *output)`. A target that is None is the largest output; a versus that is None compares with nothing.
+TargetPair: TypeAlias = tuple[Tensor | None, Tensor | None]
 
 
 @dataclasses.dataclass

@@ -14,7 +14,7 @@ from keras_shapley.layers.linear_maps import LINEAR_TYPES, LinearMap, linear_map
 from keras_shapley.lrp.head import Head
 from keras_shapley.lrp.rules import LinearRule
 from keras_shapley.lrp.rules.base import CallRecord, Preactivation, Rule
-from keras_shapley.lrp.start import Start, resolved
+from keras_shapley.lrp.start import Start, TargetPair, resolved
 from keras_shapley.models.batch_norm import Merge
 from keras_shapley.models.graph import Call, Value
 from keras_shapley.models.keras_internals import copy_mask
@@ -24,8 +24,6 @@ Key = TypeVar("Key")
 
 # every tensor of the model, by its place in the graph
 Tensors: TypeAlias = dict[Value, Tensor]
-# what is explained, and what it is compared with
-Pair: TypeAlias = tuple[Tensor | None, Tensor | None]
 Observer: TypeAlias = Callable[[Call, Sequence[Tensor], Sequence[Tensor]], None]
 
 
@@ -160,32 +158,29 @@ class Walk(Passage):
         super().__init__(inputs, calls, rules, merges, dtype)
         self.head = head
 
-    def relevance(self, x: list[Tensor], pairs: Sequence[Pair]) -> list[tuple[list[Tensor], dict[str, Tensor]]]:
+    def relevance(self, x: list[Tensor], pairs: Sequence[TargetPair]) -> list[tuple[list[Tensor], dict[str, Tensor]]]:
         """Relevance of the model's inputs, and its sums at both ends, for each of several targets.
 
         Args:
             x: the inputs.
-            pairs: `(target, versus)`. A target is what is explained of each sample, indices of outputs `(batch,)` or
-                weights of them `(batch, *output)`; None for the largest output. It is compared with `versus`, indices
-                or weights, or None for no comparison.
+            pairs: for each target `(target, versus)`.
 
         Returns:
             For each pair the relevance of each input, in its shape, and the `ends` of `report`.
         """
-        forward = self.forward(x)
+        return each(functools.partial(self._relevance, x, self.forward(x)), pairs)
 
-        def relevance_of(target: Tensor | None, versus: Tensor | None) -> tuple[list[Tensor], dict[str, Tensor]]:
-            starts = self._starts(forward, resolved(target, forward.tensors[self.head.output]), versus)
-            relevance = self._backward(forward, starts)
-            of_inputs = self._input_relevance(relevance, x)
-            return of_inputs, self._ends(starts, relevance, of_inputs)
-
-        return each(relevance_of, pairs)
-
-    def report(self, x: list[Tensor], pairs: Sequence[Pair]) -> list[dict[str, Any]]:
+    def report(self, x: list[Tensor], pairs: Sequence[TargetPair]) -> list[dict[str, Any]]:
         """For each pair everything that an `Explanation` holds, as tensors; the arguments are those of `relevance`."""
-        forward = self.forward(x)
-        return each(functools.partial(self._report, x, forward), pairs)
+        return each(functools.partial(self._report, x, self.forward(x)), pairs)
+
+    def _relevance(
+        self, x: list[Tensor], forward: Forward, target: Tensor | None, versus: Tensor | None
+    ) -> tuple[list[Tensor], dict[str, Tensor]]:
+        starts = self._starts(forward, resolved(target, forward.tensors[self.head.output]), versus)
+        relevance = self._backward(forward, starts)
+        of_inputs = self._input_relevance(relevance, x)
+        return of_inputs, self._ends(starts, relevance, of_inputs)
 
     def _report(
         self, x: list[Tensor], forward: Forward, target: Tensor | None, versus: Tensor | None
