@@ -58,9 +58,13 @@ def pytest_collection_modifyitems(config, items):
     config.hook.pytest_deselected(items=left_out)
 
 
+# before the fixtures
+@pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item):
     if _is_elsewhere(item):
         pytest.skip("once, on PyTorch")
+    # the same initial weights whichever tests ran before
+    keras.utils.set_random_seed(0)
 
 
 def _is_elsewhere(item):

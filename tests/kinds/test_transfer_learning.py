@@ -20,12 +20,18 @@ def data():
     return x, y
 
 
+LOSS = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+
+
 @pytest.fixture(scope="module")
 def model(data):
     images = keras.Input((8, 8, 3))
     maps = layers.BatchNormalization()(layers.Conv2D(8, 3)(images))
     maps = layers.DepthwiseConv2D(3, padding="same")(layers.ReLU(6.0)(maps))
     base = keras.Model(images, layers.ReLU(6.0)(maps), name="base")
+    # what the base learns before somebody takes it over
+    features = layers.GlobalAveragePooling2D()(base.output)
+    trained(keras.Model(images, layers.Dense(2)(features)), data[0] / 127.5 - 1, data[1], LOSS)
     base.trainable = False
     x = keras.Input((8, 8, 3))
     y = layers.RandomFlip()(layers.Rescaling(1 / 127.5, offset=-1)(x))
@@ -33,11 +39,8 @@ def model(data):
     return trained(keras.Model(x, layers.Dense(2)(layers.Dropout(0.2)(y))), *data, LOSS)
 
 
-LOSS = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-
-
 def test_lrp(model, data):
-    check_relevance(model, data[0][:6].astype("float32"), QUARTERS, 1, baseline=127.5, least=0.85)
+    check_relevance(model, data[0][:6].astype("float32"), QUARTERS, 1, baseline=127.5, least=0.98)
 
 
 def test_shapley_values(model, data):

@@ -1,5 +1,7 @@
 """Every family of keras.applications, with random weights: finite relevance, and nothing passed that mixes elements."""
 
+import contextlib
+
 import keras
 import numpy as np
 import pytest
@@ -19,7 +21,21 @@ def zoo(request):
     if keras.backend.backend() != BACKENDS[request.param]:
         pytest.skip("slow, so on one backend")
     model, images = lrp_zoo.network(request.param, seed=0)
-    return request.param, model, images(2)
+    with eager():
+        yield request.param, model, images(2)
+
+
+@contextlib.contextmanager
+def eager():
+    """TensorFlow takes minutes to make a graph of 770 calls, and seconds to run them."""
+    if keras.backend.backend() != "tensorflow":
+        yield
+        return
+    import tensorflow as tf
+
+    tf.config.run_functions_eagerly(True)
+    yield
+    tf.config.run_functions_eagerly(False)
 
 
 @pytest.fixture
