@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 
 from keras_shapley.cli.flags import in_flags
-from keras_shapley.cli.options import SHORT_HELP, check, parser
+from keras_shapley.cli.options import SHORT_HELP, check, read
 from keras_shapley.utils.command_lines import CommandLineError, one_line, warn
 
 
@@ -23,7 +23,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if words in ([], ["explain"]):
         print(SHORT_HELP, end="", file=sys.stderr)
         return 2
-    args = parser().parse_args(words)
+    args = read(words)
     try:
         check(args)
         with _quiet():

@@ -3,6 +3,7 @@
 import argparse
 import math
 import pathlib
+from collections.abc import Sequence
 
 import keras_shapley
 from keras_shapley.utils.command_lines import CommandLineError, Parser, check_file
@@ -41,8 +42,19 @@ RESULTS = ("csv", "json", "npz")
 MEAN = "mean"
 
 
-def parser() -> argparse.ArgumentParser:
-    """The parser of the command line."""
+def read(words: Sequence[str]) -> argparse.Namespace:
+    """The options of a command line. Ends the program where they are wrong, and where help was asked for."""
+    top = _parser()
+    args, others = top.parse_known_args(words)
+    unknown = [word for word in others if word.startswith("-")]
+    if unknown:
+        top.error(f"unrecognized arguments: {' '.join(unknown)}")
+    # argparse takes those before the first option alone
+    args.inputs += map(pathlib.Path, others)
+    return args
+
+
+def _parser() -> argparse.ArgumentParser:
     top = Parser(prog="keras-shapley", description=DESCRIPTION)
     top.add_argument("--version", action="version", version=f"keras-shapley {keras_shapley.__version__}")
     commands = top.add_subparsers(dest="command", required=True)

@@ -72,8 +72,8 @@ class LRP:
             published.
         gates: from a baseline, where the mean slope of a neuron's activation comes from. `"normal"`: the moments of eq.
             (1), which take a neuron's inputs to be independent. An even number: also that many passes of inputs in
-            which random players are masked by the baseline. It is nearer to Shapley values, at the cost of as many
-            forward passes.
+            which random players are masked by the baseline. It is nearer to Shapley values; each such pass takes
+            about three times as long as a forward pass.
         players: what is masked together, as in `exact_shapley_values`. None: patches of an image, in a grid of 7 x 7,
             and single elements of other inputs.
         output: name or index of the output to explain, for a model with several.

@@ -37,6 +37,15 @@ def test_nothing_of_the_user_is_overwritten(grey, pictures, tmp_path):
         assert sorted(path.name for path in out.iterdir()) == names
 
 
+def test_images_before_and_behind_the_options(grey, pictures, tmp_path, capsys):
+    out = tmp_path / "out"
+    assert main(["explain", grey, pictures[0], "--out", str(out), pictures[1]]) == 0
+    assert sorted(path.name for path in out.iterdir()) == ["cat.png", "cat_2.png"]
+    with pytest.raises(SystemExit) as error:
+        main(["explain", grey, pictures[0], "--outt", str(out)])
+    assert error.value.code == 2 and "unrecognized arguments: --outt" in capsys.readouterr().err
+
+
 def test_what_was_done_to_an_image_is_said(grey, tmp_path, capsys):
     path = tmp_path / "clear.png"
     Image.fromarray(np.zeros((8, 8, 4), "uint8")).save(path)
