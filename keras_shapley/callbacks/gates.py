@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops, tree
 
 from keras_shapley.backend import compiled, vjp
@@ -74,7 +75,10 @@ class GateMonitor(keras.callbacks.Callback):
         arrays = arrays_of(x)
         for array in [] if is_frame(x) else arrays:
             finite("x", ops.convert_to_numpy(array))
-        lengths = {len(array) for array in [*arrays, *tree.flatten(self.y)]}
+        labels = [np.asarray(part) for part in tree.flatten(self.y)]
+        if not all(part.ndim for part in labels):
+            raise ValueError("`y` must be the labels of `x`, arrays of shape (batch, ...). Received: numbers")
+        lengths = {len(array) for array in [*arrays, *labels]}
         if len(lengths) > 1 or not max(lengths):
             raise ValueError(f"`x` and `y` must have the same length, 1 or more. Received lengths: {sorted(lengths)}")
         if not 0 < threshold < 0.5:
@@ -121,6 +125,8 @@ class GateMonitor(keras.callbacks.Callback):
         variables = self.model.variables
         values = [variable.value for variable in variables]
         indices = sorted({index for kernels in self._kernels.values() for index in kernels})
+        if not indices:
+            return {}
 
         def loss(*kernels: Tensor) -> Tensor:
             present = dict(enumerate(values)) | dict(zip(indices, kernels))
@@ -145,7 +151,8 @@ def _kernel_indices(calls: Sequence[Call], variables: Sequence[keras.Variable]) 
         if not isinstance(call.op, LINEAR_TYPES) or id(call.op) in layers_met:
             continue
         layers_met.add(id(call.op))
-        indices = [position[id(v)] for v in call.op.trainable_variables if len(v.shape) > 1]
+        trainable = {id(variable) for variable in call.op.trainable_variables}
+        indices = [position[id(v)] for v in linear_map(call.op).kernels if id(v) in trainable]
         if indices:
             kernels[call.name] = indices
     return kernels

@@ -74,7 +74,7 @@ class LRP:
             (1), which take a neuron's inputs to be independent. An even number: also that many passes of inputs in
             which random players are masked by the baseline. It is nearer to Shapley values; each such pass takes
             about three times as long as a forward pass.
-        players: what is masked together, as in `exact_shapley_values`. None: patches of an image, in a grid of 7 x 7,
+        players: what is masked together, as in `exact_shapley_values`. None: patches of an image with channels, 7 x 7,
             and single elements of other inputs.
         output: name or index of the output to explain, for a model with several.
         head: what is explained. `"auto"`: the probability, for a model that ends in a softmax or sigmoid, or in the
@@ -186,6 +186,8 @@ class LRP:
             raise ValueError(f"`gates` can be measured for models of one input. Received: {len(model.inputs)} inputs")
         self._columns = columns_of(baseline)
         self.baseline = inputs_of(model, 0.0 if baseline is None else baseline) if is_measured else None
+        if isinstance(baseline, str):
+            raise ValueError(f"`baseline` must be numbers, such as x.mean(axis=0). Received: baseline={baseline!r}")
         if masked := masked_at_baseline(graph, self.baseline):
             warn(masked, stacklevel=2)
         self._has_probability = described.is_probability

@@ -16,7 +16,7 @@ from keras_shapley.utils.data import Batch
 from keras_shapley.utils.structures import ordered_as
 from keras_shapley.utils.targets import class_labels, is_weights, parse_targets
 from keras_shapley.utils.typing import Structure, Tensor
-from keras_shapley.utils.validation import background, finite, one_of
+from keras_shapley.utils.validation import background, finite, numpy_of, one_of
 from keras_shapley.utils.wording import count
 
 
@@ -31,6 +31,8 @@ def input_tensors(model: keras.Model, x: Structure) -> list[Tensor]:
         expected = count(len(model.inputs), "array")
         raise ValueError(f"`x` must have {expected}, one for each input. Received: {len(arrays)}")
     tensors = [_as_tensor(array, expected.dtype) for array, expected in zip(arrays, model.inputs)]
+    if any(not tensor.shape for tensor in tensors):
+        raise ValueError("`x` must be a batch of inputs, shape (batch, ...). Received: a number")
     batch = tensors[0].shape[0]
     for array, tensor, expected in zip(arrays, tensors, model.inputs):
         if tensor.shape[0] == 0 or tensor.shape[0] != batch or not _has_shape(tensor, expected.shape):
@@ -133,7 +135,7 @@ def _as_tensor(array: Any, dtype: str) -> Tensor:
     """An array in the dtype of a model's input; raises a `ValueError` where that would change what it says."""
     if keras.backend.is_float_dtype(dtype) and ops.is_tensor(array):
         return ops.cast(array, dtype)
-    array = ops.convert_to_numpy(array) if ops.is_tensor(array) else np.asarray(array)
+    array = numpy_of(array)
     if array.dtype != "bool" and not np.issubdtype(array.dtype, np.number):
         raise ValueError(f"`x` must be numbers. Received: {array.dtype} of shape {array.shape}")
     if "int" in dtype and array.size:

@@ -153,6 +153,8 @@ def _entries(user: str | Iterable[tuple[Key, str | Rule]] | None) -> Table:
         return []
     if isinstance(user, str):
         return presets.PRESETS[one_of("rules", user, ("auto", *presets.PRESETS))]()
+    if not isinstance(user, Iterable):
+        raise ValueError(f"`rules` must be a preset's name or entries (key, rule). Received: {user!r}")
     return [_entry(entry) for entry in user]
 
 

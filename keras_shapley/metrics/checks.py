@@ -10,9 +10,10 @@ from numpy.typing import ArrayLike
 from keras_shapley.models.evaluation import batch_function
 from keras_shapley.models.given_inputs import inputs_of
 from keras_shapley.utils.attributions import as_array
+from keras_shapley.utils.channels import without_channels
 from keras_shapley.utils.structures import filled, is_nested, leaves, matched, skeleton_of
 from keras_shapley.utils.typing import Function, Structure
-from keras_shapley.utils.validation import finite, of_dtype
+from keras_shapley.utils.validation import finite, numpy_of, of_dtype
 
 # an array, or an explanation object
 Attributions: TypeAlias = Any
@@ -38,7 +39,7 @@ class Samples(NamedTuple):
 
 def checked_batch(x: ArrayLike) -> np.ndarray:
     """A finite batch of inputs."""
-    inputs = ops.convert_to_numpy(x)
+    inputs = numpy_of(x)
     if inputs.ndim < 2 or not inputs.size:
         raise ValueError(f"`x` must be a batch of inputs, shape (batch, ...). Received: shape {inputs.shape}")
     return finite("x", inputs)
@@ -92,13 +93,17 @@ def checked_samples(
         )
     inputs = checked_batch(x)
     values = attribution_array(values)
-    allowed = {inputs.shape, inputs.shape[:-1]} if inputs.ndim > 2 else {inputs.shape}
+    allowed = {inputs.shape}
+    if inputs.ndim > 2:
+        allowed.add((len(inputs), *without_channels(inputs.shape[1:])))
     if values.shape not in allowed:
         raise ValueError(
             f"`attributions` must be of the shape of `x`, {inputs.shape}, or of it without the channels. Received: "
             f"{values.shape}"
         )
-    absent = np.asarray(ops.convert_to_numpy(baseline))
+    absent = numpy_of(baseline)
+    if absent.dtype.kind not in "biuf":
+        raise ValueError(f"`baseline` must be numbers. Received: baseline={baseline!r}")
     if absent.shape not in ((), inputs.shape[1:]) or not np.isfinite(absent).all():
         raise ValueError(
             f"`baseline` must be a finite number or array of shape {inputs.shape[1:]}. Received: shape {absent.shape}"

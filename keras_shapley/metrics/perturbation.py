@@ -9,6 +9,7 @@ from keras_shapley.metrics.checks import Attributions, checked_samples, n_elemen
 from keras_shapley.metrics.target_function import TargetFunction
 from keras_shapley.models.given_inputs import inputs_of
 from keras_shapley.utils.attributions import own_target
+from keras_shapley.utils.channels import channel_axis
 from keras_shapley.utils.progress import Progress
 from keras_shapley.utils.typing import Function, Structure
 from keras_shapley.utils.validation import integer, one_of
@@ -267,4 +268,4 @@ def _element_counts(n: int, steps: int) -> np.ndarray:
 
 def _like_inputs(values: np.ndarray, ndim: int) -> np.ndarray:
     """The values with an axis of size 1 for the channels, if inputs have that axis and attributions do not."""
-    return values.reshape(*values.shape, *(1,) * (ndim - values.ndim))
+    return values if values.ndim == ndim else np.expand_dims(values, 1 + channel_axis(ndim - 1))

@@ -20,10 +20,10 @@ from keras_shapley.models.layer_types import activation_of
 from keras_shapley.utils.typing import Tensor
 
 
-class MergedMap(LinearMap):
-    """The linear map of a layer with another kernel and bias of the same shapes."""
+class OtherWeights(LinearMap):
+    """The linear map of a layer with another kernel or bias of the same shapes."""
 
-    def __init__(self, linear: LinearMap, kernel: Tensor, bias: Tensor) -> None:
+    def __init__(self, linear: LinearMap, kernel: Tensor, bias: Tensor | None) -> None:
         super().__init__(linear.layer)
         self._linear = linear
         self._kernel = kernel
@@ -34,7 +34,7 @@ class MergedMap(LinearMap):
         return self._kernel
 
     @property
-    def bias(self) -> Tensor:
+    def bias(self) -> Tensor | None:
         return self._bias
 
     def __call__(self, x: Tensor, kernel: Tensor) -> Tensor:
@@ -60,8 +60,8 @@ class Merge:
     before: Call | None = None
     behind: Call | None = None
 
-    def __call__(self, linear: LinearMap, x: Tensor) -> MergedMap:
-        """The `MergedMap` of the linear layer and its neighbours.
+    def __call__(self, linear: LinearMap, x: Tensor) -> OtherWeights:
+        """The linear layer and its neighbours, in one.
 
         Args:
             linear: of the layer alone.
@@ -78,7 +78,7 @@ class Merge:
             scale, shift = _affine(self.behind.op, x.dtype)
             bias = bias * linear.along_channels(scale) + linear.along_channels(shift)
             kernel = linear.times_outputs(kernel, scale)
-        return MergedMap(linear, kernel, bias)
+        return OtherWeights(linear, kernel, bias)
 
 
 def merges(calls: Collection[Call], linear: Collection[Call]) -> dict[Call, Merge]:
@@ -133,8 +133,9 @@ def merged_weights(norm: layers.BatchNormalization, layer: Any) -> list[np.ndarr
 
 def _normalizes_channels(norm: layers.BatchNormalization, layer: Any) -> bool:
     """Whether a BatchNormalization has one scale for each channel of the linear layer beside it."""
-    rank = norm.input_spec.ndim
-    return norm.axis % rank == linear_map(layer).channel_axis % rank
+    # counted from the end, as either may be inside TimeDistributed
+    own, rank = linear_map(layer).channel_axis, norm.input_spec.ndim
+    return norm.axis % rank - rank == (own if own < 0 else own - (layer.rank + 2))
 
 
 def _ends_linear(call: Call) -> bool:

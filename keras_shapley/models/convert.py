@@ -242,7 +242,7 @@ class _Rebuilder:
         return self._replacements[op].layer
 
     def _copy(self, op: Operation) -> Operation | None:
-        if isinstance(op, keras.Sequential):
+        if isinstance(op, keras.Sequential) and is_transparent(op):
             return self._sequential(op)
         if is_transparent(op):
             return keras.models.clone_model(op, clone_function=self._new, call_function=_called)

@@ -124,6 +124,8 @@ def batch_function(fn: Function, output: str | int | None = None) -> Function:
         return inference(fn, output)
     if output is not None:
         raise ValueError(f"`output` must be None for a function, which has one output. Received: output={output!r}")
+    if not callable(fn):
+        raise ValueError(f"`fn` must be a Keras model or a function of a batch. Received: {fn!r}")
     return fn
 
 

@@ -49,7 +49,8 @@ def mean_slope(op: Operation, function: TensorFunction, moments: NormalMoments) 
 
     It has a closed form for ReLU6 and for functions that are linear on both sides of zero. For others it is a
     Gauss-Hermite quadrature: of `f'` where the sum hardly varies; elsewhere of `f(z) (z - mean)/variance`, which has
-    the same mean (Stein 1981), and whose nodes need not lie where `f` is steep.
+    the same mean (Stein 1981), and whose nodes need not lie where `f` is steep. Where `f` is not finite at all nodes,
+    it is the slope at the mean.
 
     Args:
         op: layer or operation with the activation.
@@ -72,13 +73,15 @@ def mean_slope(op: Operation, function: TensorFunction, moments: NormalMoments) 
         return left + (right - left) * normal_cdf(mean / sigma)
     nodes, weights = np.polynomial.hermite_e.hermegauss(_NODES)
     weights = weights / math.sqrt(2 * math.pi)
-    by_slopes = by_values = 0.0
-    for node, weight in zip(nodes.tolist(), weights.tolist()):
-        z = mean + node * sigma
-        by_slopes = by_slopes + weight * derivative(function, z)
-        by_values = by_values + weight * node * function(z)
+    slopes = [derivative(function, mean + node * sigma) for node in nodes.tolist()]
+    by_slopes = sum(weight * slope for weight, slope in zip(weights.tolist(), slopes))
+    by_values = sum(
+        weight * node * function(mean + node * sigma) for node, weight in zip(nodes.tolist(), weights.tolist())
+    )
     is_narrow = sigma < _NARROW
-    return ops.where(is_narrow, by_slopes, by_values / ops.where(is_narrow, 1, sigma))
+    slope = ops.where(is_narrow, by_slopes, by_values / ops.where(is_narrow, 1, sigma))
+    # nodes may lie outside of the function's domain, as that of log, or where it has no slope, as sqrt at 0
+    return finite_or(slope, finite_or(slopes[_NODES // 2], 0))
 
 
 def second_coefficient(g: Tensor, u: Tensor, q: Tensor, dy: Tensor, rounding: Tensor) -> Tensor:
@@ -93,6 +96,11 @@ def second_coefficient(g: Tensor, u: Tensor, q: Tensor, dy: Tensor, rounding: Te
     """
     is_real = q > ops.square(rounding)
     return ops.where(is_real, (dy - g * u) / ops.where(is_real, q, 1), 0)
+
+
+def finite_or(values: Tensor, others: Tensor | float) -> Tensor:
+    """The values, with others in the place of those that are not finite."""
+    return ops.where(ops.isfinite(values), values, others)
 
 
 def derivative(function: TensorFunction, z: Tensor) -> Tensor:

@@ -1,10 +1,10 @@
 """How a model ends: its logits, and the softmax, sigmoid or ReLU behind them."""
 
 import numbers
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import keras
-from keras import layers
+from keras import layers, tree
 
 from keras_shapley.layers.linear_maps import LINEAR_TYPES
 from keras_shapley.layers.sa import ShapleyActivation
@@ -75,6 +75,9 @@ def _model_end(output: Value) -> ModelEnd:
     if call is None:
         return without_link
     if call.is_a(_LINK_TYPES):
+        if len(_arguments(call)) > 1:
+            # a softmax with a mask is no function of the logits alone
+            return without_link
         logits = before_reshapes(call.inputs[0])
         link, link_call = _link(call.op), call
     elif call.is_a(LINEAR_TYPES):
@@ -97,17 +100,17 @@ def _addends(value: Value, share: float = 1.0) -> list[tuple[float, Value]]:
     if call is None:
         return itself
     factor = 1.0
-    terms = call.inputs
+    terms = _arguments(call)
     if call.is_a((layers.Average,)):
         factor = 1 / len(terms)
     elif call.is_a(MEAN_OPERATIONS):
-        stack = terms[0].producer
+        stack = call.inputs[0].producer
         if stack is None or not stack.is_a((STACK_OPERATION,)) or call.op.axis not in (stack.op.axis, [stack.op.axis]):
             return itself
-        terms = stack.inputs
+        terms = _arguments(stack)
         factor = 1 / len(terms)
     elif call.is_a((*PRODUCT, *DIVISION_OPERATIONS)):
-        factor = _constant_factor(call)
+        factor, terms = _constant_factor(call), call.inputs
         if factor is None:
             return itself
     elif not call.is_a((layers.Add, ADD_OPERATION)):
@@ -115,6 +118,11 @@ def _addends(value: Value, share: float = 1.0) -> list[tuple[float, Value]]:
     if not all(isinstance(term, Value) and not term.constant for term in terms):
         return itself
     return [addend for term in terms for addend in _addends(term, share * factor)]
+
+
+def _arguments(call: Call) -> list[Any]:
+    """All tensors that a call is given, those that are constants as well."""
+    return [leaf for leaf in tree.flatten(call.arguments) if leaf is not None]
 
 
 def _constant_factor(call: Call) -> float | None:

@@ -80,6 +80,19 @@ def in_order(model: keras.Model, x: Structure) -> list[Any]:
     return tree.flatten(x) if isinstance(structure, (dict, list, tuple)) else [x]
 
 
+def takes_integers(fn: Any, x: Structure) -> list[bool]:
+    """Whether a model takes integers, for each array of a batch, in the batch's own order; empty for a function."""
+    if not getattr(fn, "inputs", None):
+        return []
+    structure = input_structure(fn)
+    tensors = structure if isinstance(structure, dict) else {tensor.name: tensor for tensor in fn.inputs}
+    if isinstance(x, dict) and x.keys() <= tensors.keys():
+        ordered = [tensors[key] for key in x]
+    else:
+        ordered = fn.inputs
+    return ["int" in str(tensor.dtype) for tensor in ordered]
+
+
 class _Tracer:
     """Records the calls of a model.
 

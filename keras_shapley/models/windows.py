@@ -24,7 +24,7 @@ def real_elements(call: Call, x: Tensor) -> Tensor:
         value = value.producer.inputs[0]
     if not padding:
         return ops.ones_like(x[:1])
-    margins = [sum(axis) for axis in zip(*(_margins(pad.op, len(x.shape)) for pad in padding))]
+    margins = [sum(axis) for axis in zip(*(_margins(pad.op) for pad in padding))]
     inside = [1] + [size - margin for size, margin in zip(x.shape[1:], margins[1:])]
     ones = ops.ones(inside, x.dtype)
     for pad in reversed(padding):
@@ -32,7 +32,7 @@ def real_elements(call: Call, x: Tensor) -> Tensor:
     return ones
 
 
-def _margins(layer: layers.Layer, rank: int) -> list[int]:
+def _margins(layer: layers.Layer) -> list[int]:
     """How many elements a ZeroPadding layer adds to each axis, on both sides together."""
     padding = layer.padding if isinstance(layer.padding[0], tuple) else (layer.padding,)
     spatial = [sum(pair) for pair in padding]

@@ -79,10 +79,12 @@ def _of_one(name: str, label: str, relevance: Any) -> list[Attributions]:
     target = getattr(relevance, "target", None)
     if target is None or is_weights(target) or np.ndim(target) < 2:
         return [Attributions(name, label, [label] * len(values), values, groups)]
+    versus = getattr(relevance, "versus", None)
     result = []
     columns = np.transpose(target)
     for k, indices in enumerate(columns):
-        labels = [_joined(label, f"output {index}") for index in indices]
+        others = [""] * len(indices) if versus is None else [f" less output {index}" for index in versus[:, k]]
+        labels = [_joined(label, f"output {index}{other}") for index, other in zip(indices, others)]
         is_same = len(set(labels)) == 1
         shared = labels[0] if is_same else _joined(label, f"target {k + 1} of {len(columns)}")
         result.append(Attributions(name, shared, labels, values[:, k], groups))

@@ -192,12 +192,22 @@ def _of_tokens(
     options: dict[str, Any],
 ) -> ShapleyValues:
     """The values of tokens: those of their vectors, which the model behind the embedding takes."""
-    tokens = Inputs(x, baseline)
+    tokens = Inputs(x, baseline, are_ids=[True])
+    _check_vocabulary(tokens, layer)
     (numbers,) = Players(players, tokens.shapes).parts
     vectors, absent = (ops.convert_to_numpy(layer(each)) for (each,) in (tokens.arrays, tokens.background))
     of_vectors = np.broadcast_to(numbers[..., None], vectors.shape[1:])
     result = fast_shapley_values(model, vectors, target, baseline=absent, players=of_vectors, **options)
     return dataclasses.replace(result, x=tokens.arrays[0], players=numbers)
+
+
+def _check_vocabulary(tokens: Inputs, layer: layers.Embedding) -> None:
+    for name, (ids,) in (("x", tokens.arrays), ("baseline", tokens.background)):
+        if ids.min() < 0 or ids.max() >= layer.input_dim:
+            raise ValueError(
+                f"`{name}` must be tokens from 0 to {layer.input_dim - 1}, which layer '{layer.name}' knows. Received: "
+                f"tokens from {ids.min()} to {ids.max()}"
+            )
 
 
 def _warn_of_residual(result: ShapleyValues) -> None:

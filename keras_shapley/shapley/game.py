@@ -15,6 +15,7 @@ from keras_shapley.models.given_inputs import check_same_columns, columns_of, in
 from keras_shapley.models.last_layers import LastLayers
 from keras_shapley.models.outputs import output_index
 from keras_shapley.models.tokens import behind_text, tokens_of
+from keras_shapley.models.tracing import takes_integers
 from keras_shapley.shapley.explained import Explained, values_of_targets
 from keras_shapley.shapley.first_dense import FirstDense, first_dense
 from keras_shapley.shapley.inputs import Inputs
@@ -68,8 +69,8 @@ class Game:
         check_same_columns(x, baseline)
         columns = columns_of(x) if is_frame(x) or isinstance(x, tuple) else None
         x, baseline = inputs_of(fn, x), inputs_of(fn, baseline)
-        are_ids = any("int" in str(tensor.dtype) for tensor in getattr(fn, "inputs", None) or ())
-        self.inputs = Inputs(tokens_of(text, x), baseline, dtype, are_ids=are_ids)
+        x = tokens_of(text, x)
+        self.inputs = Inputs(x, baseline, dtype, are_ids=takes_integers(fn, x))
         self.players = Players(players, self.inputs.shapes, self.inputs.skeleton)
         is_by_column = not self.players.are_groups and len(columns or ()) == self.players.n
         self.feature_names = [str(name) for name in columns or ()] if is_by_column else None

@@ -1,14 +1,15 @@
 """Inputs and baselines as users give them: one array, or several in a list or a dict."""
 
+import itertools
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from keras import ops
 from numpy.typing import ArrayLike
 
 from keras_shapley.utils.structures import arrays_of, filled, matched, skeleton_of
 from keras_shapley.utils.typing import Structure
-from keras_shapley.utils.validation import background, finite
+from keras_shapley.utils.validation import background, finite, numpy_of
 
 
 class Inputs:
@@ -18,7 +19,8 @@ class Inputs:
         x: an array `(batch, ...)`, or a structure of arrays.
         baseline: as in `keras_shapley.exact_shapley_values`.
         dtype: of the arrays; None for their own.
-        are_ids: whether integers are ids. Others become floats where a baseline has fractions.
+        are_ids: for each array, whether it has ids, which must be whole. Other integers become floats where a baseline
+            has fractions.
 
     Attributes:
         arrays: NumPy arrays `(batch, ...)`, in the order in which `x` has them.
@@ -26,9 +28,13 @@ class Inputs:
         background: baseline inputs `(n, ...)`, one array for each of `arrays`.
     """
 
-    def __init__(self, x: Structure, baseline: Structure, dtype: str | None = None, *, are_ids: bool = False) -> None:
+    def __init__(
+        self, x: Structure, baseline: Structure, dtype: str | None = None, *, are_ids: Sequence[bool] = ()
+    ) -> None:
         self.skeleton = skeleton_of(x)
         self.arrays = [_checked(leaf, dtype) for leaf in arrays_of(x)]
+        if not all(array.ndim for array in self.arrays):
+            raise ValueError("`x` must be a batch of inputs, shape (batch, ...). Received: a number")
         lengths = {len(array) for array in self.arrays}
         is_single = self.skeleton == 0
         if len(lengths) > 1 or (is_single and self.arrays[0].ndim < 2) or not all(a.size for a in self.arrays):
@@ -36,9 +42,12 @@ class Inputs:
             raise ValueError(f"`x` must be a batch of inputs, shape (batch, ...). Received: shape {shapes}")
         is_number = np.isscalar(baseline) or baseline is None
         parts: list[Any] = [baseline] * len(self.arrays) if is_number else matched("baseline", baseline, self.skeleton)
-        if not are_ids:
-            pairs = zip(self.arrays, parts)
-            self.arrays = [a.astype("float32") if _is_between(part, a.dtype) else a for a, part in pairs]
+        for i, (is_id, part) in enumerate(itertools.zip_longest(are_ids, parts, fillvalue=False)):
+            if is_id:
+                _check_whole("x", self.arrays[i])
+                _check_whole("baseline", numpy_of(part))
+            elif _is_between(part, self.arrays[i].dtype):
+                self.arrays[i] = self.arrays[i].astype("float32")
         arrays = [background(part, array.shape[1:], array.dtype) for part, array in zip(parts, self.arrays)]
         counts = [len(array) for array in arrays]
         n = max(counts)
@@ -59,16 +68,23 @@ class Inputs:
         return filled(self.skeleton, arrays)
 
 
+def _check_whole(name: str, values: np.ndarray) -> None:
+    if values.dtype.kind == "f" and (values != np.floor(values)).any():
+        raise ValueError(
+            f"`{name}` must be whole numbers, which the model takes. Received: {values.dtype} with fractions"
+        )
+
+
 def _is_between(baseline: Any, dtype: np.dtype) -> bool:
     """Whether a baseline has fractions, and inputs are whole numbers."""
     if dtype.kind not in "biu":
         return False
-    values = np.asarray(baseline if np.isscalar(baseline) else ops.convert_to_numpy(baseline))
+    values = numpy_of(baseline)
     return values.dtype.kind == "f" and bool(np.isfinite(values).all() and (values != np.floor(values)).any())
 
 
 def _checked(x: ArrayLike, dtype: str | None) -> np.ndarray:
-    array: Any = ops.convert_to_numpy(x) if ops.is_tensor(x) else np.asarray(x)
+    array = numpy_of(x)
     if array.dtype.kind in "OSUMm":
         raise ValueError(f"`x` must be numbers. Received: {array.dtype} of shape {array.shape}")
     return finite("x", array if dtype is None else array.astype(dtype))

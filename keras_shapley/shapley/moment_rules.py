@@ -251,12 +251,16 @@ class SA(Linear):
         return keras.tree.flatten(call(*tensors))
 
 
+def _check_one_tensor(call: Call) -> None:
+    if len(call.inputs) > 1:
+        raise ValueError(f"Layer {call.description} has moments for one tensor alone. {_REMEDY}")
+
+
 class Elementwise(MomentRule):
     """A function of one tensor, element by element."""
 
     def check(self, call: Call) -> None:
-        if len(call.inputs) > 1:
-            raise ValueError(f"Layer {call.description} has moments for one tensor alone. {_REMEDY}")
+        _check_one_tensor(call)
         _check_activation(call)
 
     def activation(self, call: Call) -> ActivationRule:
@@ -277,6 +281,9 @@ class PReLU(MomentRule):
 
 
 class Softmax(MomentRule):
+    def check(self, call: Call) -> None:
+        _check_one_tensor(call)
+
     def activation(self, call: Call) -> ActivationRule:
         return by_draws(call.at_full_precision)
 

@@ -163,8 +163,9 @@ def _exact(a: Tensor, b: Tensor, f: layers.Layer) -> Tensor:
     present, coefficients = all_coalitions(a.shape[1])
     present = ops.cast(present, a.dtype)
     coefficients = ops.cast(coefficients, a.dtype)
-    values = [matmul(coefficients, f(matmul(present, image) + b)) for image in a]
-    return ops.stack(values)
+    if not a.shape[0]:
+        return a
+    return ops.stack([matmul(coefficients, f(matmul(present, image) + b)) for image in a])
 
 
 def _normalized(values: Tensor, a: Tensor, b: Tensor, f: layers.Layer) -> Tensor:

@@ -8,6 +8,7 @@ import keras
 import numpy as np
 from keras import tree
 
+from keras_shapley.utils.channels import channel_axis, without_channels
 from keras_shapley.utils.structures import filled, matched
 from keras_shapley.utils.typing import Structure
 
@@ -172,8 +173,8 @@ def _given(players: Any, shape: tuple[int, ...]) -> np.ndarray:
     numbers = np.asarray(players)
     if _are_masks(numbers, shape):
         numbers = _numbers_from_masks(numbers)
-    if numbers.shape == shape[:-1] and shape[:-1]:
-        numbers = np.broadcast_to(numbers[..., None], shape)
+    if len(shape) > 1 and numbers.shape == without_channels(shape):
+        numbers = np.broadcast_to(np.expand_dims(numbers, channel_axis(len(shape))), shape)
     if numbers.shape != shape or not np.issubdtype(numbers.dtype, np.integer):
         raise ValueError(
             f"`players` must be integers of shape {shape}, of it without the channels, or a mask of such a shape for "

@@ -48,13 +48,13 @@ def shapley_values(
 
     Args:
         observed: the games.
-        prior: expected values up to a scale, `(n, values)`; None for values that are all the same.
+        prior: expected values up to a scale, `(n, values)`, or `(n, 1)` for all; None for values that are all the same.
         strongest: the largest strength of the prior, in units of the mean squared singular value of the regression.
     """
     if prior is None:
         return _posterior(observed, [np.eye(observed[0].pairs.present.shape[1])], strongest)
     results = []
-    for k, expected in enumerate(prior.T):
+    for k, expected in enumerate(np.broadcast_to(prior, (len(prior), len(observed[0].total))).T):
         games = [Observed(game.pairs, game.differences[:, k : k + 1], game.total[k : k + 1]) for game in observed]
         covariances = [np.eye(len(expected))]
         if expected.any():

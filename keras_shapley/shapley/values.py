@@ -289,6 +289,8 @@ def _warn_if_random(game: Game, explained: Explained) -> None:
 
 
 def _checked_names(feature_names: Sequence[str], n_players: int) -> list[str]:
+    if isinstance(feature_names, str):
+        raise ValueError(f"`feature_names` must be a list of names. Received: the string {feature_names!r}")
     names = list(map(str, feature_names))
     if len(names) != n_players:
         raise ValueError(f"`feature_names` must be a name for each of {n_players} players. Received: {len(names)}")

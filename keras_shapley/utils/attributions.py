@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from keras_shapley.utils.targets import as_weights, is_weights
+
 
 def as_array(attributions: Any) -> Any:
     """The attribution of each element of the input, from an explanation object; anything else as it is.
@@ -12,5 +14,12 @@ def as_array(attributions: Any) -> Any:
 
 
 def own_target(attributions: Any, target: Any) -> Any:
-    """The target of an explanation object where none is given."""
-    return getattr(attributions, "target", None) if target is None else target
+    """The target of an explanation object where none is given: weights, where it was compared with another."""
+    if target is not None:
+        return target
+    own: Any = getattr(attributions, "target", None)
+    versus = getattr(attributions, "versus", None)
+    if versus is None or (own.ndim > 1 and not is_weights(own)):
+        return own
+    shape = attributions.output.shape[1:]
+    return (as_weights(own, shape) - as_weights(versus, shape)).reshape(-1, *shape)

@@ -8,6 +8,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_shapley.utils.validation import numpy_of
+
 ALLOWED = (
     "None for the largest output of each sample; output indices, an int or ints of shape (batch,), (batch, 1), "
     "(batch, k) or (1, k); or weights of the outputs, bools or floats of the shape of one output"
@@ -55,7 +57,7 @@ def parse_targets(target: Any, batch: int, shape: tuple[int, ...], *, name: str 
     """
     if target is None:
         return Targets([None], has_axis=False)
-    array = np.asarray(ops.convert_to_numpy(target) if ops.is_tensor(target) else target)
+    array = numpy_of(target)
     if array.dtype == bool or np.issubdtype(array.dtype, np.floating):
         return Targets([_weights(array, batch, shape, name)], has_axis=False)
     is_index = np.issubdtype(array.dtype, np.integer)

@@ -36,6 +36,12 @@ def of_dtype(name: str, values: np.ndarray, dtype: Any) -> np.ndarray:
     return finite(name, cast)
 
 
+def numpy_of(x: Any) -> np.ndarray:
+    """A tensor, array or number in NumPy; bfloat16, which NumPy does not know, as float32."""
+    array = np.asarray(ops.convert_to_numpy(x) if ops.is_tensor(x) else x)
+    return array.astype("float32") if array.dtype.name == "bfloat16" else array
+
+
 def integer(name: str, value: Any, low: int) -> int:
     """Returns the int `value` if it is `low` or more, else raises a `ValueError`."""
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < low:
@@ -49,7 +55,7 @@ def background(baseline: ArrayLike, shape: tuple[int, ...], dtype: Any) -> np.nd
     Raises:
         ValueError: if `baseline` is none of these, not finite, or has values that the dtype cannot have.
     """
-    values = np.asarray(baseline if np.isscalar(baseline) else ops.convert_to_numpy(baseline))
+    values = numpy_of(baseline)
     if values.dtype.kind not in "biuf":
         raise ValueError(f"`baseline` must be numbers. Received: baseline={baseline!r}")
     values = of_dtype("baseline", finite("baseline", values), dtype)

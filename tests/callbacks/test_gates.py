@@ -174,3 +174,29 @@ def test_what_cannot_be_measured_is_refused_before_training():
             model.fit(x, y, verbose=0, callbacks=[ks.GateMonitor(*arguments)])
     for a, b in zip(before, model.get_weights()):
         np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        lambda: [keras.Input((5, 2)), layers.LSTM(3)],
+        lambda: [keras.Input((5, 2)), layers.Flatten(), layers.Dense(3, "relu", trainable=False)],
+    ],
+    ids=["LSTM alone", "frozen"],
+)
+def test_models_without_trainable_kernels_have_no_norms(body, rng):
+    model = keras.Sequential([*body(), layers.LayerNormalization()])
+    x, y = rng.normal(size=(4, 5, 2)).astype("float32"), rng.normal(size=(4, 3)).astype("float32")
+    model.compile("sgd", "mse", jit_compile=False)
+    logs = model.fit(x, y, verbose=0, callbacks=[ks.GateMonitor(x, y)]).history
+    assert "loss" in logs and not any(key.endswith("gradient_norm") for key in logs)
+
+
+def test_the_norm_is_of_the_kernel_and_not_of_a_bias_of_two_axes(rng):
+    layer = layers.EinsumDense("abc,cd->abd", output_shape=(5, 3), bias_axes="bd", name="einsum")
+    model = keras.Sequential([keras.Input((5, 2)), layer])
+    model.compile("sgd", "mse", jit_compile=False)
+    x, y = np.zeros((4, 5, 2), "float32"), rng.normal(size=(4, 5, 3)).astype("float32")
+    logs = model.fit(x, y, verbose=0, callbacks=[ks.GateMonitor(x, y)]).history
+    # of zeros the kernel gets no gradient
+    assert logs["einsum/gradient_norm"] == [0]

@@ -170,3 +170,18 @@ def test_a_masked_token_as_the_baseline_is_warned_of():
         ks.LRP(model)
     ks.LRP(model, baseline=1)
     ks.LRP(model, rules="paper")
+
+
+def test_bfloat16_is_taken_wherever_numbers_are(rng):
+    """NumPy, by which arguments are checked, does not know it."""
+    model = keras.Sequential([keras.Input((4,)), layers.Dense(3)])
+    x = ops.cast(rng.normal(size=(2, 4)), "bfloat16")
+    rounded = ops.convert_to_numpy(ops.cast(x, "float32"))
+    expected = ks.LRP(model, baseline=rounded[0]).explain(rounded, np.array([1.0, -1.0, 0.0]))
+    weights = ops.cast([1.0, -1.0, 0.0], "bfloat16")
+    for given in (x, ops.convert_to_numpy(x)):
+        explanation = ks.LRP(model, baseline=x[0]).explain(given, weights)
+        np.testing.assert_allclose(explanation.input, expected.input, atol=1e-6)
+    values = ks.shapley_values(model, x, weights, baseline=x[0])
+    np.testing.assert_allclose(values.values, expected.input, atol=1e-5)
+    assert np.isfinite(ks.metrics.sensitivity_max(lambda x: ks.LRP(model)(x, 0), x, n=2)).all()

@@ -134,3 +134,28 @@ def test_shapley_values_of_a_model_score_better_than_noise(rng):
 def test_bad_arguments_are_named(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_attributions_without_channels_are_of_pixels_wherever_channels_are(rng):
+    """One number a pixel, three channels of one size: the axis cannot be told by its length."""
+    x = rng.normal(size=(2, 3, 3, 3))
+    scores = rng.normal(size=(2, 3, 3))
+
+    def fn(inputs):
+        return np.tanh(inputs).reshape(len(inputs), -1)[:, :4]
+
+    last = metrics.deletion(lambda inputs: fn(np.moveaxis(inputs, -1, 1)), np.moveaxis(x, 1, -1), scores, 0, steps=9)
+    uneven = rng.normal(size=(2, 3, 4, 5))
+    keras.config.set_image_data_format("channels_first")
+    try:
+        np.testing.assert_allclose(metrics.deletion(fn, x, scores, 0, steps=9), last)
+        assert np.isfinite(metrics.infidelity(fn, uneven, uneven.sum(axis=1), 0, n=4)).all()
+        with pytest.raises(ValueError, match=r"must be of the shape of `x`, \(2, 3, 4, 5\), or of it without"):
+            metrics.deletion(fn, uneven, uneven.sum(axis=3), 0)
+    finally:
+        keras.config.set_image_data_format("channels_last")
+
+
+def test_a_baseline_that_is_no_number_is_named():
+    with pytest.raises(ValueError, match="`baseline` must be numbers. Received: baseline='mean'"):
+        metrics.deletion(linear, X, TRUTH, 0, baseline="mean")

@@ -274,3 +274,12 @@ def test_an_explanation_is_judged_by_its_own_target(rng):
     explanation = ks.LRP(model).explain(x, 2)
     expected = ks.metrics.deletion(model, x, explanation.input, 2)
     np.testing.assert_array_equal(ks.metrics.deletion(model, x, explanation), expected)
+
+
+def test_relevance_for_one_output_rather_than_another_is_judged_so(rng):
+    """A linear model, whose relevance is exact: nothing is unexplained."""
+    model = keras.Sequential([keras.Input((4,)), layers.Dense(3, use_bias=False)])
+    x = rng.normal(size=(5, 4)).astype("float32")
+    for target, versus in [(1, 0), ([0, 1, 2, 1, 0], [2, 2, 1, 0, 1]), (np.array([0.0, 1.0, 0.0]), 2)]:
+        explanation = ks.LRP(model).explain(x, target, versus=versus)
+        np.testing.assert_allclose(metrics.infidelity(model, x, explanation, progress=False), 0, atol=1e-10)

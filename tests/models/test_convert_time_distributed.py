@@ -125,3 +125,35 @@ def test_a_model_with_code_of_its_own_inside_keeps_its_weights_and_is_reported(s
     assert report.left == {"steps/inner" if steps else "inner": "there is no Shapley layer for Inner"}
     values = rng.normal(size=(2, 3, 4)).astype("float32")
     np.testing.assert_array_equal(outputs(new, values), outputs(model, values))
+
+
+@pytest.mark.skipif(keras.backend.backend() == "tensorflow", reason="no convolution with channels first on a CPU")
+def test_a_normalisation_is_merged_if_its_axis_is_that_of_the_channels(rng):
+    """Where channels are first, axis 1 inside TimeDistributed is that of the rows."""
+    x = keras.Input((4, 4, 4))
+    y = layers.Conv2D(4, 1, data_format="channels_first", bias_initializer=BIAS, name="conv")(x)
+    inside = layers.TimeDistributed(layers.BatchNormalization(axis=1, name="bn"), name="rows")(y)
+    beside = layers.BatchNormalization(axis=1, name="bn")(y)
+    values = rng.normal(size=(2, 4, 4, 4)).astype("float32")
+    for normalized, merged in ((inside, False), (beside, True)):
+        model = keras.Model(x, layers.ReLU()(normalized))
+        model.set_weights([rng.uniform(0.5, 1.5, weight.shape) for weight in model.get_weights()])
+        new, report = ks.to_shapley(model, "shaplu")
+        assert bool(report.changed) == merged
+        np.testing.assert_allclose(outputs(new, values), outputs(model, values), atol=1e-5)
+
+
+@keras.saving.register_keras_serializable(package="tests")
+class Doubled(keras.Sequential):
+    def call(self, inputs, training=None, mask=None):
+        return 2 * super().call(inputs, training=training, mask=mask)
+
+
+def test_a_sequential_model_with_code_of_its_own_inside_keeps_it(rng):
+    inner = Doubled([keras.Input((3,)), layers.Dense(3)], name="inner")
+    x = keras.Input((3,))
+    model = keras.Model(x, layers.Dense(4, "relu", name="dense")(inner(x)))
+    new, report = ks.to_shapley(model, "shaplu")
+    assert list(report.changed) == ["dense"]
+    values = rng.normal(size=(2, 3)).astype("float32")
+    np.testing.assert_allclose(outputs(new, values), outputs(model, values), atol=1e-6)

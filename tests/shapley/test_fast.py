@@ -438,3 +438,10 @@ def test_bad_arguments_are_named(arguments, message, rng):
     arguments = {"model": network(rng), "x": np.ones((2, 10)), **arguments}
     with pytest.raises(ValueError, match=message):
         ks.fast_shapley_values(arguments.pop("model"), arguments.pop("x"), **arguments)
+
+
+def test_a_softmax_with_a_mask_has_no_moments(rng):
+    inputs, mask = keras.Input((4,)), keras.Input((4,))
+    model = keras.Model([inputs, mask], layers.Dense(2)(layers.Softmax()(layers.Dense(4)(inputs), mask=mask)))
+    with pytest.raises(ValueError, match=r"\(Softmax\) has moments for one tensor alone"):
+        ks.fast_shapley_values(model, [rng.normal(size=(2, 4)), np.ones((2, 4))], 0)

@@ -237,3 +237,9 @@ def test_the_closed_form_of_what_saturates_is_near_enumeration(activation, scale
     assert np.linalg.norm(closed - exact) < 0.4 * np.linalg.norm(exact)
     large = np.abs(exact) > 0.2 * np.abs(exact).max(axis=1, keepdims=True)
     assert np.mean(np.sign(closed[large]) == np.sign(exact[large])) > 0.9
+
+
+@pytest.mark.parametrize("method", ["gaussian", "efficient", "quadrature", "exact"])
+def test_no_rows_have_no_values(method):
+    values = ks.neuron_shapley_values(np.zeros((0, 3)), np.ones((3, 2)), np.zeros(2), method=method)
+    assert tuple(values.shape) == (0, 3, 2)

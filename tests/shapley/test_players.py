@@ -143,3 +143,17 @@ def test_words_are_the_players_that_they_name(players):
         result, expected = (function(model, x, 0, players=each, **options) for each in (players, numbers))
         np.testing.assert_array_equal(result.values, expected.values)
         np.testing.assert_array_equal(result.players, numbers)
+
+
+@pytest.mark.parametrize("channels", ["channels_first"], indirect=True)
+@pytest.mark.parametrize("size", [4, 3])
+def test_numbers_of_pixels_serve_every_channel_wherever_channels_are(channels, size):
+    plane = np.arange(size * size).reshape(size, size) // 2
+    for given in (plane, np.stack([plane == k for k in range(plane.max() + 1)])):
+        numbers = Players(given, (3, size, size)).numbers
+        np.testing.assert_array_equal(numbers, np.broadcast_to(plane, (3, size, size)))
+    if size != 3:
+        with pytest.raises(ValueError, match="of it without the channels"):
+            Players(np.zeros((3, size), int), (3, size, size))
+    # a series has its channels last in either format
+    np.testing.assert_array_equal(Players(np.arange(5), (5, 2)).numbers[:, 1], np.arange(5))

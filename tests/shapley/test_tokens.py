@@ -123,3 +123,41 @@ def test_texts_are_explained_from_their_tokens_on(shape):
             expected = ks.shapley_values(behind, tokens, 0, method=method)
             np.testing.assert_allclose(found.values, expected.values, atol=1e-6)
             np.testing.assert_array_equal(found.x, tokens)
+
+
+@pytest.mark.parametrize(
+    "explain",
+    [
+        lambda model, x, **options: ks.shapley_values(model, x, 0, **options),
+        lambda model, x, **options: ks.fast_shapley_values(model, x, 0, **options),
+    ],
+)
+def test_tokens_are_whole_numbers_of_the_vocabulary(explain, tokens):
+    model = of_tokens()
+    np.testing.assert_allclose(explain(model, tokens.astype("float64")).values, explain(model, tokens).values)
+    with pytest.raises(ValueError, match="`x` must be whole numbers"):
+        explain(model, tokens + 0.9)
+    with pytest.raises(ValueError, match="`baseline` must be whole numbers"):
+        explain(model, tokens, baseline=0.5)
+
+
+def test_tokens_that_the_embedding_does_not_know_are_named(tokens):
+    tokens[1, 2] = 20
+    with pytest.raises(ValueError, match="`x` must be tokens from 0 to 19.*Received: tokens from 1 to 20"):
+        ks.fast_shapley_values(of_tokens(), tokens, 0)
+    with pytest.raises(ValueError, match="`baseline` must be tokens from 0 to 19"):
+        ks.fast_shapley_values(of_tokens(), np.ones((1, STEPS), "int32"), 0, baseline=-1)
+
+
+@pytest.mark.parametrize("swapped", [False, True])
+def test_pixels_beside_tokens_may_have_a_baseline_between(swapped, rng):
+    """Each input is what the model takes there: 8-bit pixels where it takes floats, and tokens where it takes ints."""
+    pixels, words = keras.Input((4,), name="pixels"), keras.Input((3,), dtype="int32", name="words")
+    vectors = layers.Flatten()(layers.Embedding(9, 2)(words))
+    model = keras.Model({"pixels": pixels, "words": words}, layers.Dense(2)(layers.Concatenate()([pixels, vectors])))
+    x = {"pixels": rng.integers(0, 255, (2, 4)).astype("uint8"), "words": rng.integers(1, 9, (2, 3))}
+    x = {key: x[key] for key in sorted(x, reverse=swapped)}
+    values = ks.shapley_values(model, x, 0, baseline={"pixels": 0.5, "words": 0})
+    np.testing.assert_allclose(values.residual, 0, atol=1e-3)
+    with pytest.raises(ValueError, match="`baseline` must be whole numbers"):
+        ks.shapley_values(model, x, 0, baseline={"pixels": 0, "words": 0.5})

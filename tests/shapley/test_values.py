@@ -317,3 +317,49 @@ def test_a_model_is_compiled_once(rng):
         ks.shapley_values(model, x, 0, budget=n)
     assert set(model.__dict__["__keras_shapley__"].entries) == kept
     assert ops.convert_to_numpy(model(x)).shape == (2, 3)
+
+
+def test_a_prior_serves_every_output(rng):
+    """With a budget for all coalitions but some, a wrong prior costs accuracy and no output is that of another."""
+    model, x = mlp(rng, end="linear"), rng.normal(size=(2, N)).astype("float32")
+    truth = ks.exact_shapley_values(model, x, "all")
+    relevance = ks.LRP(model).explain(x, [[0, 1, 2]])
+    for prior in (np.ones((2, N)), x, relevance, truth, truth.values):
+        found = ks.shapley_values(model, x, [[0, 1, 2]], prior=prior, method="regression", budget=800)
+        errors = np.linalg.norm(found.values - truth.values, axis=1) / np.linalg.norm(truth.values, axis=1)
+        assert errors.max() < 0.5
+        np.testing.assert_allclose(found.residual, 0, atol=1e-5)
+    same = np.moveaxis(relevance.input, 1, 2)
+    by_object, by_array = (
+        ks.shapley_values(model, x, [[0, 1, 2]], prior=prior, method="regression", budget=200)
+        for prior in (relevance, same)
+    )
+    np.testing.assert_allclose(by_object.values, by_array.values)
+
+
+def test_an_explanation_of_several_targets_of_images_is_a_prior(rng):
+    model, x = conv_net(rng, layers.Flatten(), layers.Dense(2)), rng.normal(size=(2, 8, 8, 1)).astype("float32")
+    relevance = ks.LRP(model).explain(x, [[0, 1]])
+    sums = relevance.input.reshape(2, 2, 2, 4, 2, 4).sum(axis=(3, 5)).reshape(2, 2, 4)
+    by_object, by_array = (
+        ks.shapley_values(model, x, [[0, 1]], players=2, prior=prior, method="regression", budget=10)
+        for prior in (relevance, np.moveaxis(sums, 1, 2))
+    )
+    np.testing.assert_allclose(by_object.values, by_array.values, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda model: ks.shapley_values(model, 1.0), "`x` must be a batch of inputs.*Received: a number"),
+        (lambda model: ks.LRP(model)(1.0), "`x` must be a batch of inputs.*Received: a number"),
+        (lambda model: ks.shapley_values(None, np.ones((2, N))), "`fn` must be a Keras model or a function.*None"),
+        (lambda model: ks.shapley_values(model, np.ones((2, N)), prior="lrp"), "`prior` must be numbers"),
+        (lambda model: ks.shapley_values(model, np.ones((2, N)), feature_names="abc"), "must be a list of names"),
+        (lambda model: ks.LRP(model, rules=3), "`rules` must be a preset's name or entries"),
+        (lambda model: ks.LRP(model, baseline="mean"), r"`baseline` must be numbers, such as x.mean\(axis=0\)"),
+    ],
+)
+def test_what_is_no_array_and_no_function_is_named(call, message, rng):
+    with pytest.raises(ValueError, match=message):
+        call(mlp(rng))

@@ -6,7 +6,14 @@ from keras import ops
 
 from keras_shapley.backend import maximum
 from keras_shapley.lrp.propagation.variation import Variation
-from keras_shapley.models.mean_slope import NormalMoments, derivative, order_moments, rounding_of, second_coefficient
+from keras_shapley.models.mean_slope import (
+    NormalMoments,
+    derivative,
+    finite_or,
+    order_moments,
+    rounding_of,
+    second_coefficient,
+)
 from keras_shapley.utils.typing import Tensor, TensorFunction
 
 # how many masked passes the moments of eq. (1) are worth
@@ -67,5 +74,5 @@ def slope(function: TensorFunction, z: Variation, difference: Tensor) -> Tensor:
     """
     u = z.difference
     is_real = ops.abs(u) > rounding_of(z.value, z.baseline)
-    tangent = derivative(function, (z.value + z.baseline) / 2)
+    tangent = finite_or(derivative(function, (z.value + z.baseline) / 2), 0)
     return ops.where(is_real, difference / ops.where(is_real, u, 1), tangent)

@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 
-from keras_shapley.layers.linear_maps import LinearMap
 from keras_shapley.lrp.propagation.rule import DifferenceRecord, OnePlayer
 from keras_shapley.lrp.propagation.variation import Variation, per_unit
 from keras_shapley.lrp.rules.base import CallRecord, Rule
+from keras_shapley.models.batch_norm import OtherWeights
 from keras_shapley.utils.typing import Tensor
 
 
@@ -36,34 +36,6 @@ class Measured(OnePlayer):
         differences = [x.difference for x in inputs]
         record = CallRecord(call.name, call.op, call.arguments, call.outputs)
         if record.linear_map is not None:
-            record.linear_map = _WithoutBias(record.linear_map)
+            record.linear_map = OtherWeights(record.linear_map, record.linear_map.kernel, None)
         shares = self.rule(record, differences, m * output.difference)
         return [per_unit(share, difference) for share, difference in zip(shares, differences)]
-
-
-class _WithoutBias(LinearMap):
-    """The linear map of a layer, as if the layer had no bias."""
-
-    def __init__(self, linear: LinearMap) -> None:
-        super().__init__(linear.layer)
-        self._linear = linear
-
-    @property
-    def bias(self) -> None:
-        return None
-
-    @property
-    def kernel(self) -> Tensor:
-        return self._linear.kernel
-
-    def __call__(self, x: Tensor, kernel: Tensor) -> Tensor:
-        return self._linear(x, kernel)
-
-    def merge(self, y: Tensor, weights: Tensor) -> Tensor:
-        return self._linear.merge(y, weights)
-
-    def spread(self, share: Tensor, x: Tensor) -> Tensor:
-        return self._linear.spread(share, x)
-
-    def fan_in(self, real: Tensor) -> Tensor:
-        return self._linear.fan_in(real)

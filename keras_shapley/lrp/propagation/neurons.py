@@ -3,12 +3,14 @@
 from collections.abc import Mapping, Sequence
 
 import keras
+from keras import ops
 
 from keras_shapley.layers.base import ShapleyLayer
 from keras_shapley.lrp.propagation.gates import coefficients, moments_of, slope
 from keras_shapley.lrp.propagation.products import log_softmax_multiplier, softmax_multiplier
 from keras_shapley.lrp.propagation.rule import DifferenceRecord, OneOutput
 from keras_shapley.lrp.propagation.variation import Multiplier, Variation
+from keras_shapley.lrp.rules.base import unbroadcast
 from keras_shapley.models.graph import Call, Value
 from keras_shapley.models.layer_types import MIXING_ACTIVATIONS, activation_function, activation_of
 from keras_shapley.models.mean_slope import mean_slope
@@ -32,7 +34,13 @@ class Activation(OneOutput):
     def of_output(
         self, call: DifferenceRecord, inputs: Sequence[Variation], output: Variation, multiplier: Multiplier
     ) -> list[Multiplier]:
-        return [self.before(call, call.at_full_precision, inputs[0], output, multiplier)]
+        (z,) = inputs
+        if tuple(z.value.shape) == tuple(output.value.shape):
+            return [self.before(call, call.at_full_precision, z, output, multiplier)]
+        # a constant, such as an exponent, spreads each element over several
+        part = self.before(call, call.at_full_precision, _spread(z, output), output, multiplier)
+        u, q = (None if m is None else unbroadcast(m, z.value) for m in (part.u, part.q))
+        return [Multiplier(u, q)]
 
     def has_gate(self, call: Call) -> bool:
         """Whether the mean slope of the call's activation is taken over random orders."""
@@ -59,6 +67,13 @@ class Activation(OneOutput):
             return Multiplier(m * g)
         g, h = coefficients(g, z, y.difference)
         return Multiplier(m * g, m * h)
+
+
+def _spread(z: Variation, y: Variation) -> Variation:
+    """A sum in the shape of `y`, to which it can be broadcast."""
+    zeros = ops.zeros_like(y.value)
+    squares = None if z.is_player else lambda: z.q + zeros
+    return Variation(z.value + zeros, z.baseline + ops.zeros_like(y.baseline), squares)
 
 
 class Linear(Activation):

@@ -17,13 +17,16 @@ from keras_shapley.utils.typing import Tensor
 
 
 class Affine(OneOutput):
-    """Each element times a number, plus a number, as in BatchNormalization. Contributions stay apart."""
+    """Each element times a number, plus a number, as in BatchNormalization.
+
+    Contributions stay apart, unless the numbers spread an element over several.
+    """
 
     def variations(
         self, call: DifferenceRecord, inputs: Sequence[Variation], outputs: list[Variation]
     ) -> list[Variation]:
         (x,), (y,) = inputs, outputs
-        if x.is_player:
+        if x.is_player or not _same_shape(x, y):
             return outputs
 
         def q() -> Tensor:
@@ -38,6 +41,8 @@ class Affine(OneOutput):
     ) -> list[Multiplier]:
         (x,) = inputs
         _, pullback = vjp(call.at_full_precision, x.value)
+        if not _same_shape(x, output):
+            return [Multiplier(*pullback(multiplier.of_player(output.difference)))]
         (u,) = pullback(multiplier.u)
         if multiplier.q is None:
             return [Multiplier(u)]
@@ -53,6 +58,9 @@ class Addition(OneOutput):
     ) -> list[Variation]:
         (y,) = outputs
         factors = _factors(call)
+        if len(inputs) == 1 and inputs[0].is_player and _same_shape(inputs[0], y):
+            # an element plus a number is as much a player as the element
+            return outputs
 
         def q() -> Tensor:
             return sum((factor**2 * x.q for factor, x in zip(factors, inputs)), start=ops.zeros_like(y.value))
@@ -70,17 +78,24 @@ class Addition(OneOutput):
         return parts
 
 
+def _same_shape(x: Variation, y: Variation) -> bool:
+    return tuple(x.value.shape) == tuple(y.value.shape)
+
+
 def _factors(call: DifferenceRecord) -> list[float]:
     """The factor of each addend that carries data."""
-    factors = [1.0] * len(call.inputs)
+    # with those that are constants
+    addends = tree.flatten(call.arguments)
+    factors = [1.0] * len(addends)
     if isinstance(call.op, layers.Average):
-        factors = [1 / len(call.inputs)] * len(call.inputs)
+        factors = [1 / len(addends)] * len(addends)
     if isinstance(call.op, SCALED_ADDITION):
         factors = [1.0, call.op.scale]
     if isinstance(call.op, (layers.Subtract, SUBTRACT_OPERATION)):
-        # a constant may stand before the one tensor
-        factors = [1.0, -1.0] if len(call.inputs) == 2 or call.arguments[0][0] in call.inputs else [-1.0]
-    return [factor for value, factor in zip(call.inputs, factors) if value in call.data_inputs]
+        factors = [1.0, -1.0]
+    return [
+        factor for addend, factor in zip(addends, factors) if isinstance(addend, Value) and addend in call.data_inputs
+    ]
 
 
 class Transpose(DifferenceRule):
