@@ -151,6 +151,11 @@ def attention_weights(call: Call, inputs: list[Tensor]) -> Tensor:
         arguments["attention_mask"] = rows if mask is None else ops.logical_and(rows, ops.cast(mask, "bool"))
     _, weights = call.op.call(**{**arguments, "return_attention_scores": True, "training": False})
     weights = ops.cast(weights, inputs[0].dtype)
+    dropout = getattr(call.op, "_dropout", getattr(call.op, "dropout", None))
+    if isinstance(call.op, (layers.MultiHeadAttention, layers.GroupQueryAttention)) and not dropout:
+        # unless it returns the weights, the layer gives the mean of all values where a mask closes all keys of a query
+        is_closed = ops.sum(weights, axis=-1, keepdims=True) < 0.5
+        weights = ops.where(is_closed, 1 / weights.shape[-1], weights)
     return weights[:, None] if len(weights.shape) == 3 else weights
 
 

@@ -19,7 +19,7 @@ from keras_shapley.layers.linear_maps import LINEAR_TYPES, linear_map
 from keras_shapley.layers.sa import ShapleyActivation
 from keras_shapley.layers.shaplu import ShapleyLinearUnit
 from keras_shapley.models.graph import Call, Value
-from keras_shapley.models.keras_internals import first_input_shape
+from keras_shapley.models.keras_internals import STOP_GRADIENT_OPERATIONS, first_input_shape
 from keras_shapley.models.layer_types import (
     ADDITION,
     ELEMENTWISE,
@@ -346,7 +346,8 @@ def _activation_rule(call: Call) -> ActivationRule:
         return ACTIVATIONS[keras.activations.relu]
     layer = _layer_call(call)
     if layer is None:
-        return activation_rule(activation_of(call.op) or call.at_full_precision)
+        function = activation_of(call.op)
+        return by_quadrature(call.at_full_precision, is_partial=True) if function is None else activation_rule(function)
     rule = moment_rule(layer)
     # what an affine layer does to moments is exact by quadrature as well
     return by_quadrature(layer.at_full_precision) if rule.affine else rule.activation(layer)
@@ -391,6 +392,6 @@ TABLE: list[tuple[tuple[type, ...], MomentRule]] = [
     (SOFTMAX, Softmax()),
     ((layers.LeakyReLU,), LeakyReLU()),
     ((layers.PReLU,), PReLU()),
-    (WITHOUT_EFFECT, Unchanged()),
+    ((*WITHOUT_EFFECT, *STOP_GRADIENT_OPERATIONS), Unchanged()),
     ((*ELEMENTWISE, *ONE_OPERAND), Elementwise()),
 ]

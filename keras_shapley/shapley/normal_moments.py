@@ -75,14 +75,23 @@ def leaky_relu_moments(m: Tensor, v: Tensor, slope: Tensor | float) -> Moments:
     return Moments(slope * m + rest * mean, slope**2 * v + 2 * slope * rest * covariance + rest**2 * variance)
 
 
-def quadrature_moments(function: TensorFunction, m: Tensor, v: Tensor) -> Moments:
+def quadrature_moments(function: TensorFunction, m: Tensor, v: Tensor, *, is_partial: bool = False) -> Moments:
     """Moments of an elementwise function, by the trapezoidal rule: no kink and no step is far from a node.
 
     Gauss-Hermite nodes lie so far apart that they miss a tanh of a large variance by a tenth.
+
+    Args:
+        function: the function.
+        m: mean.
+        v: variance.
+        is_partial: whether the function may be undefined at nodes, as log and sqrt are. They count as the mean.
     """
     axes = (-1,) + (1,) * len(m.shape)
     z, w = (ops.reshape(ops.convert_to_tensor(part, m.dtype), axes) for part in _trapezoidal_rule(N_NODES, 4.6))
-    values = function(m + z * ops.sqrt(v + VARIANCE_FLOOR))
+    nodes = m + z * ops.sqrt(v + VARIANCE_FLOOR)
+    if is_partial:
+        nodes = ops.where(ops.isfinite(function(nodes)), nodes, m)
+    values = function(nodes)
     mean = ops.sum(w * values, axis=0)
     return Moments(mean, ops.sum(w * ops.square(values - mean), axis=0))
 
@@ -98,9 +107,9 @@ def drawn_moments(function: TensorFunction, m: Tensor, v: Tensor) -> Moments:
     return Moments(mean, ops.mean(ops.square(values - mean), axis=0))
 
 
-def by_quadrature(function: TensorFunction) -> ActivationRule:
-    """The rule of any elementwise function."""
-    return ActivationRule(functools.partial(quadrature_moments, function), N_NODES)
+def by_quadrature(function: TensorFunction, *, is_partial: bool = False) -> ActivationRule:
+    """The rule of any elementwise function; `is_partial` as in `quadrature_moments`."""
+    return ActivationRule(functools.partial(quadrature_moments, function, is_partial=is_partial), N_NODES)
 
 
 def by_draws(function: TensorFunction) -> ActivationRule:

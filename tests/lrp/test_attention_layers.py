@@ -105,3 +105,29 @@ def test_a_query_beside_a_constant_memory(rng):
     explanation = ks.LRP(model).explain(x, 0)
     difference = model.predict(x, verbose=0)[:, 0] - model.predict(np.zeros_like(x), verbose=0)[:, 0]
     np.testing.assert_allclose(explanation.input.sum((1, 2)), difference, atol=1e-5)
+
+
+CLOSED = np.array([[[0, 0, 0], [1, 1, 0], [1, 1, 1]]], bool)
+
+
+@pytest.mark.filterwarnings("ignore:Layer 'flatten")
+@pytest.mark.parametrize(
+    "layer",
+    [
+        lambda x: layers.Softmax()(x[:, :, :3], mask=ops.convert_to_tensor(CLOSED)),
+        lambda x: layers.MultiHeadAttention(2, 2)(x, x, attention_mask=ops.convert_to_tensor(CLOSED)),
+        lambda x: layers.MultiHeadAttention(2, 2, dropout=0.1)(x, x, attention_mask=ops.convert_to_tensor(CLOSED)),
+        lambda x: layers.GroupQueryAttention(2, 2, 1)(x, x, attention_mask=ops.convert_to_tensor(CLOSED)),
+        lambda x: layers.Attention()([x, x], use_causal_mask=True),
+    ],
+    ids=["Softmax", "MultiHeadAttention", "with dropout", "GroupQueryAttention", "Attention"],
+)
+def test_a_row_that_a_mask_closes_takes_nothing_away(layer, rng):
+    """What Keras makes of such a row, zeros or the mean of all values, has the relevance of what it depends on."""
+    inputs = keras.Input((3, 4))
+    model = keras.Model(inputs, layers.Dense(2)(layers.Flatten()(layer(inputs))))
+    x = rng.normal(size=(2, 3, 4)).astype("float32")
+    explanation = ks.LRP(model).explain(x, 0)
+    total = model.predict(x, verbose=0)[:, 0] - model.predict(0 * x, verbose=0)[:, 0]
+    np.testing.assert_allclose(explanation.head_total, total, atol=1e-5)
+    np.testing.assert_allclose(explanation.input.sum(axis=(1, 2)), total, atol=1e-4)

@@ -7,12 +7,13 @@ window is that of two winners, and so on.
 import math
 from collections.abc import Sequence
 
-from keras import ops
+from keras import layers, ops
 
 from keras_shapley.backend import maximum, vjp
 from keras_shapley.lrp.propagation.rule import DifferenceRecord, OnePlayer
 from keras_shapley.lrp.propagation.variation import Variation
 from keras_shapley.lrp.rules.base import unbroadcast
+from keras_shapley.models.keras_internals import attached_mask, copy_mask
 from keras_shapley.models.layer_types import MINIMA
 from keras_shapley.models.windows import pooling_windows
 from keras_shapley.utils.typing import Tensor
@@ -24,7 +25,19 @@ _ROUNDING = 1e-7
 
 
 class PairExtreme(OnePlayer):
-    """`maximum` or `minimum` of tensors, or of a tensor and a constant."""
+    """`maximum` or `minimum` of tensors, or of a tensor and a constant.
+
+    The layers take no part of a tensor where a mask closes it; the masks are those of the input, also at the baseline.
+    """
+
+    def at_baseline(self, call: DifferenceRecord, inputs: Sequence[Variation]) -> list[Tensor] | None:
+        if all(mask is None for mask in _masks(call, inputs)):
+            return None
+        # other tensors, to which masks can be attached
+        absent = [x.baseline + ops.zeros_like(x.value) for x in inputs]
+        for x, baseline in zip(inputs, absent):
+            copy_mask(x.value, baseline)
+        return [call.at_full_precision(*absent)]
 
     def of_inputs(
         self, call: DifferenceRecord, inputs: Sequence[Variation], output: Variation, m: Tensor
@@ -42,7 +55,27 @@ class PairExtreme(OnePlayer):
             shares = (_slope(values[0], baselines[0], constant),)
         else:
             shares = _pair_slopes(values[0], values[1], baselines[0], baselines[1])
+        shares = _with_masks(shares, _masks(call, inputs))
         return [unbroadcast(m * share, x.value) for share, x in zip(shares, inputs)]
+
+
+def _masks(call: DifferenceRecord, inputs: Sequence[Variation]) -> list[Tensor | None]:
+    """The mask of each tensor that a layer takes the maximum of; an operation knows none."""
+    is_layer = isinstance(call.op, layers.Layer)
+    return [attached_mask(x.value) if is_layer else None for x in inputs]
+
+
+def _with_masks(shares: Sequence[Tensor], masks: Sequence[Tensor | None]) -> list[Tensor]:
+    """The slopes of one tensor or two: all is the other's where one is closed, and the first's where both are."""
+    closed = [None if mask is None else ops.logical_not(mask)[..., None] for mask in masks]
+    result = list(shares)
+    for own, other in ((0, 1), (1, 0)):
+        # what is closed in both is the first tensor, which comes last here
+        if own < len(closed) and closed[own] is not None:
+            result[own] = ops.where(closed[own], 0, result[own])
+            if len(result) > 1:
+                result[other] = ops.where(closed[own], 1, result[other])
+    return result
 
 
 class MaxPooling(OnePlayer):

@@ -30,7 +30,8 @@ def softmax_multiplier(z: Variation, y: Variation, m: Tensor, axis: int) -> Tens
 
     Args:
         z: logits.
-        y: probabilities. Where they are zero, at the input and at the baseline, logits are masked.
+        y: probabilities. Where they are zero, at the input and at the baseline, logits are masked. Where a mask closes
+            all logits of a row, probabilities are those of the baseline, whatever the logits.
         m: multiplier of `y`, in its shape.
         axis: along which probabilities sum to 1.
     """
@@ -44,7 +45,9 @@ def softmax_multiplier(z: Variation, y: Variation, m: Tensor, axis: int) -> Tens
     # a difference in logits of 80 leaves nothing of the smaller sum in float32
     total, total0 = maximum(total, 1e-30), maximum(total0, 1e-30)
     m_total = -ops.sum(m * (e / total + e0 / total0), axis=axis, keepdims=True)
-    return (2 * m + m_total) / (total + total0) * _exponential_slope(value - baseline, e, e0)
+    multiplier = (2 * m + m_total) / (total + total0) * _exponential_slope(value - baseline, e, e0)
+    changes = ops.any(ops.not_equal(y.value, y.baseline), axis=axis, keepdims=True)
+    return ops.where(changes, multiplier, 0)
 
 
 def log_softmax_multiplier(z: Variation, m: Tensor, axis: int) -> Tensor:
