@@ -155,7 +155,7 @@ def attention_weights(call: Call, inputs: list[Tensor]) -> Tensor:
     if isinstance(call.op, (layers.MultiHeadAttention, layers.GroupQueryAttention)) and not dropout:
         # unless it returns the weights, the layer gives the mean of all values where a mask closes all keys of a query
         is_closed = ops.sum(weights, axis=-1, keepdims=True) < 0.5
-        weights = ops.where(is_closed, 1 / weights.shape[-1], weights)
+        weights = ops.where(is_closed, ops.softmax(ops.zeros_like(weights)), weights)
     return weights[:, None] if len(weights.shape) == 3 else weights
 
 

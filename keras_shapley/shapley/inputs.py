@@ -1,6 +1,5 @@
 """Inputs and baselines as users give them: one array, or several in a list or a dict."""
 
-import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -42,8 +41,8 @@ class Inputs:
             raise ValueError(f"`x` must be a batch of inputs, shape (batch, ...). Received: shape {shapes}")
         is_number = np.isscalar(baseline) or baseline is None
         parts: list[Any] = [baseline] * len(self.arrays) if is_number else matched("baseline", baseline, self.skeleton)
-        for i, (is_id, part) in enumerate(itertools.zip_longest(are_ids, parts, fillvalue=False)):
-            if is_id:
+        for i, part in enumerate(parts):
+            if i < len(are_ids) and are_ids[i]:
                 _check_whole("x", self.arrays[i])
                 _check_whole("baseline", numpy_of(part))
             elif _is_between(part, self.arrays[i].dtype):

@@ -150,7 +150,7 @@ def test_tokens_beside_floats(explain, rng):
     if explain is EXPLAIN["exact"]:
         np.testing.assert_allclose(result.values[1], by_permutations(worth, 5), atol=1e-5)
     np.testing.assert_allclose(result.residual, 0, atol=1e-6)
-    with pytest.raises(ValueError, match="`baseline` must have values that inputs of int64 can have"):
+    with pytest.raises(ValueError, match="`baseline` must be whole numbers"):
         explain(model, x, 0, baseline={"tokens": 0.5, "weight": 0.5})
     with pytest.raises(ValueError, match=r"`model` must have inputs of floats.*shapley_values\(model, x\)"):
         ks.fast_shapley_values(model, x, 0)

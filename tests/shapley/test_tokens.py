@@ -161,3 +161,5 @@ def test_pixels_beside_tokens_may_have_a_baseline_between(swapped, rng):
     np.testing.assert_allclose(values.residual, 0, atol=1e-3)
     with pytest.raises(ValueError, match="`baseline` must be whole numbers"):
         ks.shapley_values(model, x, 0, baseline={"pixels": 0, "words": 0.5})
+    with pytest.raises(ValueError, match="inputs"):
+        ks.shapley_values(model, x["pixels"], 0)
