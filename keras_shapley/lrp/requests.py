@@ -31,7 +31,7 @@ def input_tensors(model: keras.Model, x: Structure) -> list[Tensor]:
         expected = count(len(model.inputs), "array")
         raise ValueError(f"`x` must have {expected}, one for each input. Received: {len(arrays)}")
     tensors = [_as_tensor(array, expected.dtype) for array, expected in zip(arrays, model.inputs)]
-    if any(not tensor.shape for tensor in tensors):
+    if not all(len(tensor.shape) for tensor in tensors):
         raise ValueError("`x` must be a batch of inputs, shape (batch, ...). Received: a number")
     batch = tensors[0].shape[0]
     for array, tensor, expected in zip(arrays, tensors, model.inputs):
