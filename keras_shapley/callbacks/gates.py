@@ -151,8 +151,9 @@ def _kernel_indices(calls: Sequence[Call], variables: Sequence[keras.Variable]) 
         if not isinstance(call.op, LINEAR_TYPES) or id(call.op) in layers_met:
             continue
         layers_met.add(id(call.op))
-        trainable = {id(variable) for variable in call.op.trainable_variables}
-        indices = [position[id(v)] for v in linear_map(call.op).kernels if id(v) in trainable]
+        # a bias may have several axes, too
+        bias = linear_map(call.op).bias
+        indices = [position[id(v)] for v in call.op.trainable_variables if len(v.shape) > 1 and v is not bias]
         if indices:
             kernels[call.name] = indices
     return kernels

@@ -21,7 +21,7 @@ from keras_shapley.layers.linear_maps import linear_map
 from keras_shapley.lrp.probability_head import ProbabilityHead, ShapleyOptions
 from keras_shapley.lrp.start import Start, as_weights, flat, logits_tensor
 from keras_shapley.models.graph import Value, ancestors
-from keras_shapley.models.model_end import ModelEnd, model_ends
+from keras_shapley.models.model_end import MASKED_SOFTMAX, ModelEnd, model_ends
 from keras_shapley.utils.typing import Tensor
 from keras_shapley.utils.validation import one_of
 
@@ -190,6 +190,12 @@ def _kind(head: str | HeadFunction, link: str) -> str | HeadFunction:
     if callable(head):
         return head
     one_of("head", head, ("auto", "softmax", "sigmoid", "linear"))
+    if link == MASKED_SOFTMAX:
+        if head != "auto":
+            raise ValueError(
+                f"`head` must be 'auto' for a model that ends in a softmax with a mask. Received: {head!r}"
+            )
+        return "linear"
     if head == "auto":
         return link
     if head == "linear" or link in (head, "linear"):

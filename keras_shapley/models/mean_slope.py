@@ -49,8 +49,8 @@ def mean_slope(op: Operation, function: TensorFunction, moments: NormalMoments) 
 
     It has a closed form for ReLU6 and for functions that are linear on both sides of zero. For others it is a
     Gauss-Hermite quadrature: of `f'` where the sum hardly varies; elsewhere of `f(z) (z - mean)/variance`, which has
-    the same mean (Stein 1981), and whose nodes need not lie where `f` is steep. Where `f` is not finite at all nodes,
-    it is the slope at the mean.
+    the same mean (Stein 1981), and whose nodes need not lie where `f` is steep. Where a node lies outside of the
+    domain of `f`, it is the slope at the mean, or 0 where there is none.
 
     Args:
         op: layer or operation with the activation.
@@ -73,15 +73,17 @@ def mean_slope(op: Operation, function: TensorFunction, moments: NormalMoments) 
         return left + (right - left) * normal_cdf(mean / sigma)
     nodes, weights = np.polynomial.hermite_e.hermegauss(_NODES)
     weights = weights / math.sqrt(2 * math.pi)
-    slopes = [derivative(function, mean + node * sigma) for node in nodes.tolist()]
-    by_slopes = sum(weight * slope for weight, slope in zip(weights.tolist(), slopes))
-    by_values = sum(
-        weight * node * function(mean + node * sigma) for node, weight in zip(nodes.tolist(), weights.tolist())
-    )
+    by_slopes = by_values = at_mean = 0.0
+    for k, (node, weight) in enumerate(zip(nodes.tolist(), weights.tolist())):
+        z = mean + node * sigma
+        slope = derivative(function, z)
+        at_mean = slope if k == _NODES // 2 else at_mean
+        by_slopes = by_slopes + weight * slope
+        by_values = by_values + weight * node * function(z)
     is_narrow = sigma < _NARROW
     slope = ops.where(is_narrow, by_slopes, by_values / ops.where(is_narrow, 1, sigma))
     # nodes may lie outside of the function's domain, as that of log, or where it has no slope, as sqrt at 0
-    return finite_or(slope, finite_or(slopes[_NODES // 2], 0))
+    return finite_or(slope, finite_or(at_mean, 0))
 
 
 def second_coefficient(g: Tensor, u: Tensor, q: Tensor, dy: Tensor, rounding: Tensor) -> Tensor:

@@ -25,6 +25,8 @@ from keras_shapley.utils.typing import Operation
 
 # calls that end a model with a function of its logits
 _LINK_TYPES = (layers.Activation, layers.ReLU, *SOFTMAX, SIGMOID_OPERATION, *RELU_OPERATIONS)
+# is no function of the logits alone, and counts as a part of the network
+MASKED_SOFTMAX = "masked softmax"
 _LINKS = {
     keras.activations.softmax: "softmax",
     keras.activations.sigmoid: "sigmoid",
@@ -38,7 +40,8 @@ class ModelEnd(NamedTuple):
 
     Attributes:
         logits: the place of the logits: what comes before the link.
-        link: name of the last function, `"softmax"`, `"sigmoid"`, `"relu"`, or `"linear"` where there is none.
+        link: name of the last function, `"softmax"`, `"sigmoid"`, `"relu"`, or `"linear"` where there is none;
+            `MASKED_SOFTMAX` where the logits are the output of such a softmax.
         axis: axis of the link's output over which a softmax is taken; -1 for other links.
         link_call: the call with that function, possibly the linear layer itself; None if there is none.
         linear_call: the call of the linear layer that computes the logits, if the link alone stands between.
@@ -76,8 +79,7 @@ def _model_end(output: Value) -> ModelEnd:
         return without_link
     if call.is_a(_LINK_TYPES):
         if len(_arguments(call)) > 1:
-            # a softmax with a mask is no function of the logits alone
-            return without_link
+            return without_link._replace(link=MASKED_SOFTMAX) if call.is_a(SOFTMAX) else without_link
         logits = before_reshapes(call.inputs[0])
         link, link_call = _link(call.op), call
     elif call.is_a(LINEAR_TYPES):

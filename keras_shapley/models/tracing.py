@@ -19,6 +19,7 @@ from keras_shapley.models.keras_internals import (
     nodes,
     output_specs,
 )
+from keras_shapley.utils.structures import leaves, ordered_as
 from keras_shapley.utils.typing import Operation, Structure, Tensor
 
 
@@ -81,16 +82,20 @@ def in_order(model: keras.Model, x: Structure) -> list[Any]:
 
 
 def takes_integers(fn: Any, x: Structure) -> list[bool]:
-    """Whether a model takes integers, for each array of a batch, in the batch's own order; empty for a function."""
-    if not getattr(fn, "inputs", None):
+    """Whether a model takes integers, for each array of a batch, in the batch's own order.
+
+    Empty for a function, for a model with code of its own, and for a batch that is nested otherwise than the inputs.
+    """
+    if not is_transparent(fn):
         return []
     structure = input_structure(fn)
-    tensors = structure if isinstance(structure, dict) else {tensor.name: tensor for tensor in fn.inputs}
-    if isinstance(x, dict) and x.keys() <= tensors.keys():
-        ordered = [tensors[key] for key in x]
-    else:
-        ordered = fn.inputs
-    return ["int" in str(tensor.dtype) for tensor in ordered]
+    if isinstance(x, dict) and not isinstance(structure, dict):
+        structure = {tensor.name: tensor for tensor in fn.inputs}
+    try:
+        tensors = leaves(ordered_as(x, structure))
+    except (KeyError, TypeError):
+        return []
+    return ["int" in str(tensor.dtype) for tensor in tensors]
 
 
 class _Tracer:

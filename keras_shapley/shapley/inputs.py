@@ -68,7 +68,8 @@ class Inputs:
 
 
 def _check_whole(name: str, values: np.ndarray) -> None:
-    if values.dtype.kind == "f" and (values != np.floor(values)).any():
+    is_between = values.dtype.kind == "f" and np.isfinite(values) & (values != np.floor(values))
+    if np.any(is_between):
         raise ValueError(
             f"`{name}` must be whole numbers, which the model takes. Received: {values.dtype} with fractions"
         )

@@ -90,7 +90,7 @@ def quadrature_moments(function: TensorFunction, m: Tensor, v: Tensor, *, is_par
     z, w = (ops.reshape(ops.convert_to_tensor(part, m.dtype), axes) for part in _trapezoidal_rule(N_NODES, 4.6))
     nodes = m + z * ops.sqrt(v + VARIANCE_FLOOR)
     if is_partial:
-        nodes = ops.where(ops.isfinite(function(nodes)), nodes, m)
+        nodes = ops.where(ops.isnan(function(nodes)), m, nodes)
     values = function(nodes)
     mean = ops.sum(w * values, axis=0)
     return Moments(mean, ops.sum(w * ops.square(values - mean), axis=0))

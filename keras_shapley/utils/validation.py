@@ -37,8 +37,9 @@ def of_dtype(name: str, values: np.ndarray, dtype: Any) -> np.ndarray:
 
 
 def numpy_of(x: Any) -> np.ndarray:
-    """A tensor, array or number in NumPy; bfloat16, which NumPy does not know, as float32."""
-    array = np.asarray(ops.convert_to_numpy(x) if ops.is_tensor(x) else x)
+    """A tensor, a list of them, an array or a number in NumPy; bfloat16, which NumPy does not know, as float32."""
+    has_tensors = ops.is_tensor(x) or (isinstance(x, (list, tuple)) and any(map(ops.is_tensor, x)))
+    array = np.asarray(ops.convert_to_numpy(x) if has_tensors else x)
     return array.astype("float32") if array.dtype.name == "bfloat16" else array
 
 

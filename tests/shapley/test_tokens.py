@@ -10,6 +10,7 @@ from keras import layers, ops
 from reference.marks import MAY_MISS_THE_TOTAL
 
 import keras_shapley as ks
+from keras_shapley.models.tracing import takes_integers
 
 STEPS = 5
 BIAS = keras.initializers.RandomNormal(stddev=0.5, seed=1)
@@ -163,3 +164,28 @@ def test_pixels_beside_tokens_may_have_a_baseline_between(swapped, rng):
         ks.shapley_values(model, x, 0, baseline={"pixels": 0, "words": 0.5})
     with pytest.raises(ValueError, match="inputs"):
         ks.shapley_values(model, x["pixels"], 0)
+
+
+@pytest.mark.filterwarnings("ignore:When providing `inputs` as a dict")
+def test_flags_of_integers_follow_the_batch_however_it_is_nested():
+    pixels, more, words = (keras.Input((2,), dtype=dtype) for dtype in ("float32", "float32", "int32"))
+    outputs = layers.Concatenate()([pixels, more, layers.Flatten()(layers.Embedding(9, 2)(words))])
+    nested = keras.Model({"a": [pixels, more], "b": words}, outputs)
+    ones = np.ones((1, 2))
+    assert takes_integers(nested, {"b": ones, "a": [ones, ones]}) == [True, False, False]
+    assert takes_integers(nested, {"a": [ones, ones], "b": ones}) == [False, False, True]
+    assert takes_integers(nested, {"c": ones}) == []
+    listed = keras.Model([{"b": words, "a": pixels}, more], outputs)
+    assert takes_integers(listed, [{"b": ones, "a": ones}, ones]) == [True, False, False]
+
+    class Function:
+        inputs = (words,)
+
+        def __call__(self, x):
+            return x
+
+    assert takes_integers(Function(), ones) == []
+    values = ks.shapley_values(nested, {"b": np.array([[1, 2]]), "a": [ones, ones]}, 0, baseline=0)
+    np.testing.assert_allclose(values.residual, 0, atol=1e-5)
+    with pytest.raises(ValueError, match="`baseline` must be finite"):
+        ks.shapley_values(of_tokens(), np.ones((1, STEPS), "int32"), 0, baseline=np.nan)

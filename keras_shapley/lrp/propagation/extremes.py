@@ -44,7 +44,14 @@ class PairExtreme(OnePlayer):
     ) -> list[Tensor]:
         sign = _sign(call)
         values, baselines = [sign * x.value for x in inputs], [sign * x.baseline for x in inputs]
+        masks = _masks(call, inputs)
         if len(inputs) > 2:
+            if any(mask is not None for mask in masks):
+                raise ValueError(
+                    "Relevance passes maxima and minima of at most two masked tensors. Received: "
+                    f"{call.description} of {len(inputs)}. Give it a rule of your own, or use "
+                    "shapley_values(model, x), which takes any model."
+                )
             shape = output.value.shape
             stacks = [ops.stack([ops.broadcast_to(x, shape) for x in part]) for part in (values, baselines)]
             parts = tournament(stacks[0], stacks[1], m)
@@ -55,7 +62,7 @@ class PairExtreme(OnePlayer):
             shares = (_slope(values[0], baselines[0], constant),)
         else:
             shares = _pair_slopes(values[0], values[1], baselines[0], baselines[1])
-        shares = _with_masks(shares, _masks(call, inputs))
+        shares = _with_masks(shares, masks)
         return [unbroadcast(m * share, x.value) for share, x in zip(shares, inputs)]
 
 

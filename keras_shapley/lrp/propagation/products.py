@@ -21,6 +21,8 @@ from keras_shapley.utils.typing import Tensor, TensorFunction
 
 # stands for minus infinity
 _NEVER = -1e30
+# logits that change by numbers that differ by less have the same softmax in float32
+_SHIFT = 1e-4
 # below this difference the slope of the exponential is a series
 _SMALL = 1e-2
 
@@ -47,7 +49,14 @@ def softmax_multiplier(z: Variation, y: Variation, m: Tensor, axis: int) -> Tens
     m_total = -ops.sum(m * (e / total + e0 / total0), axis=axis, keepdims=True)
     multiplier = (2 * m + m_total) / (total + total0) * _exponential_slope(value - baseline, e, e0)
     changes = ops.any(ops.not_equal(y.value, y.baseline), axis=axis, keepdims=True)
-    return ops.where(changes, multiplier, 0)
+    return ops.where(ops.logical_or(changes, _are_shifted(value - baseline, is_open, axis)), multiplier, 0)
+
+
+def _are_shifted(u: Tensor, is_open: Tensor, axis: int) -> Tensor:
+    """Whether the open logits of a row, one or more, differ from the baseline by one number, which changes nothing."""
+    largest = ops.max(ops.where(is_open, u, _NEVER), axis=axis, keepdims=True)
+    smallest = ops.min(ops.where(is_open, u, -_NEVER), axis=axis, keepdims=True)
+    return ops.logical_and(largest - smallest < _SHIFT, largest > _NEVER)
 
 
 def log_softmax_multiplier(z: Variation, m: Tensor, axis: int) -> Tensor:

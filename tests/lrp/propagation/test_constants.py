@@ -133,3 +133,11 @@ def test_a_masked_softmax_at_the_end_is_explained_with_its_mask(is_constant, x):
     np.testing.assert_allclose(explanation.head_total, whole - without, atol=1e-5)
     first = explanation.input if is_constant else explanation.input[0]
     np.testing.assert_allclose(first.sum(axis=1), whole - without, atol=1e-4)
+
+
+def test_a_masked_softmax_at_the_end_has_no_logits_to_explain():
+    inputs, mask = keras.Input((4,)), keras.Input((3,), dtype="bool")
+    model = keras.Model([inputs, mask], layers.Softmax()(layers.Dense(3)(inputs), mask=mask))
+    for head in ("softmax", "linear"):
+        with pytest.raises(ValueError, match="`head` must be 'auto' for a model that ends in a softmax with a mask"):
+            ks.LRP(model, head=head)
