@@ -19,7 +19,7 @@ from keras_shapley.models.keras_internals import (
     nodes,
     output_specs,
 )
-from keras_shapley.utils.structures import leaves, ordered_as
+from keras_shapley.utils.structures import leaves, ordered_as, skeleton_of
 from keras_shapley.utils.typing import Operation, Structure, Tensor
 
 
@@ -84,15 +84,15 @@ def in_order(model: keras.Model, x: Structure) -> list[Any]:
 def takes_integers(fn: Any, x: Structure) -> list[bool]:
     """Whether a model takes integers, for each array of a batch, in the batch's own order.
 
-    Empty for a function, for a model with code of its own, and for a batch that is nested otherwise than the inputs.
+    Empty for a function, for a model with code of its own or not built, and for a batch that is nested otherwise.
     """
-    if not is_transparent(fn):
+    if not is_transparent(fn) or not fn.built:
         return []
     structure = input_structure(fn)
     if isinstance(x, dict) and not isinstance(structure, dict):
         structure = {tensor.name: tensor for tensor in fn.inputs}
     try:
-        tensors = leaves(ordered_as(x, structure))
+        tensors = leaves(ordered_as(skeleton_of(x), structure))
     except (KeyError, TypeError):
         return []
     return ["int" in str(tensor.dtype) for tensor in tensors]
