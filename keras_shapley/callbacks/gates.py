@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import keras
-import numpy as np
 from keras import ops, tree
 
 from keras_shapley.backend import compiled, vjp
@@ -75,7 +74,7 @@ class GateMonitor(keras.callbacks.Callback):
         arrays = arrays_of(x)
         for array in [] if is_frame(x) else arrays:
             finite("x", ops.convert_to_numpy(array))
-        labels = [np.asarray(part) for part in tree.flatten(self.y)]
+        labels = tree.flatten(self.y)
         if not all(part.ndim for part in labels):
             raise ValueError("`y` must be the labels of `x`, arrays of shape (batch, ...). Received: numbers")
         lengths = {len(array) for array in [*arrays, *labels]}

@@ -11,6 +11,8 @@ from keras_shapley.models.graph import Call
 from keras_shapley.models.keras_internals import attention_denses, first_input_shape
 from keras_shapley.utils.typing import Operation, Tensor
 
+_MULTI_HEAD = (layers.MultiHeadAttention, layers.GroupQueryAttention)
+
 
 class Projection(NamedTuple):
     """What makes heads of a query, key or value.
@@ -96,7 +98,7 @@ class AttentionParts(NamedTuple):
 
 def attention_parts(layer: Operation, dtype: str) -> AttentionParts:
     """The steps of an attention layer, with its numbers in a dtype."""
-    if isinstance(layer, (layers.MultiHeadAttention, layers.GroupQueryAttention)):
+    if isinstance(layer, _MULTI_HEAD):
         query, key, value, output = attention_denses(layer)
         is_grouped = isinstance(layer, layers.GroupQueryAttention)
         copies = layer.num_repeats if is_grouped else 1
@@ -152,7 +154,7 @@ def attention_weights(call: Call, inputs: list[Tensor]) -> Tensor:
     _, weights = call.op.call(**{**arguments, "return_attention_scores": True, "training": False})
     weights = ops.cast(weights, inputs[0].dtype)
     dropout = getattr(call.op, "_dropout", getattr(call.op, "dropout", None))
-    if isinstance(call.op, (layers.MultiHeadAttention, layers.GroupQueryAttention)) and not dropout:
+    if isinstance(call.op, _MULTI_HEAD) and not dropout:
         # unless it returns the weights, the layer gives the mean of all values where a mask closes all keys of a query
         is_closed = ops.sum(weights, axis=-1, keepdims=True) < 0.5
         weights = ops.where(is_closed, ops.softmax(ops.zeros_like(weights)), weights)

@@ -74,6 +74,11 @@ class Call:
         return {leaf for leaf in tree.flatten([named[name] for name in names]) if isinstance(leaf, Value)}
 
     @property
+    def operands(self) -> list[Any]:
+        """All that the operation is given: a `Value` for each of `inputs`, and constants."""
+        return [leaf for leaf in tree.flatten(self.arguments) if leaf is not None]
+
+    @property
     def description(self) -> str:
         """Name and type, for an error message."""
         kind = "" if isinstance(self.op, keras.layers.Layer) else "operation "

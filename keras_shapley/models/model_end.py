@@ -1,10 +1,10 @@
 """How a model ends: its logits, and the softmax, sigmoid or ReLU behind them."""
 
 import numbers
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import keras
-from keras import layers, tree
+from keras import layers
 
 from keras_shapley.layers.linear_maps import LINEAR_TYPES
 from keras_shapley.layers.sa import ShapleyActivation
@@ -78,7 +78,7 @@ def _model_end(output: Value) -> ModelEnd:
     if call is None:
         return without_link
     if call.is_a(_LINK_TYPES):
-        if len(_arguments(call)) > 1:
+        if len(call.operands) > 1:
             return without_link._replace(link=MASKED_SOFTMAX) if call.is_a(SOFTMAX) else without_link
         logits = before_reshapes(call.inputs[0])
         link, link_call = _link(call.op), call
@@ -102,14 +102,14 @@ def _addends(value: Value, share: float = 1.0) -> list[tuple[float, Value]]:
     if call is None:
         return itself
     factor = 1.0
-    terms = _arguments(call)
+    terms = call.operands
     if call.is_a((layers.Average,)):
         factor = 1 / len(terms)
     elif call.is_a(MEAN_OPERATIONS):
         stack = call.inputs[0].producer
         if stack is None or not stack.is_a((STACK_OPERATION,)) or call.op.axis not in (stack.op.axis, [stack.op.axis]):
             return itself
-        terms = _arguments(stack)
+        terms = stack.operands
         factor = 1 / len(terms)
     elif call.is_a((*PRODUCT, *DIVISION_OPERATIONS)):
         factor, terms = _constant_factor(call), call.inputs
@@ -120,11 +120,6 @@ def _addends(value: Value, share: float = 1.0) -> list[tuple[float, Value]]:
     if not all(isinstance(term, Value) and not term.constant for term in terms):
         return itself
     return [addend for term in terms for addend in _addends(term, share * factor)]
-
-
-def _arguments(call: Call) -> list[Any]:
-    """All tensors that a call is given, those that are constants as well."""
-    return [leaf for leaf in tree.flatten(call.arguments) if leaf is not None]
 
 
 def _constant_factor(call: Call) -> float | None:

@@ -7,9 +7,8 @@ from typing import Any
 import numpy as np
 from keras import ops
 
-from keras_shapley.utils.attributions import as_array
+from keras_shapley.utils.attributions import as_array, has_targets
 from keras_shapley.utils.structures import is_nested, leaves
-from keras_shapley.utils.targets import is_weights
 from keras_shapley.utils.typing import Structure, Tensor
 from keras_shapley.utils.validation import finite
 
@@ -76,12 +75,11 @@ def _of_one(name: str, label: str, relevance: Any) -> list[Attributions]:
     groups = None if groups is None else np.asarray(only_array(name, groups))
     if values.ndim == 0:
         raise ValueError(f"`{name}` must be an array of shape (n, ...). Received: {relevance!r}")
-    target = getattr(relevance, "target", None)
-    if target is None or is_weights(target) or np.ndim(target) < 2:
+    if not has_targets(relevance):
         return [Attributions(name, label, [label] * len(values), values, groups)]
     versus = getattr(relevance, "versus", None)
     result = []
-    columns = np.transpose(target)
+    columns = np.transpose(relevance.target)
     for k, indices in enumerate(columns):
         others = [""] * len(indices) if versus is None else [f" less output {index}" for index in versus[:, k]]
         labels = [_joined(label, f"output {index}{other}") for index, other in zip(indices, others)]

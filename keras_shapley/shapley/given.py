@@ -7,9 +7,8 @@ import numpy as np
 from keras_shapley.shapley.explained import Explained
 from keras_shapley.shapley.game import Game
 from keras_shapley.shapley.result import ShapleyValues
-from keras_shapley.utils.attributions import as_array
+from keras_shapley.utils.attributions import as_array, has_targets
 from keras_shapley.utils.structures import is_nested, matched
-from keras_shapley.utils.targets import is_weights
 from keras_shapley.utils.validation import numpy_of
 
 
@@ -32,9 +31,9 @@ def values_by_player(name: str, given: Any, game: Game, explained: Explained) ->
     parts = matched(name, structure, game.inputs.skeleton) if is_nested(structure) else [structure]
     arrays = [_numbers(name, part) for part in parts]
     shapes = [array.shape for array in arrays]
-    has_targets = not is_of_players and _has_targets(given)
+    has_axis = not is_of_players and has_targets(given)
     # of an explanation of several targets these are the second axis
-    elements = [array.shape[:1] + explained.shape * has_targets + array.shape[1:] for array in game.inputs.arrays]
+    elements = [array.shape[:1] + explained.shape * has_axis + array.shape[1:] for array in game.inputs.arrays]
     is_of_elements = shapes == elements
     allowed = (by_player, (*by_player, *explained.shape))
     is_known = is_of_elements or (len(arrays) == 1 and shapes[0] in allowed)
@@ -42,8 +41,8 @@ def values_by_player(name: str, given: Any, game: Game, explained: Explained) ->
         names = ", ".join(map(str, dict.fromkeys([*(array.shape for array in game.inputs.arrays), *allowed])))
         received = "NaN or infinity" if is_known else f"shape {', '.join(map(str, shapes))}"
         raise ValueError(f"`{name}` must be finite, of one of the shapes {names}. Received: {received}")
-    values = game.players.sums(arrays, 1 + has_targets) if is_of_elements else arrays[0]
-    if is_of_elements and has_targets:
+    values = game.players.sums(arrays, 1 + has_axis) if is_of_elements else arrays[0]
+    if is_of_elements and has_axis:
         values = np.moveaxis(values, 1, 2)
     values = values.reshape(*by_player, -1)
     size = np.abs(values).sum(axis=1, keepdims=True)
@@ -55,9 +54,3 @@ def _numbers(name: str, values: Any) -> np.ndarray:
     if array.dtype.kind not in "biuf":
         raise ValueError(f"`{name}` must be numbers, or an explanation. Received: {values!r}")
     return array.astype("float64")
-
-
-def _has_targets(given: Any) -> bool:
-    """Whether an explanation object is of several targets."""
-    target = getattr(given, "target", None)
-    return target is not None and not is_weights(target) and np.ndim(target) > 1

@@ -68,8 +68,7 @@ class Inputs:
 
 
 def _check_whole(name: str, values: np.ndarray) -> None:
-    is_between = values.dtype.kind == "f" and np.isfinite(values) & (values != np.floor(values))
-    if np.any(is_between):
+    if _has_fractions(values):
         raise ValueError(
             f"`{name}` must be whole numbers, which the model takes. Received: {values.dtype} with fractions"
         )
@@ -77,10 +76,12 @@ def _check_whole(name: str, values: np.ndarray) -> None:
 
 def _is_between(baseline: Any, dtype: np.dtype) -> bool:
     """Whether a baseline has fractions, and inputs are whole numbers."""
-    if dtype.kind not in "biu":
-        return False
-    values = numpy_of(baseline)
-    return values.dtype.kind == "f" and bool(np.isfinite(values).all() and (values != np.floor(values)).any())
+    return dtype.kind in "biu" and _has_fractions(numpy_of(baseline))
+
+
+def _has_fractions(values: np.ndarray) -> bool:
+    """Whether there are numbers that are not whole; infinity and NaN are none."""
+    return values.dtype.kind == "f" and bool((np.isfinite(values) & (values != np.floor(values))).any())
 
 
 def _checked(x: ArrayLike, dtype: str | None) -> np.ndarray:

@@ -251,11 +251,6 @@ class SA(Linear):
         return keras.tree.flatten(call(*tensors))
 
 
-def _check_one_tensor(call: Call) -> None:
-    if len(call.inputs) > 1:
-        raise ValueError(f"Layer {call.description} has moments for one tensor alone. {_REMEDY}")
-
-
 class Elementwise(MomentRule):
     """A function of one tensor, element by element."""
 
@@ -357,6 +352,11 @@ def _layer_call(call: Call) -> Call | None:
     """The call of the layer that is the activation of another; None where none is."""
     layer = activation_layer(call.op)
     return None if layer is call.op else Call(f"{call.name}/{layer.name}", layer, ((Value(),), {}))
+
+
+def _check_one_tensor(call: Call) -> None:
+    if len(call.inputs) > 1:
+        raise ValueError(f"Layer {call.description} has moments for one tensor alone. {_REMEDY}")
 
 
 def _check_activation(call: Call) -> None:

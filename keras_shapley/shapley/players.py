@@ -4,7 +4,6 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-import keras
 import numpy as np
 from keras import tree
 
@@ -92,8 +91,7 @@ def is_image(shape: tuple[int, ...]) -> bool:
 
 def image_axes(shape: tuple[int, ...]) -> tuple[int, int]:
     """The axes of an image's rows and columns."""
-    is_first = len(shape) == 3 and keras.config.image_data_format() == "channels_first"
-    return (1, 2) if is_first else (0, 1)
+    return (1, 2) if len(shape) == 3 and channel_axis(3) == 0 else (0, 1)
 
 
 def image_grid(shape: tuple[int, ...], n: int) -> np.ndarray:

@@ -13,13 +13,19 @@ def as_array(attributions: Any) -> Any:
     return getattr(attributions, "heatmap", attributions)
 
 
+def has_targets(attributions: Any) -> bool:
+    """Whether an explanation object is of several targets, for which its attributions have an axis."""
+    target = getattr(attributions, "target", None)
+    return target is not None and not is_weights(target) and target.ndim > 1
+
+
 def own_target(attributions: Any, target: Any) -> Any:
     """The target of an explanation object where none is given: weights, where it was compared with another."""
     if target is not None:
         return target
     own: Any = getattr(attributions, "target", None)
     versus = getattr(attributions, "versus", None)
-    if versus is None or (own.ndim > 1 and not is_weights(own)):
+    if versus is None or has_targets(attributions):
         return own
     shape = attributions.output.shape[1:]
     return (as_weights(own, shape) - as_weights(versus, shape)).reshape(-1, *shape)

@@ -171,9 +171,20 @@ def eager_float64():
 
             stack.enter_context(jax.enable_x64())
             stack.enter_context(jax.disable_jit())
-        elif keras.backend.backend() == "tensorflow":
-            import tensorflow as tf
-
-            stack.callback(tf.config.run_functions_eagerly, False)
-            tf.config.run_functions_eagerly(True)
+        stack.enter_context(eager_tensorflow())
         yield
+
+
+@contextlib.contextmanager
+def eager_tensorflow():
+    """TensorFlow runs functions without making graphs, which takes longer than to run them once."""
+    if keras.backend.backend() != "tensorflow":
+        yield
+        return
+    import tensorflow as tf
+
+    tf.config.run_functions_eagerly(True)
+    try:
+        yield
+    finally:
+        tf.config.run_functions_eagerly(False)

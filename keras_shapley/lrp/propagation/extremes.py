@@ -74,15 +74,12 @@ def _masks(call: DifferenceRecord, inputs: Sequence[Variation]) -> list[Tensor |
 
 def _with_masks(shares: Sequence[Tensor], masks: Sequence[Tensor | None]) -> list[Tensor]:
     """The slopes of one tensor or two: all is the other's where one is closed, and the first's where both are."""
-    closed = [None if mask is None else ops.logical_not(mask)[..., None] for mask in masks]
-    result = list(shares)
-    for own, other in ((0, 1), (1, 0)):
-        # what is closed in both is the first tensor, which comes last here
-        if own < len(closed) and closed[own] is not None:
-            result[own] = ops.where(closed[own], 0, result[own])
-            if len(result) > 1:
-                result[other] = ops.where(closed[own], 1, result[other])
-    return result
+    # the last mask has the last word: what is closed in both is the first tensor
+    for own, mask in enumerate(masks):
+        if mask is not None:
+            is_open = ops.cast(mask, "bool")[..., None]
+            shares = [ops.where(is_open, share, 0 if k == own else 1) for k, share in enumerate(shares)]
+    return list(shares)
 
 
 class MaxPooling(OnePlayer):

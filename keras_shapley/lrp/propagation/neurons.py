@@ -35,7 +35,7 @@ class Activation(OneOutput):
         self, call: DifferenceRecord, inputs: Sequence[Variation], output: Variation, multiplier: Multiplier
     ) -> list[Multiplier]:
         (z,) = inputs
-        if tuple(z.value.shape) == tuple(output.value.shape):
+        if z.has_shape_of(output):
             return [self.before(call, call.at_full_precision, z, output, multiplier)]
         # a constant, such as an exponent, spreads each element over several
         part = self.before(call, call.at_full_precision, _spread(z, output), output, multiplier)

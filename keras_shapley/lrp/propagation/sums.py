@@ -26,7 +26,7 @@ class Affine(OneOutput):
         self, call: DifferenceRecord, inputs: Sequence[Variation], outputs: list[Variation]
     ) -> list[Variation]:
         (x,), (y,) = inputs, outputs
-        if x.is_player or not _same_shape(x, y):
+        if x.is_player or not x.has_shape_of(y):
             return outputs
 
         def q() -> Tensor:
@@ -41,7 +41,7 @@ class Affine(OneOutput):
     ) -> list[Multiplier]:
         (x,) = inputs
         _, pullback = vjp(call.at_full_precision, x.value)
-        if not _same_shape(x, output):
+        if not x.has_shape_of(output):
             return [Multiplier(*pullback(multiplier.of_player(output.difference)))]
         (u,) = pullback(multiplier.u)
         if multiplier.q is None:
@@ -58,7 +58,7 @@ class Addition(OneOutput):
     ) -> list[Variation]:
         (y,) = outputs
         factors = _factors(call)
-        if len(inputs) == 1 and inputs[0].is_player and _same_shape(inputs[0], y):
+        if len(inputs) == 1 and inputs[0].is_player and inputs[0].has_shape_of(y):
             # an element plus a number is as much a player as the element
             return outputs
 
@@ -78,14 +78,9 @@ class Addition(OneOutput):
         return parts
 
 
-def _same_shape(x: Variation, y: Variation) -> bool:
-    return tuple(x.value.shape) == tuple(y.value.shape)
-
-
 def _factors(call: DifferenceRecord) -> list[float]:
     """The factor of each addend that carries data."""
-    # with those that are constants
-    addends = tree.flatten(call.arguments)
+    addends = call.operands
     factors = [1.0] * len(addends)
     if isinstance(call.op, layers.Average):
         factors = [1 / len(addends)] * len(addends)

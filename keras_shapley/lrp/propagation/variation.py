@@ -41,6 +41,10 @@ class Variation:
     def is_player(self) -> bool:
         return self.sum_of_squares is None
 
+    def has_shape_of(self, other: "Variation") -> bool:
+        """Whether the values are of one shape; a constant may spread an element of one over several of the other."""
+        return tuple(self.value.shape) == tuple(other.value.shape)
+
     def relevance(self, multiplier: "Multiplier") -> Tensor:
         """The relevance of all contributions to the value."""
         relevance = multiplier.u * self.difference

@@ -1,11 +1,10 @@
 """Every family of keras.applications, with random weights: finite relevance, and nothing passed that mixes elements."""
 
-import contextlib
-
 import keras
 import numpy as np
 import pytest
 from keras import ops, tree
+from reference.random_models import eager_tensorflow
 
 import keras_shapley as ks
 from benchmarks import lrp_zoo
@@ -21,21 +20,9 @@ def zoo(request):
     if keras.backend.backend() != BACKENDS[request.param]:
         pytest.skip("slow, so on one backend")
     model, images = lrp_zoo.network(request.param, seed=0)
-    with eager():
+    # a graph of 770 calls takes minutes to make, and seconds to run
+    with eager_tensorflow():
         yield request.param, model, images(2)
-
-
-@contextlib.contextmanager
-def eager():
-    """TensorFlow takes minutes to make a graph of 770 calls, and seconds to run them."""
-    if keras.backend.backend() != "tensorflow":
-        yield
-        return
-    import tensorflow as tf
-
-    tf.config.run_functions_eagerly(True)
-    yield
-    tf.config.run_functions_eagerly(False)
 
 
 @pytest.fixture
