@@ -13,11 +13,11 @@ from keras_shapley.layers.base import ShapleyLayer
 from keras_shapley.layers.linear_maps import LINEAR_TYPES, LinearMap, linear_map
 from keras_shapley.lrp.head import Head
 from keras_shapley.lrp.rules import LinearRule
-from keras_shapley.lrp.rules.base import CallRecord, Preactivation, Rule
+from keras_shapley.lrp.rules.base import CallRecord, Preactivation, Rule, merged_masks
 from keras_shapley.lrp.start import Start, TargetPair, resolved
 from keras_shapley.models.batch_norm import Merge
 from keras_shapley.models.graph import Call, Value
-from keras_shapley.models.keras_internals import copy_mask
+from keras_shapley.models.keras_internals import attach_mask, attached_mask
 from keras_shapley.utils.typing import Operation, Tensor
 
 Key = TypeVar("Key")
@@ -86,7 +86,8 @@ class Passage:
             (source,) = self._sources(call)
             merged = self.merges[call](linear_map(call.op), ops.cast(tensors[source], self.dtype))
             return CallRecord(call.name, call.op, ((source,), {}), call.outputs, linear_map=merged)
-        record = CallRecord(call.name, call.op, call.bind_controls(inputs), call.outputs)
+        masks = merged_masks(call, inputs)
+        record = CallRecord(call.name, call.op, call.bind_controls(inputs), call.outputs, masks=masks)
         linear = record.linear_map
         if linear is not None and self._saves_preactivation(call, linear):
             value, pullback = vjp(linear.preactivation, ops.cast(inputs[0], self.dtype))
@@ -316,7 +317,7 @@ def activated(layer: Operation, preactivation: Tensor, x: Tensor) -> list[Tensor
     """The output of a linear layer from its pre-activation, with the mask of its input `x`."""
     output = layer.activation(preactivation)
     if layer.supports_masking:
-        copy_mask(x, output)
+        attach_mask(output, attached_mask(x))
     return [output]
 
 

@@ -47,11 +47,10 @@ def attached_mask(tensor: Tensor) -> Tensor | None:
     return get_keras_mask(tensor)
 
 
-def copy_mask(source: Tensor, target: Tensor) -> None:
-    """Attaches the Keras mask of one tensor, if it has one, to another, as a layer that supports masking does."""
-    mask = get_keras_mask(source)
+def attach_mask(tensor: Tensor, mask: Tensor | None) -> None:
+    """Attaches a Keras mask, if there is one, to a tensor."""
     if mask is not None:
-        set_keras_mask(target, mask)
+        set_keras_mask(tensor, mask)
 
 
 def output_specs(fn: Callable[..., Structure], shapes: Sequence[tuple[int, ...]], dtypes: Sequence[str]) -> Structure:

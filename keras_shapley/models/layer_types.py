@@ -111,6 +111,7 @@ ONE_OPERAND: Types = ONE_OPERAND_OPERATIONS  # if the other operand is a constan
 # several tensors
 ADDITION: Types = (layers.Add, layers.Subtract, layers.Average, *ADDITION_OPERATIONS)
 PRODUCT: Types = (layers.Multiply, *PRODUCT_OPERATIONS)
+MERGED_WHERE_OPEN: Types = (layers.Maximum, layers.Minimum, layers.Multiply)  # nothing of a tensor where it is masked
 BILINEAR: Types = (layers.Dot, *BILINEAR_OPERATIONS)
 
 # elements that depend on each other

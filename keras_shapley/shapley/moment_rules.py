@@ -284,7 +284,14 @@ class Softmax(MomentRule):
 
 
 class Product(MomentRule):
-    """Product of independent tensors, or of a tensor and a constant."""
+    """Product of independent tensors, or of a tensor and a constant.
+
+    The layer has 1 for a factor where a mask closes it, which moments do not show.
+    """
+
+    def check(self, call: Call) -> None:
+        if isinstance(call.op, layers.Multiply) and any(before.is_a((layers.Masking,)) for before in call.ancestors()):
+            raise ValueError(f"Layer {call.description} multiplies masked tensors, which has no moments. {_REMEDY}")
 
     def moments(self, call: Call, sums: list[Moments], inputs: list[Moments]) -> list[Moments]:
         if len(inputs) == 1:

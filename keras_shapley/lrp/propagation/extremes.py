@@ -7,13 +7,12 @@ window is that of two winners, and so on.
 import math
 from collections.abc import Sequence
 
-from keras import layers, ops
+from keras import ops
 
 from keras_shapley.backend import maximum, vjp
 from keras_shapley.lrp.propagation.rule import DifferenceRecord, OnePlayer
 from keras_shapley.lrp.propagation.variation import Variation
 from keras_shapley.lrp.rules.base import unbroadcast
-from keras_shapley.models.keras_internals import attached_mask, copy_mask
 from keras_shapley.models.layer_types import MINIMA
 from keras_shapley.models.windows import pooling_windows
 from keras_shapley.utils.typing import Tensor
@@ -27,26 +26,16 @@ _ROUNDING = 1e-7
 class PairExtreme(OnePlayer):
     """`maximum` or `minimum` of tensors, or of a tensor and a constant.
 
-    The layers take no part of a tensor where a mask closes it; the masks are those of the input, also at the baseline.
+    The layers take no part of a tensor where a mask closes it.
     """
-
-    def at_baseline(self, call: DifferenceRecord, inputs: Sequence[Variation]) -> list[Tensor] | None:
-        if all(mask is None for mask in _masks(call, inputs)):
-            return None
-        # other tensors, to which masks can be attached
-        absent = [x.baseline + ops.zeros_like(x.value) for x in inputs]
-        for x, baseline in zip(inputs, absent):
-            copy_mask(x.value, baseline)
-        return [call.at_full_precision(*absent)]
 
     def of_inputs(
         self, call: DifferenceRecord, inputs: Sequence[Variation], output: Variation, m: Tensor
     ) -> list[Tensor]:
         sign = _sign(call)
         values, baselines = [sign * x.value for x in inputs], [sign * x.baseline for x in inputs]
-        masks = _masks(call, inputs)
         if len(inputs) > 2:
-            if any(mask is not None for mask in masks):
+            if call.masks:
                 raise ValueError(
                     "Relevance passes maxima and minima of at most two masked tensors. Received: "
                     f"{call.description} of {len(inputs)}. Give it a rule of your own, or use "
@@ -62,22 +51,15 @@ class PairExtreme(OnePlayer):
             shares = (_slope(values[0], baselines[0], constant),)
         else:
             shares = _pair_slopes(values[0], values[1], baselines[0], baselines[1])
-        shares = _with_masks(shares, masks)
+        shares = _where_open(shares, call.are_open)
         return [unbroadcast(m * share, x.value) for share, x in zip(shares, inputs)]
 
 
-def _masks(call: DifferenceRecord, inputs: Sequence[Variation]) -> list[Tensor | None]:
-    """The mask of each tensor that a layer takes the maximum of; an operation knows none."""
-    is_layer = isinstance(call.op, layers.Layer)
-    return [attached_mask(x.value) if is_layer else None for x in inputs]
-
-
-def _with_masks(shares: Sequence[Tensor], masks: Sequence[Tensor | None]) -> list[Tensor]:
+def _where_open(shares: Sequence[Tensor], are_open: Sequence[Tensor | None]) -> list[Tensor]:
     """The slopes of one tensor or two: all is the other's where one is closed, and the first's where both are."""
     # the last mask has the last word: what is closed in both is the first tensor
-    for own, mask in enumerate(masks):
-        if mask is not None:
-            is_open = ops.cast(mask, "bool")[..., None]
+    for own, is_open in enumerate(are_open):
+        if is_open is not None:
             shares = [ops.where(is_open, share, 0 if k == own else 1) for k, share in enumerate(shares)]
     return list(shares)
 

@@ -5,6 +5,7 @@ The difference of a product is `da (b + b')/2 + db (a + a')/2`, the Shapley valu
 conserved exactly.
 """
 
+import functools
 from collections.abc import Sequence
 
 from keras import layers, ops
@@ -106,11 +107,18 @@ class LogSoftmax(OnePlayer):
 
 
 class Product(OnePlayer):
-    """Products of tensors, element by element: one factor after the other joins the product of those before."""
+    """Products of tensors, element by element: one factor after the other joins the product of those before.
+
+    The layer has 1 for a factor where a mask closes it, and 0 for the product where masks close all factors.
+    """
 
     def of_inputs(
         self, call: DifferenceRecord, inputs: Sequence[Variation], output: Variation, m: Tensor
     ) -> list[Tensor]:
+        are_open = call.are_open
+        inputs = [x if is_open is None else _where_open(is_open, x) for is_open, x in zip(are_open, inputs)]
+        if all(is_open is not None for is_open in are_open):
+            m = ops.where(functools.reduce(ops.logical_or, are_open), m, 0)
         products = [inputs[0]]
         for factor in inputs[1:-1]:
             before = products[-1]
@@ -120,7 +128,14 @@ class Product(OnePlayer):
             parts.append(m * (before.value + before.baseline) / 2)
             m = m * (factor.value + factor.baseline) / 2
         parts.append(m)
-        return [unbroadcast(part, factor.value) for part, factor in zip(reversed(parts), inputs)]
+        parts.reverse()
+        parts = [part if is_open is None else ops.where(is_open, part, 0) for is_open, part in zip(are_open, parts)]
+        return [unbroadcast(part, factor.value) for part, factor in zip(parts, inputs)]
+
+
+def _where_open(is_open: Tensor, x: Variation) -> Variation:
+    """A factor that is 1 where its mask closes it."""
+    return Variation(ops.where(is_open, x.value, 1), ops.where(is_open, x.baseline, 1))
 
 
 class Quotient(OnePlayer):

@@ -11,6 +11,7 @@ from keras_shapley.lrp.propagation.gates import Measured
 from keras_shapley.lrp.propagation.neurons import Activation
 from keras_shapley.lrp.propagation.rule import DifferenceRecord, DifferenceRule
 from keras_shapley.lrp.propagation.variation import Multiplier, Variation, per_unit
+from keras_shapley.lrp.rules.base import merged_masks
 from keras_shapley.lrp.start import Start
 from keras_shapley.lrp.walk import Forward, Observer, Passage, Tensors, Walk, activated, add
 from keras_shapley.models.graph import Call, Value
@@ -60,7 +61,8 @@ class DifferencePassage(Passage):
         for call in self.calls:
             inputs = [tensors[value] for value in call.inputs]
             # masks and indices are those of the input, also at the baseline
-            record = DifferenceRecord(call.name, call.op, call.bind_controls(inputs), call.outputs)
+            masks = merged_masks(call, inputs)
+            record = DifferenceRecord(call.name, call.op, call.bind_controls(inputs), call.outputs, masks=masks)
             of_inputs = [variations[value] for value in record.data_inputs]
             rule = self.difference_rules.get(call)
             if call in measured:
@@ -70,7 +72,7 @@ class DifferencePassage(Passage):
             sums = record.preactivation
             outputs = self._outputs(call, None if sums is None else sums.value, inputs)
             given = [baselines[value] for value in record.inputs]
-            if any(map(ops.is_tensor, tree.flatten(record.arguments))):
+            if record.masks or any(map(ops.is_tensor, tree.flatten(record.arguments))):
                 # a mask is that of every input of the batch
                 given = [ops.broadcast_to(x, tensors[value].shape) for x, value in zip(given, record.inputs)]
             at_baseline = None if rule is None else rule.at_baseline(record, of_inputs)

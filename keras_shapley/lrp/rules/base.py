@@ -1,14 +1,16 @@
 """What a rule works with: the record of a call, a stabilised division, and relevance in proportion to addends."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 from keras import ops, tree
 
 from keras_shapley.backend import signed, vjp
 from keras_shapley.layers.linear_maps import LINEAR_TYPES, LinearMap, linear_map
-from keras_shapley.models.graph import Call
+from keras_shapley.models.graph import Arguments, Call, Value
+from keras_shapley.models.keras_internals import attach_mask, attached_mask
+from keras_shapley.models.layer_types import MERGED_WHERE_OPEN
 from keras_shapley.utils.typing import Structure, Tensor, TensorFunction
 
 __all__ = ["stabilize"]
@@ -35,15 +37,28 @@ class CallRecord(Call):
     Attributes:
         linear_map: the linear map of the layer, including a merged BatchNormalization; None for a call without one.
         preactivation: what the layer computed on the way forward; None if the walk did not save it.
+        masks: for a layer that merges tensors where their masks are open, the Keras mask of each input; None for an
+            input without one.
     """
 
     linear_map: LinearMap | None = None
     preactivation: Preactivation | None = None
+    masks: Sequence[Tensor | None] = ()
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.linear_map is None and isinstance(self.op, LINEAR_TYPES):
             self.linear_map = linear_map(self.op)
+
+    def fill(self, tensors: Iterable[Any]) -> Arguments:
+        """The arguments with one of `tensors`, and its mask, for each of `inputs`."""
+        return super().fill(map(_with_mask, tensors, self.masks) if self.masks else tensors)
+
+    @property
+    def are_open(self) -> list[Tensor | None]:
+        """Where the layer takes each input: bool of a shape that broadcasts to it, or None for everywhere."""
+        masks = self.masks or [None] * len(self.inputs)
+        return [None if mask is None else ops.cast(mask, "bool")[..., None] for mask in masks]
 
 
 # `rule(call, inputs, relevance)`; the relevance is a list for a call with several outputs
@@ -66,6 +81,23 @@ def stabilize(x: Tensor, epsilon: float) -> Tensor:
         [-1.5  0.5  2.5]
     """
     return x + signed(epsilon, x)
+
+
+def merged_masks(call: Call, tensors: Sequence[Tensor]) -> list[Tensor | None]:
+    """`CallRecord.masks` for the tensors of all inputs of a call; empty if no mask has an effect."""
+    if not isinstance(call.op, MERGED_WHERE_OPEN):
+        return []
+    masks = [attached_mask(x) for value, x in zip(call.inputs, tensors) if value in call.data_inputs]
+    return masks if any(mask is not None for mask in masks) else []
+
+
+def _with_mask(x: Any, mask: Tensor | None) -> Any:
+    """A tensor with a mask of its own; the tensor itself may be used elsewhere without."""
+    if mask is None or isinstance(x, Value):
+        return x
+    x = x + ops.zeros_like(x)
+    attach_mask(x, mask)
+    return x
 
 
 def in_proportion(

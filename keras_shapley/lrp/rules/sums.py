@@ -92,7 +92,7 @@ class EqualSplit:
     """Product of `n` tensors: `1/n` of the relevance each, the Shapley values where an absent factor is 0.
 
     It is for gates, as in squeeze-and-excite blocks; for products it is also the uniform rule of Achtibat et al.
-    (2024). A constant factor receives nothing.
+    (2024). A constant factor receives nothing, and neither does one where its mask is closed.
 
     Examples:
         >>> a, b = keras.Input((1,)), keras.Input((1,))
@@ -106,4 +106,8 @@ class EqualSplit:
     fits: ClassVar[tuple[type, ...]] = PRODUCT
 
     def __call__(self, call: CallRecord, inputs: list[Tensor], relevance: Tensor) -> list[Tensor]:
-        return [unbroadcast(relevance, x) / len(inputs) for x in inputs]
+        if not call.masks:
+            return [unbroadcast(relevance, x) / len(inputs) for x in inputs]
+        present = [1 if is_open is None else ops.cast(is_open, relevance.dtype) for is_open in call.are_open]
+        share = relevance / ops.maximum(sum(present), 1)
+        return [unbroadcast(share * each, x) for each, x in zip(present, inputs)]

@@ -125,39 +125,6 @@ def test_places_that_padding_adds_never_win(rng):
     np.testing.assert_allclose(relevance, expected, atol=1e-5)
 
 
-@pytest.mark.filterwarnings("ignore:Layer 'flatten")
-@pytest.mark.parametrize("merge", [layers.Maximum, layers.Minimum])
-@pytest.mark.parametrize(
-    "operands",
-    [
-        lambda masked, other: [masked, other],
-        lambda masked, other: [other, masked],
-        lambda masked, other: [masked, layers.Dense(3)(masked)],
-        lambda masked, other: [masked, ops.ones((1, 5, 3)) / 4],
-    ],
-    ids=["first", "second", "both", "constant"],
-)
-def test_a_maximum_of_masked_tensors_conserves(merge, operands, rng):
-    """Keras takes nothing of a tensor where it is masked; the mask of the input is also that of the baseline."""
-    tokens = keras.Input((5,), dtype="int32")
-    masked = layers.Embedding(7, 3, mask_zero=True, embeddings_initializer="uniform")(tokens)
-    other = layers.Embedding(7, 3, embeddings_initializer="normal")(tokens)
-    model = keras.Model(tokens, layers.Dense(1)(layers.Flatten()(merge()(operands(masked, other)))))
-    model.set_weights([rng.normal(size=weight.shape) for weight in model.get_weights()])
-    explanation = ks.LRP(model, baseline=1).explain(np.array([[0, 3, 0, 5, 2], [4, 0, 6, 1, 0]]), 0)
-    assert max(gap.max() for gap in explanation.conservation_gap.absolute.values()) < 1e-4
-    np.testing.assert_allclose(explanation.input.sum(axis=1), explanation.head_total, rtol=1e-3, atol=1e-4)
-
-
-def test_a_maximum_of_three_masked_tensors_is_refused():
-    tokens = keras.Input((5,), dtype="int32")
-    masked = layers.Embedding(7, 3, mask_zero=True)(tokens)
-    operands = [masked, layers.Dense(3)(masked), layers.Activation("tanh")(masked)]
-    model = keras.Model(tokens, layers.GlobalAveragePooling1D()(layers.Maximum(name="three")(operands)))
-    with pytest.raises(ValueError, match="at most two masked tensors. Received: 'three'"):
-        ks.LRP(model, baseline=1).explain(np.ones((1, 5), "int32"), 0)
-
-
 def test_logits_that_cancel_have_opposite_relevance():
     """Two inputs that change a logit by 1 and by -1: nothing changes, and each has its Shapley value."""
     kernel = np.array([[1.0, 0.0], [-1.0, 0.0]])
