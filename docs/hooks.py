@@ -5,8 +5,10 @@ the same path from the root; code becomes a page that shows it. Formulas become 
 script, and a picture links to itself in its full size.
 """
 
+import base64
 import functools
 import html
+import itertools
 import pathlib
 import re
 from collections.abc import Iterator
@@ -25,9 +27,13 @@ _DISPLAYED = re.compile(r"\$\$(.+?)\$\$|\\\[(.+?)\\\]", re.DOTALL)
 _INLINE = re.compile(r"(?<![\\$])\$([^$<>]+?)\$|\\\((.+?)\\\)")
 # which the plugin puts into notebooks, from elsewhere
 _MATHJAX = re.compile(r"<!-- Load mathjax -->.*?<!-- End of mathjax configuration -->", re.DOTALL)
-_PICTURE = re.compile(r'<img [^>]*src="([^":]+\.png)"[^>]*>')
+_PICTURE = re.compile(r'<img [^>]*src="([^":]+\.(?:png|gif))"[^>]*>')
+_DATA_PICTURE = re.compile(r'<img ([^>]*)src="data:image/(png|gif);base64,([^"]+)"([^>]*)>')
+# of a cell of a notebook: not to be found by a search
+_CELL_EXTRAS = re.compile(r'<(?:div class="jp-(?:In|Out)putPrompt|span class="notice"|a class="anchor-link")')
+_NO_TEXT = "No description has been provided for this image"
 _BEHIND = ("reproduce/", "keras_shapley/", "tests/")
-_PAGES = ("CHANGELOG.md", "CONTRIBUTING.md", "reproduce/README.md")
+_PAGES = ("CHANGELOG.md", "CONTRIBUTING.md", "reproduce/README.md", "tests/README.md")
 
 
 # before the plugin that makes pages of notebooks
@@ -63,21 +69,44 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
         return f"{match[1]}{'../' * depth}{uri}{match[3]}"
 
     if page.file.src_uri.startswith("reproduce/results/"):
-        markdown += "\n[All results](../../docs/results.md)\n"
+        markdown = markdown.replace("\n", "\n\n[All results](../../docs/results.md)\n", 1)
+        # the tables take the width of the contents
+        page.meta["hide"] = ["toc"]
     return _LINK.sub(rewritten, markdown)
 
 
 def on_page_content(content: str, page: Page, config: MkDocsConfig, files: Files) -> str:
     """Typesets formulas, links pictures, and points links of notebooks, which are HTML already, to the site's pages."""
-    content = _PICTURE.sub(r'<a href="\1">\g<0></a>', typeset(_MATHJAX.sub("", content)))
+    content = typeset(_MATHJAX.sub("", content))
     if not page.file.src_uri.endswith(".ipynb"):
-        return content
+        return _linked(content)
+    content = _CELL_EXTRAS.sub(lambda match: match[0].replace(" ", " data-search-exclude ", 1), content)
+    content = _linked(_with_files(content, pathlib.Path(page.file.abs_dest_path).parent))
 
     def rewritten(match: re.Match[str]) -> str:
         file = files.get_file_from_path(match[1].removeprefix("docs/"))
         return match[0] if file is None else f'href="{file.url_relative_to(page.file)}"'
 
     return re.sub(r'href="\.\./([^"#]+)"', rewritten, content)
+
+
+def _linked(content: str) -> str:
+    """HTML whose pictures link to themselves."""
+    return _PICTURE.sub(r'<a href="\1">\g<0></a>', content)
+
+
+def _with_files(content: str, folder: pathlib.Path) -> str:
+    """HTML of a notebook with its pictures in files of a folder: browsers do not open what a page contains."""
+    numbers = itertools.count(1)
+
+    def in_file(match: re.Match[str]) -> str:
+        before, kind, data, after = match.groups()
+        name = f"picture_{next(numbers)}.{kind}"
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(base64.b64decode(data))
+        return f'<img {before}src="{name}"{after}>'.replace(_NO_TEXT, "What the code above draws")
+
+    return _DATA_PICTURE.sub(in_file, content)
 
 
 def typeset(content: str) -> str:

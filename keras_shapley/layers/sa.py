@@ -19,8 +19,8 @@ class ShapleyActivation(ShapleyLayer):
         moment_gradient: whether the gradient flows into `q`. False is cheaper, and no longer the exact derivative.
     """
 
-    def __init__(self, *args: Any, moment_gradient: bool = True, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
+    def __init__(self, *args: Any, second_moment: str = "exact", moment_gradient: bool = True, **kwargs: Any) -> None:
+        super().__init__(*args, second_moment=second_moment, **kwargs)
         self.moment_gradient = one_of("moment_gradient", moment_gradient, (True, False))
 
     def call(self, inputs: Tensor, training: bool | None = None) -> Tensor:
@@ -40,11 +40,11 @@ class SADense(ShapleyActivation, keras.layers.Dense):
     gradient does not vanish where ReLU is off.
 
     Args:
-        args, kwargs: `units` and the others of `keras.layers.Dense`.
-            `activation` must be None or `"linear"`.
+        *args: `units` and the other arguments of `keras.layers.Dense`, in its order.
         second_moment: `"exact"`: `q`, the sum of `(w_i x_i)**2`, is a second linear map. `"pooled"`: the mean of `x**2`
             over the input channels times the sum of `w**2`, which is cheaper.
         moment_gradient: whether the gradient flows into `q`. False is cheaper, and no longer the exact derivative.
+        **kwargs: arguments of `keras.layers.Dense` by name. `activation` must be None or `"linear"`.
 
     Raises:
         ValueError: on another `activation`, an unknown option, or a quantized dtype policy.
@@ -67,11 +67,11 @@ class SAConv1D(ShapleyActivation, keras.layers.Conv1D):
     """`keras.layers.Conv1D` with the Shapley activation SA, eq. (5) of Li & Cui (2022), built in.
 
     Args:
-        args, kwargs: `filters, kernel_size` and the others of `keras.layers.Conv1D`.
-            `activation` must be None or `"linear"`.
+        *args: `filters, kernel_size` and the other arguments of `keras.layers.Conv1D`, in its order.
         second_moment: `"exact"`: `q`, the sum of `(w_i x_i)**2`, is a second linear map. `"pooled"`: the mean of `x**2`
             over the input channels times the sum of `w**2`, which is cheaper.
         moment_gradient: whether the gradient flows into `q`. False is cheaper, and no longer the exact derivative.
+        **kwargs: arguments of `keras.layers.Conv1D` by name. `activation` must be None or `"linear"`.
 
     Raises:
         ValueError: on another `activation`, an unknown option, or a quantized dtype policy.
@@ -94,11 +94,11 @@ class SAConv2D(ShapleyActivation, keras.layers.Conv2D):
     """`keras.layers.Conv2D` with the Shapley activation SA, eq. (5) of Li & Cui (2022), built in.
 
     Args:
-        args, kwargs: `filters, kernel_size` and the others of `keras.layers.Conv2D`.
-            `activation` must be None or `"linear"`.
+        *args: `filters, kernel_size` and the other arguments of `keras.layers.Conv2D`, in its order.
         second_moment: `"exact"`: `q`, the sum of `(w_i x_i)**2`, is a second linear map. `"pooled"`: the mean of `x**2`
             over the input channels times the sum of `w**2`, which is cheaper.
         moment_gradient: whether the gradient flows into `q`. False is cheaper, and no longer the exact derivative.
+        **kwargs: arguments of `keras.layers.Conv2D` by name. `activation` must be None or `"linear"`.
 
     Raises:
         ValueError: on another `activation`, an unknown option, or a quantized dtype policy.
@@ -121,11 +121,11 @@ class SAConv3D(ShapleyActivation, keras.layers.Conv3D):
     """`keras.layers.Conv3D` with the Shapley activation SA, eq. (5) of Li & Cui (2022), built in.
 
     Args:
-        args, kwargs: `filters, kernel_size` and the others of `keras.layers.Conv3D`.
-            `activation` must be None or `"linear"`.
+        *args: `filters, kernel_size` and the other arguments of `keras.layers.Conv3D`, in its order.
         second_moment: `"exact"`: `q`, the sum of `(w_i x_i)**2`, is a second linear map. `"pooled"`: the mean of `x**2`
             over the input channels times the sum of `w**2`, which is cheaper.
         moment_gradient: whether the gradient flows into `q`. False is cheaper, and no longer the exact derivative.
+        **kwargs: arguments of `keras.layers.Conv3D` by name. `activation` must be None or `"linear"`.
 
     Raises:
         ValueError: on another `activation`, an unknown option, or a quantized dtype policy.
@@ -151,11 +151,11 @@ class SAConv1DTranspose(ShapleyActivation, keras.layers.Conv1DTranspose):
     number differs between neurons. A neuron that no input reaches has the output `relu(b)`.
 
     Args:
-        args, kwargs: `filters, kernel_size` and the others of `keras.layers.Conv1DTranspose`.
-            `activation` must be None or `"linear"`.
+        *args: `filters, kernel_size` and the other arguments of `keras.layers.Conv1DTranspose`, in its order.
         second_moment: `"exact"`: `q`, the sum of `(w_i x_i)**2`, is a second linear map. `"pooled"`: the mean of `x**2`
             over the input channels times the sum of `w**2`, which is cheaper.
         moment_gradient: whether the gradient flows into `q`. False is cheaper, and no longer the exact derivative.
+        **kwargs: arguments of `keras.layers.Conv1DTranspose` by name. `activation` must be None or `"linear"`.
 
     Raises:
         ValueError: on another `activation`, an unknown option, or a quantized dtype policy.
@@ -181,11 +181,11 @@ class SAConv2DTranspose(ShapleyActivation, keras.layers.Conv2DTranspose):
     number differs between neurons. A neuron that no input reaches has the output `relu(b)`.
 
     Args:
-        args, kwargs: `filters, kernel_size` and the others of `keras.layers.Conv2DTranspose`.
-            `activation` must be None or `"linear"`.
+        *args: `filters, kernel_size` and the other arguments of `keras.layers.Conv2DTranspose`, in its order.
         second_moment: `"exact"`: `q`, the sum of `(w_i x_i)**2`, is a second linear map. `"pooled"`: the mean of `x**2`
             over the input channels times the sum of `w**2`, which is cheaper.
         moment_gradient: whether the gradient flows into `q`. False is cheaper, and no longer the exact derivative.
+        **kwargs: arguments of `keras.layers.Conv2DTranspose` by name. `activation` must be None or `"linear"`.
 
     Raises:
         ValueError: on another `activation`, an unknown option, or a quantized dtype policy.
@@ -211,11 +211,11 @@ class SAConv3DTranspose(ShapleyActivation, keras.layers.Conv3DTranspose):
     number differs between neurons. A neuron that no input reaches has the output `relu(b)`.
 
     Args:
-        args, kwargs: `filters, kernel_size` and the others of `keras.layers.Conv3DTranspose`.
-            `activation` must be None or `"linear"`.
+        *args: `filters, kernel_size` and the other arguments of `keras.layers.Conv3DTranspose`, in its order.
         second_moment: `"exact"`: `q`, the sum of `(w_i x_i)**2`, is a second linear map. `"pooled"`: the mean of `x**2`
             over the input channels times the sum of `w**2`, which is cheaper.
         moment_gradient: whether the gradient flows into `q`. False is cheaper, and no longer the exact derivative.
+        **kwargs: arguments of `keras.layers.Conv3DTranspose` by name. `activation` must be None or `"linear"`.
 
     Raises:
         ValueError: on another `activation`, an unknown option, or a quantized dtype policy.
@@ -238,11 +238,11 @@ class SADepthwiseConv1D(ShapleyActivation, keras.layers.DepthwiseConv1D):
     """`keras.layers.DepthwiseConv1D` with the Shapley activation SA, eq. (5) of Li & Cui (2022), built in.
 
     Args:
-        args, kwargs: `kernel_size` and the others of `keras.layers.DepthwiseConv1D`.
-            `activation` must be None or `"linear"`.
+        *args: `kernel_size` and the other arguments of `keras.layers.DepthwiseConv1D`, in its order.
         second_moment: `"exact"`: `q`, the sum of `(w_i x_i)**2`, is a second linear map. `"pooled"` is the same here,
             because each group has one input channel.
         moment_gradient: whether the gradient flows into `q`. False is cheaper, and no longer the exact derivative.
+        **kwargs: arguments of `keras.layers.DepthwiseConv1D` by name. `activation` must be None or `"linear"`.
 
     Raises:
         ValueError: on another `activation`, an unknown option, or a quantized dtype policy.
@@ -265,11 +265,11 @@ class SADepthwiseConv2D(ShapleyActivation, keras.layers.DepthwiseConv2D):
     """`keras.layers.DepthwiseConv2D` with the Shapley activation SA, eq. (5) of Li & Cui (2022), built in.
 
     Args:
-        args, kwargs: `kernel_size` and the others of `keras.layers.DepthwiseConv2D`.
-            `activation` must be None or `"linear"`.
+        *args: `kernel_size` and the other arguments of `keras.layers.DepthwiseConv2D`, in its order.
         second_moment: `"exact"`: `q`, the sum of `(w_i x_i)**2`, is a second linear map. `"pooled"` is the same here,
             because each group has one input channel.
         moment_gradient: whether the gradient flows into `q`. False is cheaper, and no longer the exact derivative.
+        **kwargs: arguments of `keras.layers.DepthwiseConv2D` by name. `activation` must be None or `"linear"`.
 
     Raises:
         ValueError: on another `activation`, an unknown option, or a quantized dtype policy.
@@ -295,12 +295,12 @@ class SASeparableConv1D(ShapleyActivation, keras.layers.SeparableConv1D):
     their product.
 
     Args:
-        args, kwargs: `filters, kernel_size` and the others of `keras.layers.SeparableConv1D`.
-            `activation` must be None or `"linear"`.
+        *args: `filters, kernel_size` and the other arguments of `keras.layers.SeparableConv1D`, in its order.
         second_moment: `"exact"`: `q`, the sum of `(w_i x_i)**2`, is a second separable map if `depth_multiplier` is 1.
             Else it is a full convolution, which costs more than the layer itself. `"pooled"`: the mean of `x**2` over
             the input channels times the sum of `w**2`, which is cheaper.
         moment_gradient: whether the gradient flows into `q`. False is cheaper, and no longer the exact derivative.
+        **kwargs: arguments of `keras.layers.SeparableConv1D` by name. `activation` must be None or `"linear"`.
 
     Raises:
         ValueError: on another `activation`, an unknown option, or a quantized dtype policy.
@@ -326,12 +326,12 @@ class SASeparableConv2D(ShapleyActivation, keras.layers.SeparableConv2D):
     their product.
 
     Args:
-        args, kwargs: `filters, kernel_size` and the others of `keras.layers.SeparableConv2D`.
-            `activation` must be None or `"linear"`.
+        *args: `filters, kernel_size` and the other arguments of `keras.layers.SeparableConv2D`, in its order.
         second_moment: `"exact"`: `q`, the sum of `(w_i x_i)**2`, is a second separable map if `depth_multiplier` is 1.
             Else it is a full convolution, which costs more than the layer itself. `"pooled"`: the mean of `x**2` over
             the input channels times the sum of `w**2`, which is cheaper.
         moment_gradient: whether the gradient flows into `q`. False is cheaper, and no longer the exact derivative.
+        **kwargs: arguments of `keras.layers.SeparableConv2D` by name. `activation` must be None or `"linear"`.
 
     Raises:
         ValueError: on another `activation`, an unknown option, or a quantized dtype policy.
@@ -354,11 +354,11 @@ class SAEinsumDense(ShapleyActivation, keras.layers.EinsumDense):
     """`keras.layers.EinsumDense` with the Shapley activation SA, eq. (5) of Li & Cui (2022), built in.
 
     Args:
-        args, kwargs: `equation, output_shape` and the others of `keras.layers.EinsumDense`.
-            `activation` must be None or `"linear"`.
+        *args: `equation, output_shape` and the other arguments of `keras.layers.EinsumDense`, in its order.
         second_moment: `"exact"`: `q`, the sum of `(w_i x_i)**2`, is a second linear map. `"pooled"`: the mean of `x**2`
             over the input channels times the sum of `w**2`, which is cheaper.
         moment_gradient: whether the gradient flows into `q`. False is cheaper, and no longer the exact derivative.
+        **kwargs: arguments of `keras.layers.EinsumDense` by name. `activation` must be None or `"linear"`.
 
     Raises:
         ValueError: on another `activation`, an unknown option, or a quantized dtype policy.

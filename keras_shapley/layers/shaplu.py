@@ -20,8 +20,8 @@ class ShapleyLinearUnit(ShapleyLayer):
             is all of eq. (4); it needs `second_moment="exact"` and costs a third linear map.
     """
 
-    def __init__(self, *args: Any, gradient: str = "simplified", **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
+    def __init__(self, *args: Any, second_moment: str = "exact", gradient: str = "simplified", **kwargs: Any) -> None:
+        super().__init__(*args, second_moment=second_moment, **kwargs)
         self.gradient = one_of("gradient", gradient, ("simplified", "full"))
         if self.gradient == "full" and self.second_moment == "pooled":
             raise ValueError(
@@ -50,11 +50,11 @@ class ShapLUDense(ShapleyLinearUnit, keras.layers.Dense):
     over random orders of its inputs, so it does not vanish where ReLU is off.
 
     Args:
-        args, kwargs: `units` and the others of `keras.layers.Dense`.
-            `activation` must be None or `"linear"`.
+        *args: `units` and the other arguments of `keras.layers.Dense`, in its order.
         second_moment: `"exact"`: `q`, the sum of `(w_i x_i)**2`, is a second linear map. `"pooled"`: the mean of `x**2`
             over the input channels times the sum of `w**2`, which is cheaper.
         gradient: `"simplified"`, what the paper ran, or `"full"`, all of eq. (4), which needs `second_moment="exact"`.
+        **kwargs: arguments of `keras.layers.Dense` by name. `activation` must be None or `"linear"`.
 
     Raises:
         ValueError: on another `activation`, an unknown option, or a quantized dtype policy.
@@ -77,11 +77,11 @@ class ShapLUConv1D(ShapleyLinearUnit, keras.layers.Conv1D):
     """`keras.layers.Conv1D` with ReLU forward and the Shapley gradient, eq. (4) of Li & Cui (2022), backward.
 
     Args:
-        args, kwargs: `filters, kernel_size` and the others of `keras.layers.Conv1D`.
-            `activation` must be None or `"linear"`.
+        *args: `filters, kernel_size` and the other arguments of `keras.layers.Conv1D`, in its order.
         second_moment: `"exact"`: `q`, the sum of `(w_i x_i)**2`, is a second linear map. `"pooled"`: the mean of `x**2`
             over the input channels times the sum of `w**2`, which is cheaper.
         gradient: `"simplified"`, what the paper ran, or `"full"`, all of eq. (4), which needs `second_moment="exact"`.
+        **kwargs: arguments of `keras.layers.Conv1D` by name. `activation` must be None or `"linear"`.
 
     Raises:
         ValueError: on another `activation`, an unknown option, or a quantized dtype policy.
@@ -104,11 +104,11 @@ class ShapLUConv2D(ShapleyLinearUnit, keras.layers.Conv2D):
     """`keras.layers.Conv2D` with ReLU forward and the Shapley gradient, eq. (4) of Li & Cui (2022), backward.
 
     Args:
-        args, kwargs: `filters, kernel_size` and the others of `keras.layers.Conv2D`.
-            `activation` must be None or `"linear"`.
+        *args: `filters, kernel_size` and the other arguments of `keras.layers.Conv2D`, in its order.
         second_moment: `"exact"`: `q`, the sum of `(w_i x_i)**2`, is a second linear map. `"pooled"`: the mean of `x**2`
             over the input channels times the sum of `w**2`, which is cheaper.
         gradient: `"simplified"`, what the paper ran, or `"full"`, all of eq. (4), which needs `second_moment="exact"`.
+        **kwargs: arguments of `keras.layers.Conv2D` by name. `activation` must be None or `"linear"`.
 
     Raises:
         ValueError: on another `activation`, an unknown option, or a quantized dtype policy.
@@ -131,11 +131,11 @@ class ShapLUConv3D(ShapleyLinearUnit, keras.layers.Conv3D):
     """`keras.layers.Conv3D` with ReLU forward and the Shapley gradient, eq. (4) of Li & Cui (2022), backward.
 
     Args:
-        args, kwargs: `filters, kernel_size` and the others of `keras.layers.Conv3D`.
-            `activation` must be None or `"linear"`.
+        *args: `filters, kernel_size` and the other arguments of `keras.layers.Conv3D`, in its order.
         second_moment: `"exact"`: `q`, the sum of `(w_i x_i)**2`, is a second linear map. `"pooled"`: the mean of `x**2`
             over the input channels times the sum of `w**2`, which is cheaper.
         gradient: `"simplified"`, what the paper ran, or `"full"`, all of eq. (4), which needs `second_moment="exact"`.
+        **kwargs: arguments of `keras.layers.Conv3D` by name. `activation` must be None or `"linear"`.
 
     Raises:
         ValueError: on another `activation`, an unknown option, or a quantized dtype policy.
@@ -161,11 +161,11 @@ class ShapLUConv1DTranspose(ShapleyLinearUnit, keras.layers.Conv1DTranspose):
     number differs between neurons. A neuron that no input reaches has the output `relu(b)`.
 
     Args:
-        args, kwargs: `filters, kernel_size` and the others of `keras.layers.Conv1DTranspose`.
-            `activation` must be None or `"linear"`.
+        *args: `filters, kernel_size` and the other arguments of `keras.layers.Conv1DTranspose`, in its order.
         second_moment: `"exact"`: `q`, the sum of `(w_i x_i)**2`, is a second linear map. `"pooled"`: the mean of `x**2`
             over the input channels times the sum of `w**2`, which is cheaper.
         gradient: `"simplified"`, what the paper ran, or `"full"`, all of eq. (4), which needs `second_moment="exact"`.
+        **kwargs: arguments of `keras.layers.Conv1DTranspose` by name. `activation` must be None or `"linear"`.
 
     Raises:
         ValueError: on another `activation`, an unknown option, or a quantized dtype policy.
@@ -191,11 +191,11 @@ class ShapLUConv2DTranspose(ShapleyLinearUnit, keras.layers.Conv2DTranspose):
     number differs between neurons. A neuron that no input reaches has the output `relu(b)`.
 
     Args:
-        args, kwargs: `filters, kernel_size` and the others of `keras.layers.Conv2DTranspose`.
-            `activation` must be None or `"linear"`.
+        *args: `filters, kernel_size` and the other arguments of `keras.layers.Conv2DTranspose`, in its order.
         second_moment: `"exact"`: `q`, the sum of `(w_i x_i)**2`, is a second linear map. `"pooled"`: the mean of `x**2`
             over the input channels times the sum of `w**2`, which is cheaper.
         gradient: `"simplified"`, what the paper ran, or `"full"`, all of eq. (4), which needs `second_moment="exact"`.
+        **kwargs: arguments of `keras.layers.Conv2DTranspose` by name. `activation` must be None or `"linear"`.
 
     Raises:
         ValueError: on another `activation`, an unknown option, or a quantized dtype policy.
@@ -221,11 +221,11 @@ class ShapLUConv3DTranspose(ShapleyLinearUnit, keras.layers.Conv3DTranspose):
     number differs between neurons. A neuron that no input reaches has the output `relu(b)`.
 
     Args:
-        args, kwargs: `filters, kernel_size` and the others of `keras.layers.Conv3DTranspose`.
-            `activation` must be None or `"linear"`.
+        *args: `filters, kernel_size` and the other arguments of `keras.layers.Conv3DTranspose`, in its order.
         second_moment: `"exact"`: `q`, the sum of `(w_i x_i)**2`, is a second linear map. `"pooled"`: the mean of `x**2`
             over the input channels times the sum of `w**2`, which is cheaper.
         gradient: `"simplified"`, what the paper ran, or `"full"`, all of eq. (4), which needs `second_moment="exact"`.
+        **kwargs: arguments of `keras.layers.Conv3DTranspose` by name. `activation` must be None or `"linear"`.
 
     Raises:
         ValueError: on another `activation`, an unknown option, or a quantized dtype policy.
@@ -248,11 +248,11 @@ class ShapLUDepthwiseConv1D(ShapleyLinearUnit, keras.layers.DepthwiseConv1D):
     """`keras.layers.DepthwiseConv1D` with ReLU forward and the Shapley gradient, eq. (4) of Li & Cui (2022), backward.
 
     Args:
-        args, kwargs: `kernel_size` and the others of `keras.layers.DepthwiseConv1D`.
-            `activation` must be None or `"linear"`.
+        *args: `kernel_size` and the other arguments of `keras.layers.DepthwiseConv1D`, in its order.
         second_moment: `"exact"`: `q`, the sum of `(w_i x_i)**2`, is a second linear map. `"pooled"` is the same here,
             because each group has one input channel.
         gradient: `"simplified"`, what the paper ran, or `"full"`, all of eq. (4), which needs `second_moment="exact"`.
+        **kwargs: arguments of `keras.layers.DepthwiseConv1D` by name. `activation` must be None or `"linear"`.
 
     Raises:
         ValueError: on another `activation`, an unknown option, or a quantized dtype policy.
@@ -275,11 +275,11 @@ class ShapLUDepthwiseConv2D(ShapleyLinearUnit, keras.layers.DepthwiseConv2D):
     """`keras.layers.DepthwiseConv2D` with ReLU forward and the Shapley gradient, eq. (4) of Li & Cui (2022), backward.
 
     Args:
-        args, kwargs: `kernel_size` and the others of `keras.layers.DepthwiseConv2D`.
-            `activation` must be None or `"linear"`.
+        *args: `kernel_size` and the other arguments of `keras.layers.DepthwiseConv2D`, in its order.
         second_moment: `"exact"`: `q`, the sum of `(w_i x_i)**2`, is a second linear map. `"pooled"` is the same here,
             because each group has one input channel.
         gradient: `"simplified"`, what the paper ran, or `"full"`, all of eq. (4), which needs `second_moment="exact"`.
+        **kwargs: arguments of `keras.layers.DepthwiseConv2D` by name. `activation` must be None or `"linear"`.
 
     Raises:
         ValueError: on another `activation`, an unknown option, or a quantized dtype policy.
@@ -305,12 +305,12 @@ class ShapLUSeparableConv1D(ShapleyLinearUnit, keras.layers.SeparableConv1D):
     their product.
 
     Args:
-        args, kwargs: `filters, kernel_size` and the others of `keras.layers.SeparableConv1D`.
-            `activation` must be None or `"linear"`.
+        *args: `filters, kernel_size` and the other arguments of `keras.layers.SeparableConv1D`, in its order.
         second_moment: `"exact"`: `q`, the sum of `(w_i x_i)**2`, is a second separable map if `depth_multiplier` is 1.
             Else it is a full convolution, which costs more than the layer itself. `"pooled"`: the mean of `x**2` over
             the input channels times the sum of `w**2`, which is cheaper.
         gradient: `"simplified"`, what the paper ran, or `"full"`, all of eq. (4), which needs `second_moment="exact"`.
+        **kwargs: arguments of `keras.layers.SeparableConv1D` by name. `activation` must be None or `"linear"`.
 
     Raises:
         ValueError: on another `activation`, an unknown option, or a quantized dtype policy.
@@ -336,12 +336,12 @@ class ShapLUSeparableConv2D(ShapleyLinearUnit, keras.layers.SeparableConv2D):
     their product.
 
     Args:
-        args, kwargs: `filters, kernel_size` and the others of `keras.layers.SeparableConv2D`.
-            `activation` must be None or `"linear"`.
+        *args: `filters, kernel_size` and the other arguments of `keras.layers.SeparableConv2D`, in its order.
         second_moment: `"exact"`: `q`, the sum of `(w_i x_i)**2`, is a second separable map if `depth_multiplier` is 1.
             Else it is a full convolution, which costs more than the layer itself. `"pooled"`: the mean of `x**2` over
             the input channels times the sum of `w**2`, which is cheaper.
         gradient: `"simplified"`, what the paper ran, or `"full"`, all of eq. (4), which needs `second_moment="exact"`.
+        **kwargs: arguments of `keras.layers.SeparableConv2D` by name. `activation` must be None or `"linear"`.
 
     Raises:
         ValueError: on another `activation`, an unknown option, or a quantized dtype policy.
@@ -364,11 +364,11 @@ class ShapLUEinsumDense(ShapleyLinearUnit, keras.layers.EinsumDense):
     """`keras.layers.EinsumDense` with ReLU forward and the Shapley gradient, eq. (4) of Li & Cui (2022), backward.
 
     Args:
-        args, kwargs: `equation, output_shape` and the others of `keras.layers.EinsumDense`.
-            `activation` must be None or `"linear"`.
+        *args: `equation, output_shape` and the other arguments of `keras.layers.EinsumDense`, in its order.
         second_moment: `"exact"`: `q`, the sum of `(w_i x_i)**2`, is a second linear map. `"pooled"`: the mean of `x**2`
             over the input channels times the sum of `w**2`, which is cheaper.
         gradient: `"simplified"`, what the paper ran, or `"full"`, all of eq. (4), which needs `second_moment="exact"`.
+        **kwargs: arguments of `keras.layers.EinsumDense` by name. `activation` must be None or `"linear"`.
 
     Raises:
         ValueError: on another `activation`, an unknown option, or a quantized dtype policy.

@@ -75,8 +75,9 @@ def diagnosis(
     if explanation.overflow is not None:
         if not np.all(np.isfinite(explanation.head_baseline)):
             remedy = f"The model's output at the baseline is not finite: choose another {remedies.baseline}."
-        left = f"The relevance left the range of {explanation.head_total.dtype} at {explanation.overflow!r}."
-        return {"finite": f"{left} {remedy}"}
+        what = "it, or a value of the network at the baseline," if preset == "auto" else "it"
+        left = f"{what} left the range of {explanation.head_total.dtype}"
+        return {"finite": f"The relevance is not finite at {explanation.overflow!r}: {left}. {remedy}"}
     kind = fault(explanation.amplified, explanation.arrived, preset)
     if kind == "amplified":
         large = explanation.amplified > MAX_AMPLIFIED

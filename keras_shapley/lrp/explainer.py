@@ -279,11 +279,11 @@ class LRP:
             ValueError: as a call does.
 
         Warns:
-            RuntimeWarning: of each once for an explainer: if the output is not finite, and which weights are not; if
-                relevance left the range of its dtype; if it grew more than 100 times on its way to the input
-                (`Explanation.amplified`); if less than half of it arrives (`Explanation.arrived`). The message names
-                the call that has the largest part in it, and what helps. Errors of the head's sampling or quadrature
-                are no cause.
+            RuntimeWarning: if the output is not finite; if relevance left the range of its dtype; if it grew more than
+                100 times on its way to the input (`Explanation.amplified`); if less than half of it arrives
+                (`Explanation.arrived`). An explainer warns of each of these once. The message names the call that has
+                the largest part in it, or the weights that are not finite, and what helps. Errors of the head's
+                sampling or quadrature are no cause.
         """
         x = self._inputs(x)
         tensors = input_tensors(self.model, x)

@@ -22,7 +22,7 @@ class ConservationGap:
 
     The signed gaps of all calls add up to `head_total` less the sum of the input's relevance.
 
-    Args:
+    Attributes:
         signed: by call, the relevance of its output less that of its inputs, shape `(batch,)`.
         relative: by call, the absolute gap over the sum of the absolute relevance of its output, shape `(batch,)`; at
             the head over `|head_total|`.
@@ -75,7 +75,7 @@ class Explanation:
     `LRP.explain` returns it. With several targets a sample, everything that depends on the target has an axis for them
     after the batch. It can be given wherever an array of attributions can, as to `ks.metrics` and `ks.plot_heatmaps`.
 
-    Args:
+    Attributes:
         input: relevance of the input, in its structure and shape.
         layers: by call, relevance of its output, in its shape; only calls below the head's players.
         output: the model's output, shape `(batch, *output)`.

@@ -107,8 +107,8 @@ def randomization(
         progress: whether to show a progress bar if it takes more than two seconds.
 
     Returns:
-        Dict of `rank_correlation`, shape `(batch,)`, by the path of a layer: its weights, and those of all layers
-        behind it, were shuffled. The next layer of the same path has the key `path:1`.
+        A dict by the path of a layer, of the `rank_correlation`, shape `(batch,)`, once its weights and those of all
+        layers behind it are shuffled. A second layer of the same path has the key `path:1`.
 
     Raises:
         ValueError: on a negative seed, or attributions that are not finite.

@@ -212,6 +212,8 @@ def test_without_a_bias_a_multiple_of_the_input_has_that_multiple_of_the_output(
     factor = np.float32(10.0**exponent)
     size = factor * (np.abs(x).astype("float64") @ np.abs(kernel))
     assume(np.log10(np.abs(x).max()) + exponent < 30)
+    # a multiple that is denormal has lost digits
+    assume(np.abs(factor * x[x != 0]).min(initial=1) >= np.finfo("float32").tiny)
     close(numpy(dense(factor * x, kernel, 0 * bias)), factor * numpy(dense(x, kernel, 0 * bias)), size, "")
 
 

@@ -145,10 +145,10 @@ def test_relevance_beyond_its_range_is_said_where_and_what_to_do():
 
     model = keras.Sequential([keras.Input((2,)), layers.ReLU(name="a"), layers.ReLU(name="b"), layers.Dense(2)])
     explainer = ks.LRP(model, rules=[(layers.ReLU, explode)])
-    with pytest.warns(RuntimeWarning, match="float32 at 'a'.*rules='auto'"):
+    with pytest.warns(RuntimeWarning, match="not finite at 'a': it left the range of float32.*rules='auto'"):
         explanation = explainer.explain(np.ones((1, 2)), 0)
     assert explanation.overflow == "a"
-    with pytest.warns(RuntimeWarning, match="float32 at 'a'.*rules='auto'"):
+    with pytest.warns(RuntimeWarning, match="not finite at 'a': it left the range of float32.*rules='auto'"):
         ks.LRP(model, rules=[(layers.ReLU, explode)])(np.ones((1, 2)), 0)
 
 
@@ -156,6 +156,14 @@ def test_an_output_that_is_not_finite_at_the_baseline_is_said():
     x = keras.Input((2,))
     model = keras.Model(x, layers.Dense(1)(ops.log(x)))
     with pytest.warns(RuntimeWarning, match="output at the baseline is not finite: choose another `baseline`"):
+        ks.LRP(model).explain(np.ones((1, 2)))
+
+
+def test_a_hidden_value_that_is_not_finite_at_the_baseline_is_said():
+    """The output is: tanh of minus infinity is -1."""
+    x = keras.Input((2,))
+    model = keras.Model(x, layers.Dense(1)(ops.tanh(ops.log(x))))
+    with pytest.warns(RuntimeWarning, match="a value of the network at the baseline, left the.*another `baseline`"):
         ks.LRP(model).explain(np.ones((1, 2)))
 
 

@@ -27,6 +27,12 @@ CASES = {
     "Conv1D, groups": ("Conv1D", dict(filters=4, kernel_size=3, groups=2), (2, 5, 4)),
     "Conv2D": ("Conv2D", dict(filters=3, kernel_size=(2, 3)), (2, 4, 4, 2)),
     "Conv2D, same, strided": ("Conv2D", dict(filters=3, kernel_size=3, padding="same", strides=(2, 1)), (1, 5, 4, 2)),
+    "Conv2D, 1 x 1, strided": ("Conv2D", dict(filters=3, kernel_size=1, strides=2), (2, 4, 3, 5)),
+    "Conv1D, 1, strided, channels_first": (
+        "Conv1D",
+        dict(filters=3, kernel_size=1, strides=2, data_format="channels_first"),
+        (2, 4, 5),
+    ),
     "Conv2D, same, dilated": (
         "Conv2D",
         dict(filters=2, kernel_size=(3, 2), padding="same", dilation_rate=(2, 1)),
