@@ -49,11 +49,11 @@ class Benchmark:
         lines = [self.title, *tables.head("backend", *self.columns)]
         for backend, record in sorted(records.items()):
             lines += [tables.line([backend, *self.cells(row)]) for row in record["rows"]]
-        lines.append("")
-        for backend, record in sorted(records.items()):
-            versions = tables.versions(record)
-            lines.append(f"- {backend}: seed {record['seed']}; {record['cpu']}; {versions}; commit {record['commit']}.")
-        return "\n".join(lines) + "\n"
+        origins = [
+            f"{backend}: seed {record['seed']}; {record['cpu']}; {tables.versions(record)}; commit {record['commit']}"
+            for backend, record in sorted(records.items())
+        ]
+        return "\n".join([*lines, "", *tables.provenance(origins)]) + "\n"
 
 
 def main(

@@ -1,5 +1,6 @@
 """Markdown tables: their lines, and how numbers and origins are written."""
 
+import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -27,27 +28,29 @@ def spread(values: Sequence[float]) -> str:
     return f"{np.mean(values):.4f} ± {np.std(values, ddof=1):.4f} ({len(values)})"
 
 
-def with_interval(interval: Interval, sign: str = "", scale: Callable[[float], float] = float) -> str:
-    """A mean and its interval; "constant" for the correlation with a constant map, which is no number.
+def with_interval(interval: Interval, sign: str = "", scale: Callable[[float], float] = float, digits: int = 3) -> str:
+    """A mean and its interval in brackets, if it has one.
+
+    The correlation with a constant map is no number, and reads "constant".
 
     Args:
         interval: on the scale on which it is symmetric.
         sign: "+" writes the sign of positive numbers as well.
         scale: function from that scale to the one to write.
+        digits: behind the point.
     """
     mean, half, _ = interval
     if np.isnan(mean):
         return "constant"
-    middle, low, high = (f"{scale(value):{sign}.3f}" for value in (mean, mean - half, mean + half))
-    return f"{middle} ({low} to {high})"
+    middle, low, high = (f"{scale(value):{sign}.{digits}f}" for value in (mean, mean - half, mean + half))
+    return middle if np.isnan(half) else f"{middle} ({low} to {high})"
 
 
 def difference(paired: Interval | None) -> str:
     """A mean difference and its interval; empty if there is none."""
     if paired is None:
         return ""
-    mean, half, n = paired
-    return f"{mean:+.4f}, {mean - half:+.4f} to {mean + half:+.4f}" if n > 1 else f"{mean:+.4f} (1 seed)"
+    return with_interval(paired, "+", digits=4) + (" (1 seed)" if paired.n == 1 else "")
 
 
 def comparison(paired: Interval) -> str:
@@ -72,10 +75,17 @@ def copies(rows: Iterable[Row]) -> str:
     return "".join(f" ({copy})" for copy in words)
 
 
+def provenance(lines: Iterable[str]) -> list[str]:
+    """Lines of a list on where results come from, below a line that introduces it."""
+    lines = [f"- {line}." for line in lines]
+    changed = any(re.search(r"commit .*\+", line) for line in lines)
+    return [f"Runs{', where + marks a commit with further changes' if changed else ''}:", "", *lines]
+
+
 def origins(rows: Iterable[dict[str, Any]]) -> list[str]:
     """Lines on the data, device, versions and commit of rows."""
     counts: dict[str, int] = {}
     for row in rows:
         words = f"{described(row['data'])}; {row['device']}; {versions(row)}; commit {row['commit']}"
         counts[words] = counts.get(words, 0) + 1
-    return [f"- {n} {'run' if n == 1 else 'runs'}: {words}." for words, n in counts.items()]
+    return provenance(f"{n} {'run' if n == 1 else 'runs'}: {words}" for words, n in counts.items())

@@ -32,7 +32,7 @@ def lines(results: pathlib.Path) -> list[str]:
     # with dropout, accuracy in training is of another task
     compared = [name for name in ACTIVATIONS if not name.endswith("dropout")]
     present = [name for name in rows.activations([*mnist, *cifar10]) if name in compared]
-    table = tables.head("", *(f"{title}, over {base}" for title in columns for base in ("ReLU", "SA")))
+    table = tables.head("activation", *(f"{title}, over {base}" for title in columns for base in ("ReLU", "SA")))
     for activation in present:
         gains = [
             paired(group, activation, base, value) if activation != base else None

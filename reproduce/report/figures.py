@@ -198,7 +198,7 @@ def mean(group: list[Row], activation: str, value: Callable[[Row], float]) -> fl
 
 def summary(figures: list[Figure]) -> list[str]:
     """Lines of a table of all figures: verdict, command and time."""
-    lines = tables.head("", "verdict", "command", "time")
+    lines = tables.head("figure or table", "verdict", "command", "time")
     for figure in figures:
         command = f"`{figure.command}`" if ".py" in figure.command else figure.command
         time = "" if figure.seconds is None else f"{figure.seconds / 60:.0f} min"

@@ -55,11 +55,8 @@ script explains itself with `--help`. Most have `--quick` for a first look in mi
 same command goes on where it was. The images are looked for, and put, in `TFDS_DATA_DIR`.
 
 Times are sums over the runs, a rough guide. Differences are between runs that share settings and seed, with a 95 %
-interval over seeds. They count as better if the interval lies above zero, as not shown if it holds zero, and as alike
-if it is within 0.01.
-"""
-CLAIMS = """\
-## What the paper says beside them
+interval over seeds in brackets. They count as better if the interval lies above zero, as not shown if it holds zero,
+and as alike if it is within 0.01.
 """
 # Each writes its table and its picture. Some compute their results,
 COMPUTED = {"table1": table1.write, "figure1": figure1.write, "figure2": figure2.write, "large_bias": large_bias.write}
@@ -95,6 +92,14 @@ TABLES = (
     *("faithfulness", "faithfulness_cifar10", one_pass.NAME, "imagenet", "training_cost", "lrp_cost"),
 )
 BY_HAND = ("lrp_zoo", "lrp_presets")  # pages with a table that a script prints
+FIGURE_TABLES = {
+    "Table 1": "table1",
+    "Fig. 3": "figure3",
+    "Fig. 4": "table2",
+    "Table 2": "table2",
+    "Fig. 5": "figure5",
+    "Figs. 6, 7": "figure6",
+}
 DRAWN = ("imagenet", "imagenet_default")  # pictures for which a network is needed: their script draws them
 FIGURE_PICTURES = {
     "Fig. 1": {
@@ -109,20 +114,46 @@ FIGURE_PICTURES = {
         "figure7": "Fig. 7: the same by the gradient",
     },
 }
+# by the table of the study
 STUDY_PICTURES = {
-    where_sa_helps.NAME: "Accuracy of SA over that of ReLU, a leaky ReLU and GELU where training is hard",
-    "shapley_gradient": "Gradients of ReLU, ShapLU and SA beside the Shapley gradient by random orders",
-    "large_bias": "Relevance of a neuron with a large bias",
-    "neuron_accuracy": "Errors of eq. (1), of its closed form, of a quadrature and of random orders for one neuron",
-    "sampling_errors": "Errors of estimates of Shapley values against their cost, beside shap and captum",
-    shapley_estimators.NAME: "Errors of estimators of Shapley values on six networks, beside shap, captum and shapiq",
-    "faithfulness": "How near explanations come to Shapley values, against their cost",
-    "faithfulness_maps": "What they show, for a network with ReLU and one with SA",
-    "faithfulness_cifar10": "How near explanations come to Shapley values on CIFAR-10, against their cost",
-    "faithfulness_cifar10_maps": "What they show there",
-    one_pass.NAME: "How near the default and other methods of one pass come to Shapley values from the same baseline",
-    "imagenet_default": "What a network of ImageNet sees, without options: pixels, and the mean of each patch",
-    "imagenet": "Explanations of that network beside the Shapley values of its patches",
+    where_sa_helps.NAME: {
+        where_sa_helps.NAME: "Accuracy of SA over that of ReLU, a leaky ReLU and GELU where training is hard"
+    },
+    "shapley_gradient": {
+        "shapley_gradient": "Gradients of ReLU, ShapLU and SA beside the Shapley gradient by random orders"
+    },
+    "large_bias": {"large_bias": "Relevance of a neuron with a large bias"},
+    "neuron_accuracy": {
+        "neuron_accuracy": "Errors of eq. (1), of its closed form, of a quadrature and of random orders for one neuron"
+    },
+    "sampling_errors": {
+        "sampling_errors": "Errors of estimates of Shapley values against their cost, beside shap and captum"
+    },
+    shapley_estimators.NAME: {
+        shapley_estimators.NAME: (
+            "Errors of estimators of Shapley values on six networks, beside shap, captum and shapiq"
+        )
+    },
+    "faithfulness": {
+        "faithfulness": "How near explanations come to Shapley values, against their cost",
+        "faithfulness_maps": (
+            "Maps of networks with ReLU and with SA. Epsilon plus flat is constant for an MLP, by construction: in the "
+            "first layer, Flat shares relevance equally among all inputs of a neuron"
+        ),
+    },
+    "faithfulness_cifar10": {
+        "faithfulness_cifar10": "How near explanations come to Shapley values on CIFAR-10, against their cost",
+        "faithfulness_cifar10_maps": "Maps of networks for CIFAR-10 with ReLU and with SA",
+    },
+    one_pass.NAME: {
+        one_pass.NAME: (
+            "How near the default and other methods of one pass come to Shapley values from the same baseline"
+        )
+    },
+    "imagenet": {
+        "imagenet_default": "What a network of ImageNet sees, without options: pixels, and the mean of each patch",
+        "imagenet": "Explanations of that network beside the Shapley values of its patches",
+    },
 }
 
 
@@ -153,17 +184,27 @@ def readme(results: pathlib.Path) -> str:
     """The text of README.md."""
     made = [figure(results) for figure in figures.FIGURES]
     lines = [INTRODUCTION, origin(results), "", *figures.summary(made)]
-    for words, names in (("Tables", TABLES), ("Tables of further scripts, which print them", BY_HAND)):
-        links = [f"[{name}](results/{name}.md)" for name in names if (results / f"{name}.md").exists()]
-        lines += ["", f"{words}: {', '.join(links)}."] if links else []
+    titles = {name: title(results, name) for name in (*TABLES, *BY_HAND) if (results / f"{name}.md").exists()}
+    links = {name: f"[{words}](results/{name}.md)" for name, words in titles.items()}
     for figure in made:
         lines += ["", f"## {figure.name}", "", *details(figure)]
         lines += pictures(results, FIGURE_PICTURES.get(figure.name, {}))
-    lines += ["", CLAIMS.rstrip()]
-    for claim in claims.CLAIMS:
-        lines += ["", *details(claim(results))]
-    lines += ["", *controls.lines(results), "", "## Further studies", *pictures(results, STUDY_PICTURES)]
+        table = FIGURE_TABLES.get(figure.name)
+        lines += ["", f"Table: {links[table]}."] if table in links else []
+    lines += ["", "## Claims in the paper's text"]
+    for words, claim in claims.CLAIMS.items():
+        lines += ["", f"### {words}", "", *details(claim(results))]
+    lines += ["", *controls.lines(results), "", "## Further studies"]
+    for name, captions in STUDY_PICTURES.items():
+        if name in links:
+            lines += ["", f"### {titles[name]}", *pictures(results, captions), "", f"Table: {links[name]}."]
+    lines += ["", "## All tables", "", *(f"- {link}" for link in links.values())]
     return "\n".join(lines) + "\n"
+
+
+def title(results: pathlib.Path, name: str) -> str:
+    """The title of a table's page."""
+    return (results / f"{name}.md").read_text().partition("\n")[0].removeprefix("# ")
 
 
 def pictures(results: pathlib.Path, captions: dict[str, str]) -> list[str]:

@@ -142,6 +142,20 @@ def test_values_and_gradients_are_right_at_every_size(case, data, pullbacks):
     check_right(case, data.draw(operands(case, PLAIN)), pullbacks)
 
 
+@properties
+@given(size=st.sampled_from([1e-9, 1e5, 1e9]))
+def test_both_factors_of_a_kernel_may_be_large_or_small(size, rng, pullbacks):
+    """Within the range, two factors of 2**17 each have a product whose cube is not."""
+    case = "SeparableConv2D"
+    _, _, shape = CASES[case]
+    depthwise, pointwise, bias = (
+        rng.normal(size=weight.shape).astype("float32") for weight in functions(case)[0].args[0].trainable_variables
+    )
+    x = 1e5 * rng.normal(size=shape).astype("float32")
+    factor = np.float32(size)
+    check_right(case, [x, factor * depthwise, factor * pointwise, factor**2 * bias], pullbacks)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("case", CASES)
 @properties

@@ -202,8 +202,8 @@ def test_table_compares_within_a_network(tmp_path):
     text = figure5.write(found, tmp_path)
     short, long = text.split("## 3 epochs")
     half = 12.7062 * 0.01
-    interval = f"{0.11 - half:+.4f} to {0.11 + half:+.4f}"
-    assert f"| 0.6100 ± 0.0141 (2) | +0.1100, {interval} |\n" in short
+    interval = f"({0.11 - half:+.4f} to {0.11 + half:+.4f})"
+    assert f"| 0.6100 ± 0.0141 (2) | +0.1100 {interval} |\n" in short
     assert "| resnet20_units | sa | 0.8000 |  | 0.9000 |  |\n" in short
     assert "| resnet20 | relu | 0.6000 |  | 0.7000 |  |\n" in long
     assert (tmp_path / "figure5.md").read_text() == text
@@ -250,7 +250,7 @@ def test_short_runs_are_compared_with_short_ones_of_the_same_length(tmp_path):
     assert ours.startswith("2 epochs, short schedule, all images, torch")
     assert "2 epochs in batches of 128 with one cycle of Adam's learning rate, up to 0.004 and down to 0." in ours
     half = 12.7062 * 0.1
-    assert f"| 0.5000 ± 0.1414 (2) | +0.0000, {-half:+.4f} to {half:+.4f} |\n" in ours
+    assert f"| 0.5000 ± 0.1414 (2) | +0.0000 ({-half:+.4f} to {half:+.4f}) |\n" in ours
     assert "| resnet20 | relu | 2, 2 | 2, 2 | 1.00 |\n" in ours
     assert "| resnet20 | sa | 1, never | 1, never | 1.30 |\n" in ours
     assert other.startswith("3 epochs, short schedule")

@@ -27,8 +27,8 @@ def test_table_takes_the_first_epoch_and_the_last_validation(tmp_path):
     text = script.FIGURE3.write(found, tmp_path)
     assert "| relu | 0.2000 ± 0.0000 (2) |  | 0.8000 ± 0.0000 (2) |  |" in text
     half = 12.7062 * 0.005
-    interval = f"{0.205 - half:+.4f} to {0.205 + half:+.4f}"
-    assert f"| sa | 0.4050 ± 0.0071 (2) | +0.2050, {interval} | 0.8000 ± 0.0000 (2) |" in text
+    interval = f"({0.205 - half:+.4f} to {0.205 + half:+.4f})"
+    assert f"| sa | 0.4050 ± 0.0071 (2) | +0.2050 {interval} | 0.8000 ± 0.0000 (2) |" in text
     assert (tmp_path / "figure3.md").read_text() == text
 
 

@@ -75,11 +75,11 @@ def test_table_compares_runs_of_the_same_setting_and_seed_alone():
     eight = text.partition("## 8 epochs, all images, torch")[2]
     assert "| SGD 0.1 | 0.5736 ± 0.0053 | 0.5586 ± 0.0087 | 0.5000 ± 0.1000 (3) | 0.5510 ± 0.1010 (3) |" in eight
     half = 4.302653 * 0.001 / np.sqrt(3)
-    interval = f"{0.051 - half:+.4f} to {0.051 + half:+.4f}"
+    interval = f"({0.051 - half:+.4f} to {0.051 + half:+.4f})"
     lines = eight.splitlines()
-    differences = lines[lines.index("|  | sa − relu |") :]
-    assert differences[2:4] == [f"| SGD 0.1 | +0.0510, {interval} |", f"| mean | +0.0510, {interval} |"]
-    assert differences[4:6] == ["|  | better, 3 seeds |", "| settings | 1 |"]
+    differences = lines[lines.index("| optimizer | sa − relu |") :]
+    assert differences[2:4] == [f"| SGD 0.1 | +0.0510 {interval} |", f"| mean | +0.0510 {interval} |"]
+    assert differences[4:6] == ["| verdict | better, 3 seeds |", "| settings | 1 |"]
     assert "| Adam 0.001 | 0.5578 ± 0.0055 | 0.5102 ± 0.0040 |  | 0.9000 |" in eight
     assert "0.9900" in text.partition("## 8 epochs")[0]
 

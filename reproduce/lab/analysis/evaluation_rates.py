@@ -24,6 +24,6 @@ def cells(row: dict[str, Any]) -> list[str]:
 EVALUATION_RATES = Benchmark(
     name="evaluation_rates",
     title=TITLE,
-    columns=("", "one row a step", "naive masking", "ratio"),
+    columns=("activation", "one row a step", "naive masking", "ratio"),
     cells=cells,
 )

@@ -22,6 +22,7 @@ SHOWN = (
 SHOWN_IMAGES = 3
 # by the name of the files
 DATA = {"faithfulness": "MNIST", "faithfulness_cifar10": "CIFAR-10"}
+MODELS = {"mlp": "MLP", "conv": "Conv net"}
 INTRODUCTIONS = {
     "faithfulness": """\
 # How near explanations come to Shapley values
@@ -85,6 +86,11 @@ def by_network(results: list[Row]) -> Iterator[tuple[str, str, list[list[Row]]]]
         yield model, activation, [sorted(group, key=_seed) for group in groups.values()]
 
 
+def named(model: str, activation: str) -> str:
+    """A network in words."""
+    return f"{MODELS[model]} with {pictures.ACTIVATIONS[activation][0]}"
+
+
 def longest(results: list[Row]) -> list[tuple[str, str, list[Row]]]:
     """`(model, activation, rows)`: of each network the comparable rows with the most epochs."""
     return [(model, activation, groups[-1]) for model, activation, groups in by_network(results)]
@@ -110,7 +116,7 @@ def table(name: str, results: list[Row]) -> str:
     """Markdown of a study: a table for each network, and the answers to its questions."""
     rng, lines = np.random.default_rng(0), [INTRODUCTIONS[name]]
     for model, activation, group in longest(results):
-        lines += [f"## {model}, {activation}", "", *_section(group, rng), ""]
+        lines += [f"## {named(model, activation)}", "", *_section(group, rng), ""]
     lines += [*questions(results, rng), "", *less_trained(results, rng), *tables.origins(results)]
     return "\n".join(lines) + "\n"
 
@@ -123,7 +129,7 @@ def _section(group: list[Row], rng: np.random.Generator) -> list[str]:
         f"{seeds}; {noise.shape[1]} images for the truth, whose own relative error is {noise.mean():.3f} (a perfect "
         f"map has a correlation of {ceiling:.3f} with it at most); test accuracy {_accuracy(group)}.",
         "",
-        *tables.head("", "gradients", *(measure.title for measure in NEARNESS.values()), *PERTURBATION),
+        *tables.head("method", "gradients", *(measure.title for measure in NEARNESS.values()), *PERTURBATION),
     ]
     for method in methods(group):
         cells = [method, f"{np.mean(values(group, method, 'gradients')):.3g}"]
@@ -149,25 +155,27 @@ def questions(results: list[Row], rng: np.random.Generator) -> list[str]:
     networks = {(model, activation): group for model, activation, group in longest(results)}
     lines = ["## Does b/n help?", ""]
     lines += ["Correlation of eq. (2) without b/n minus that of eq. (2), on the same images.", ""]
+    lines += tables.head("network", "difference")
     by_model: dict[str, list[list[Row]]] = {}
     for (model, activation), group in networks.items():
         by_model.setdefault(model, []).append(group)
-        lines.append(f"- {model}, {activation}: {_gain(_gain_without(group), rng)}")
+        lines.append(tables.line([named(model, activation), _gain(_gain_without(group), rng)]))
     for model, groups in by_model.items():
         # a seed gives networks with other activations the same first weights and images
         groups = with_shared_seeds(*groups)
         if len(groups) > 1 and groups[0]:
             mean = np.mean([_gain_without(group) for group in groups], axis=0)
-            lines.append(f"- {model}, mean over these: {_gain(mean, rng)}")
-    lines += ["", "## Does LRP explain a network better that was trained with another activation than ReLU?", ""]
-    lines += ["Correlation of eq. (2) minus that with ReLU; then the same without b/n.", ""]
+            lines.append(tables.line([f"{MODELS[model]}, mean over activations", _gain(mean, rng)]))
+    lines += ["", "## Does LRP explain networks with other activations better than with ReLU?", ""]
+    lines += ["Correlation minus that of the network with ReLU, on the same images.", ""]
+    lines += tables.head("network", EQ2, EQ2_WITHOUT)
     for (model, activation), group in networks.items():
         group, base = with_shared_seeds(group, networks.get((model, "relu"), []))
         if activation != "relu" and group:
             gains = (
                 values(group, name, "correlation") - values(base, name, "correlation") for name in (EQ2, EQ2_WITHOUT)
             )
-            lines.append(f"- {model}, {activation}: {'; '.join(_gain(gain, rng) for gain in gains)}")
+            lines.append(tables.line([named(model, activation), *(_gain(gain, rng) for gain in gains)]))
     return lines
 
 
@@ -187,10 +195,10 @@ def less_trained(results: list[Row], rng: np.random.Generator) -> list[str]:
         for group in [*fewer, groups[-1]] if fewer else []:
             correlations = (values(group, method, "correlation") for method in LESS_TRAINED)
             means = (tables.with_interval(over_seeds_and_images(numbers, rng)) for numbers in correlations)
-            lines.append(tables.line([model, activation, str(_epochs(group)), _accuracy(group), *means]))
+            lines.append(tables.line([named(model, activation), str(_epochs(group)), _accuracy(group), *means]))
     if not lines:
         return []
-    head = tables.head("", "", "epochs", "test accuracy", *LESS_TRAINED)
+    head = tables.head("network", "epochs", "test accuracy", *LESS_TRAINED)
     words = (
         "Correlation for networks that were trained for fewer epochs, by `--epochs`, beside that of the tables above."
     )
@@ -213,7 +221,9 @@ def draw_costs(name: str, results: list[Row], path: pathlib.Path) -> None:
                 label, colour, marker = pictures.ACTIVATIONS[activation]
                 heights = [names.index(method) for method in near]
                 axes.plot(list(near.values()), heights, marker, color=colour, label=label, alpha=0.8, ms=5)
-            axes.set(title=f"{model}, {DATA[name]}", xlim=(None, 1.02), xlabel="correlation with Shapley values")
+            axes.set(
+                title=f"{MODELS[model]}, {DATA[name]}", xlim=(None, 1.02), xlabel="correlation with Shapley values"
+            )
             axes.grid(lw=0.3)
         panels[0].set_yticks(
             range(len(names)), [f"{method}  ({costs[method]:.3g})" for method in names], fontsize="small"
@@ -227,7 +237,7 @@ def draw_costs(name: str, results: list[Row], path: pathlib.Path) -> None:
 def draw_maps(name: str, results: list[Row], out: pathlib.Path) -> None:
     """Draws some images with the attributions of some methods, for the networks with ReLU and with SA."""
     kept = {
-        f"{model}, {activation}": out / kept_file(name, group[0]["run"])
+        named(model, activation): out / kept_file(name, group[0]["run"])
         for model, activation, group in longest(results)
         if activation in ("relu", "sa")
     }

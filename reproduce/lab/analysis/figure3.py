@@ -44,7 +44,7 @@ def section(title: str, group: list[Row]) -> str:
         if not members:
             continue
         lines += [f"### {setting[0]} {setting[1]:g}", ""]
-        lines += tables.head("", "first epoch", "over ReLU", "validation", "over ReLU")
+        lines += tables.head("activation", "first epoch", "over ReLU", "validation", "over ReLU")
         for activation in rows.activations(members):
             cells = [activation]
             for value in (first_epoch, rows.validation):

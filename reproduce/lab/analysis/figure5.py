@@ -16,7 +16,12 @@ INTRODUCTION = f"""\
 Made by `python reproduce/cifar10_resnet20.py`. Accuracy after the last epoch; mean and standard deviation (number of
 runs). The paper has 8 runs of 200 epochs with SA and with ReLU: validation about {PAPER_FINAL} with both, and a better
 accuracy in training with SA. *Over ReLU*: mean difference between runs of the same network and seed, with its 95 %
-interval.
+interval in brackets.
+
+In `resnet20` the six ReLUs that follow an addition stay ReLUs, because they have no single linear layer before them.
+`resnet20_units` has no activation after an addition: each block is three units of convolution, activation and batch
+normalization. In `resnet20_joint`, an addition and the convolution before it form one neuron, in which the skip
+connection is one more input with weight 1. `sa_pooled` is SA with `second_moment="pooled"`.
 
 The short schedule (`--schedule short`) is ours, and not the paper's. Its learning rate depends on the number of epochs,
 and the paper's does not. Runs of the paper's schedule are therefore compared after as many epochs as they share, and
@@ -24,7 +29,8 @@ runs of the short one only with others of the same length.
 
 Where ReLU and SA have two seeds or more, a second table compares their speed. *Epochs to ReLU's end*: for each seed,
 the first epoch after which the accuracy is at least ReLU's after the last. *Time*: the fastest epoch over ReLU's
-fastest. It is a rough ratio, because the machine did other work meanwhile; `training_cost.md` has the cost of a step.
+fastest. It is a rough ratio, because the machine did other work meanwhile. For the time of a step see
+[The cost of a training step](training_cost.md).
 """
 
 
@@ -93,7 +99,9 @@ def table(results: list[Row]) -> str:
 
 def numbers(group: list[Row]) -> list[str]:
     """Lines of the tables of comparable rows: accuracies, and of several seeds speed."""
-    lines = tables.head("network", "", *(title for name in QUANTITIES.values() for title in (name, "over ReLU")))
+    lines = tables.head(
+        "network", "activation", *(title for name in QUANTITIES.values() for title in (name, "over ReLU"))
+    )
     for model, activation in _arms(group):
         members = [row for row in group if row["run"]["model"] == model]
         cells = [model, activation]
@@ -114,7 +122,8 @@ def seeds(group: list[Row]) -> int:
 
 def _speed(group: list[Row]) -> list[str]:
     """Lines of the table of epochs to ReLU's end, and of time."""
-    lines = tables.head("network", "", *(f"epochs to ReLU's end, {name}" for name in QUANTITIES.values()), "time")
+    ends = (f"epochs to ReLU's end, {name}" for name in QUANTITIES.values())
+    lines = tables.head("network", "activation", *ends, "time")
     for model, activation in _arms(group):
         couples = rows.pairs([row for row in group if row["run"]["model"] == model], activation, "relu")
         if couples:

@@ -50,15 +50,16 @@ def write(out: pathlib.Path) -> str:
 
 def table(record: dict[str, Any]) -> str:
     """Markdown of the correlations."""
-    lines = [INTRODUCTION, *tables.head("", *map(str, DIGITS), "mean")]
+    lines = [INTRODUCTION, *tables.head("map", *map(str, DIGITS), "mean")]
     for name, values in record["nearness"].items():
         lines.append(tables.line([READINGS[name], *(f"{value:.2f}" for value in (*values, np.mean(values)))]))
     run = record["run"]
     images = run["limit"] or "all"
     lines += [
         "",
-        f"- Adam at {RATE:g}, batches of {BATCH_SIZE}, {run['epochs']} epochs, {images} training images, seed "
+        f"Adam at {RATE:g}, batches of {BATCH_SIZE}, {run['epochs']} epochs, {images} training images, seed "
         f"{run['seed']}: test accuracy {record['accuracy']:.4f}; {run['images']} images, {PATHS} paths.",
+        "",
         *tables.origins([record]),
     ]
     return "\n".join(lines) + "\n"

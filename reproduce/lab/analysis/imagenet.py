@@ -122,7 +122,10 @@ def table(finished: list[Row], seconds: pathlib.Path) -> str:
                 "",
             ]
     if costs is not None:
-        lines.append(f"- Cost: {costs['images']} images, {costs['threads']} threads, {costs['device']}.")
+        lines += [
+            f"The cost was measured on {costs['images']} images, {costs['threads']} threads, {costs['device']}.",
+            "",
+        ]
     return "\n".join([*lines, *tables.origins(finished)]) + "\n"
 
 

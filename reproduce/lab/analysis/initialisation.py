@@ -14,7 +14,8 @@ INTRODUCTION = f"""\
 
 Made by `python reproduce/studies/initialisation.py`. Hidden layers of {WIDTH} neurons, 1,000 images of MNIST.
 *Validation*: accuracy after the last epoch, mean and standard deviation (number of runs). *Over {BASE}*: mean
-difference to `{BASE}` between runs of the same seed, with its 95 % interval.
+difference to `{BASE}` between runs of the same seed, with its 95 % interval in brackets. Kernels start from Keras's
+default in `sa`, from `he_normal` in `sa_he` and `relu_he`, and from `ks.SANormal` in `sa_normal`.
 """
 
 
@@ -28,7 +29,7 @@ def write(results: list[Row], out: pathlib.Path) -> str:
 def section(title: str, group: list[Row]) -> str:
     """Markdown of comparable rows."""
     lines = [f"## {title}", ""]
-    lines += tables.head("hidden layers", "optimizer", "", "validation", f"over {BASE}")
+    lines += tables.head("hidden layers", "optimizer", "activation", "validation", f"over {BASE}")
     for model, depth in DEPTHS.items():
         for setting in SETTINGS:
             members = [row for row in rows.with_setting(group, setting) if row["run"]["model"] == model]

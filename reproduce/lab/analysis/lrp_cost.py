@@ -7,7 +7,7 @@ from lab import files, tables
 
 NETWORKS = {"resnet20": "ResNet-20", "resnet50": "ResNet50"}
 RESNET50_ONLY = ("image_size", "classes")  # settings
-COLUMNS = ("", "median, ms", "quartiles, ms", "over input gradient", "95 % interval", "over ours", "head alone, ms")
+COLUMNS = ("method", "median, ms", "quartiles, ms", "over input gradient", "over ours", "head alone, ms")
 COLUMNS += ("largest relevance", "agreement")
 NOT_FINITE = "not finite"
 INTRODUCTION = """\
@@ -16,10 +16,10 @@ INTRODUCTION = """\
 Made by `python reproduce/benchmarks/lrp_cost.py`, once for each backend.
 
 Medians over rounds in which everything has its turn. *Over input gradient*: of the same model in the same run (for
-zennit and captum, of the `torch.nn` twin), with a 95 % interval from resampled rounds. *Over ours*: over the row whose
-attribution should be the same, preset `epsilon` or the input gradient of the Keras model. *Head alone*: the Shapley
-values of the softmax, which `head="auto"` needs in addition to the walk; the rows themselves start from a given
-relevance.
+zennit and captum, of the `torch.nn` twin), with a 95 % interval in brackets, from resampled rounds. *Over ours*: over
+the row whose attribution should be the same, preset `epsilon` or the input gradient of the Keras model. *Head alone*:
+the Shapley values of the softmax, which `head="auto"` needs in addition to the walk; the rows themselves start from a
+given relevance.
 
 *Largest relevance*: over the largest explained logit. The weights are random, and rule `Shapley` with its small
 stabilizer can grow beyond float32. *Agreement*: for each image the largest difference over the largest value, and the
@@ -73,7 +73,6 @@ def command(backend: str, name: str, settings: dict[str, Any]) -> str:
 
 def cells(name: str, row: dict[str, Any], head: dict[str, Any]) -> list[str]:
     """The texts of a row, in the order of COLUMNS."""
-    low, high = row["over_base"]["interval"]
     agreement, largest = row.get("agreement", ""), row.get("largest_relevance", "")
     if agreement:
         difference, correlation = agreement["difference"], agreement["correlation"]
@@ -85,8 +84,7 @@ def cells(name: str, row: dict[str, Any], head: dict[str, Any]) -> list[str]:
         name,
         f"{1e3 * row['median_seconds']:.1f}",
         " to ".join(f"{1e3 * value:.1f}" for value in row["quartiles_seconds"]),
-        f"{row['over_base']['ratio']:.2f}",
-        f"{low:.2f} to {high:.2f}",
+        tables.ratio(row["over_base"]),
         f"{row['over_like']['ratio']:.2f}" if "over_like" in row else "",
         f"{1e3 * head['median_seconds']:.1f}" if name.startswith("LRP") else "",
         f"{largest:.1e}" if largest else NOT_FINITE if largest is None else "",

@@ -12,13 +12,21 @@ ENUMERATED = 16  # inputs; the truth of wider neurons is sampled
 LONG = 10000  # random orders of that truth
 RESULTS = "neuron_accuracy.json"
 TRUTH = "truth"
+# of the laws of the inputs
+TITLES = {
+    "normal": "Normal inputs",
+    "normal, without biases": "Normal inputs, no biases",
+    "uniform in [0, 1]": "Uniform inputs in [0, 1]",
+    "half of them 0": "Normal inputs, half of them 0",
+    "Student's t, 3 degrees": "Student's t inputs, 3 degrees of freedom",
+}
 INTRODUCTION = f"""\
 # Accuracy of the Shapley values of one ReLU neuron
 
 Made by `python reproduce/studies/neuron_accuracy.py`. Relative error over {NEURONS} random neurons, with its 95 %
-interval from resampled neurons, by the number of inputs. Up to {ENUMERATED} inputs, the truth is enumeration. Beyond,
-it is {LONG:,} antithetic random orders, whose own relative error is in the last row. The closed form is the rule of
-Shapley propagation, `ks.neuron_shapley_values(method="efficient")`, which sums to the exact total.
+interval in brackets, from resampled neurons, by the number of inputs. Up to {ENUMERATED} inputs, the truth is
+enumeration. Beyond, it is {LONG:,} antithetic random orders, whose own relative error is in the last row. The closed
+form is the rule of Shapley propagation, `ks.neuron_shapley_values(method="efficient")`, which sums to the exact total.
 """
 
 
@@ -35,13 +43,13 @@ def table(record: dict[str, Any]) -> str:
     """Markdown of the errors."""
     lines = [INTRODUCTION]
     for law, by_width in record["errors"].items():
-        lines += [f"## Inputs {law}", "", *tables.head("", *map(str, by_width))]
+        lines += [f"## {TITLES[law]}", "", *tables.head("method", *(f"{n} inputs" for n in by_width))]
         for method in next(iter(by_width.values())):
             cells = ["{:.3f} ({:.3f} to {:.3f})".format(*errors[method]) for errors in by_width.values()]
             lines.append(tables.line([method, *cells]))
         lines.append("")
-    lines.append(f"- Seed {record['seed']}; {tables.versions(record)}; commit {record['commit']}.")
-    return "\n".join(lines) + "\n"
+    origin = f"Seed {record['seed']}; {tables.versions(record)}; commit {record['commit']}"
+    return "\n".join([*lines, *tables.provenance([origin])]) + "\n"
 
 
 def draw(path: pathlib.Path, laws: dict[str, Any]) -> None:
@@ -66,7 +74,7 @@ def draw(path: pathlib.Path, laws: dict[str, Any]) -> None:
             if noise:
                 axes.plot(*zip(*noise), ":k", label="error of the truth")
             axes.set(xscale="log", yscale="log", ylim=(2e-3, 1))
-            axes.set_title(f"inputs {law}", fontsize="small")
+            axes.set_title(TITLES[law], fontsize="small")
         for axes in panels[: len(laws)]:
             pictures.label_ends(axes, 7)
         for axes in panels[: len(laws)][-columns:]:

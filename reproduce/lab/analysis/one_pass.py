@@ -15,19 +15,31 @@ NAME = "one_pass"
 DEFAULT, GATES, INTEGRATED = "default", "default, gates=8", "integrated gradients, {} steps"
 EQ2 = "eq. (2)"
 QUANTITIES = ("logit", "probability")
+# of the networks, by their names in runs
+TITLES = {
+    "breast_cancer_mlp": "Breast cancer, MLP",
+    "mnist_mlp": "MNIST, MLP",
+    "mnist_conv": "MNIST, average-pooling net",
+    "mnist_max_pool": "MNIST, max-pooling net",
+    "mnist_mlp_black": "MNIST, MLP, black",
+    "mnist_max_pool_black": "MNIST, max-pooling net, black",
+    "cifar10_max_pool": "CIFAR-10, max-pooling net",
+    "cifar10_conv": "CIFAR-10, five convolutions",
+    "resnet20": "CIFAR-10, ResNet-20",
+}
 # how far the default may be from the best
 MARGIN = 0.03
 COLUMNS = ("correlation", "less the default's", "relative RMSE, median", "arrives, median")
 INTRODUCTION = """\
-# Is the default the nearest to Shapley values of the methods that take one pass?
+# Methods of one pass beside Shapley values
 
-Made by `python reproduce/studies/one_pass.py`. The *default* is `ks.LRP(model)`. Each network is explained for the
-predicted class, once its logit (`head="linear"`) and once its probability. The truth is Shapley values by random
-orders. Players are features, or patches of 4 x 4 pixels, whose relevance is summed. The baseline is the mean of the
-training data, which is zero because the data are centred; in networks whose name ends in "black", it is a black image.
-Players that equal the baseline do not count. Presets without "from the baseline" are as published, with
-BatchNormalization merged. Without convolutions `epsilon_plus`, `epsilon_gamma_box` and `epsilon_alpha2_beta1` are
-`epsilon`.
+Made by `python reproduce/studies/one_pass.py`. Is the default the nearest to Shapley values of the methods that take
+one pass? The *default* is `ks.LRP(model)`. Each network is explained for the predicted class, once its logit
+(`head="linear"`) and once its probability. The truth is Shapley values by random orders. Players are features, or
+patches of 4 x 4 pixels, whose relevance is summed. The baseline is the mean of the training data, which is zero because
+the data are centred; in networks whose name ends in "black", it is a black image. Players that equal the baseline do
+not count. Presets without "from the baseline" are as published, with BatchNormalization merged. Without convolutions
+`epsilon_plus`, `epsilon_gamma_box` and `epsilon_alpha2_beta1` are `epsilon`.
 
 Correlations are means over seeds and images, with 95 % intervals over seeds (Student's t) and images (resampled); a map
 that is constant or not finite counts as 0. *Arrives* is the sum of the relevance over `f(x) - f(baseline)`.
@@ -132,7 +144,7 @@ def table(networks: dict[str, list[Row]]) -> str:
     rng = np.random.default_rng(0)
     lines = [INTRODUCTION, "## Verdicts", "", SUMMARY, *verdicts(networks, rng), ""]
     for model, group in networks.items():
-        lines += [f"## {model}", "", *section(group, rng), ""]
+        lines += [f"## {TITLES[model]}", "", *section(group, rng), ""]
     lines += tables.origins(row for group in networks.values() for row in group)
     return "\n".join(lines) + "\n"
 
@@ -142,7 +154,7 @@ def verdicts(networks: dict[str, list[Row]], rng: np.random.Generator) -> list[s
     more = [name for name in methods(next(iter(networks.values()))) if not takes_one_pass(name)]
     n_within = 0
     titles = "explained", "ceiling", "default", "best of one pass", "default less the best", f"within {MARGIN}"
-    lines = tables.head("", *titles, *more)
+    lines = tables.head("network", *titles, *more)
     for model, group in networks.items():
         for quantity in QUANTITIES:
             best = best_of_one_pass(group, quantity)
@@ -152,7 +164,7 @@ def verdicts(networks: dict[str, list[Row]], rng: np.random.Generator) -> list[s
             lines.append(
                 tables.line(
                     [
-                        model,
+                        TITLES[model],
                         quantity,
                         f"{ceiling(group, quantity):.3f}",
                         tables.with_interval(correlation(group, quantity, DEFAULT, rng)),
@@ -182,7 +194,7 @@ def section(group: list[Row], rng: np.random.Generator) -> list[str]:
         f"{seeds}; {run['epochs']} epochs; test accuracy {tables.spread(accuracies)}; {run['images']} images; "
         f"{run['orders']} orders, whose relative error is {noise}.",
         "",
-        *tables.head("", *(f"{quantity}: {column}" for quantity in QUANTITIES for column in COLUMNS)),
+        *tables.head("method", *(f"{quantity}: {column}" for quantity in QUANTITIES for column in COLUMNS)),
     ]
     for method in methods(group):
         cells = [method]
@@ -208,7 +220,7 @@ def draw(networks: dict[str, list[Row]], path: pathlib.Path) -> None:
                 _draw_network(axes, group, quantity, height, rng)
             axes.set_title(f"{quantity} of the predicted class", fontsize="medium")
             axes.set(xlabel="correlation with Shapley values", xlim=(-0.05, 1.02), ylim=(len(networks) - 0.5, -0.5))
-            axes.set_yticks(range(len(networks)), [name.replace("_", " ") for name in networks], fontsize="small")
+            axes.set_yticks(range(len(networks)), [TITLES[name] for name in networks], fontsize="small")
             axes.grid(axis="x", lw=0.3)
         found = {label: handle for axes in figure.axes for handle, label in zip(*axes.get_legend_handles_labels())}
         figure.legend(found.values(), found, loc="outside lower center", ncols=3, fontsize="small")

@@ -10,14 +10,15 @@ from lab.statistics import interval
 RESULTS = "sampling_errors.json"
 TRUTH = "truth"
 PEERS = ("shap", "captum")
+TITLES = {"mlp": "MLP", "convnet": "Convolutional network"}
 INTRODUCTION = """\
 # Errors of Shapley values by cost
 
 Made by `python reproduce/studies/sampling_errors.py`. Each cell has the cost and the error. *Cost*: evaluations of the
 network for an image; a gradient counts as {gradient}. *Error*: relative RMSE,
-mean over {seeds} seeds of the orders and {images} digits, with its 95 % interval over digits (Student's t). Black
-pixels are no players; for captum they are one player. The truth is {truth:,} antithetic orders; its own error is in the
-last row.
+mean over {seeds} seeds of the orders and {images} digits, with its 95 % interval over digits in brackets (Student's t).
+Black pixels are no players; for captum they are one player. The truth is {truth:,} antithetic orders; its own error is
+in the last row.
 """
 
 
@@ -36,13 +37,13 @@ def table(record: dict[str, Any]) -> str:
     lines = [INTRODUCTION.format(gradient=GRADIENT, **settings)]
     for network, by_method in record["errors"].items():
         columns = max(map(len, by_method.values()))
-        lines += [f"## {network}", "", *tables.head("", *[""] * columns)]
+        lines += [f"## {TITLES[network]}", "", *tables.head("method", *["cost: error"] * columns)]
         for method, points in by_method.items():
             cells = [f"{point['cost']:,.0f}: {tables.with_interval(interval(point['error']))}" for point in points]
             lines.append(tables.line([method, *cells, *[""] * (columns - len(cells))]))
         lines.append("")
-    lines.append(f"- Seed {record['seed']}; {tables.versions(record)}; commit {record['commit']}.")
-    return "\n".join(lines) + "\n"
+    origin = f"Seed {record['seed']}; {tables.versions(record)}; commit {record['commit']}"
+    return "\n".join([*lines, *tables.provenance([origin])]) + "\n"
 
 
 def draw(path: pathlib.Path, networks: dict[str, Any]) -> None:
@@ -61,7 +62,7 @@ def draw(path: pathlib.Path, networks: dict[str, Any]) -> None:
                 style = "--" if method.startswith(PEERS) else "-"
                 axes.errorbar(costs, *zip(*errors), marker=marker, ms=5, ls=style, capsize=2, label=method)
             axes.set(xscale="log", yscale="log")
-            axes.set_title(network, fontsize="medium")
+            axes.set_title(TITLES[network], fontsize="medium")
         for axes in panels:
             pictures.label_ends(axes)
         figure.suptitle("How fast do estimates of Shapley values converge? Dashed: other packages")

@@ -227,7 +227,7 @@ def table(games: dict[str, tuple[Row, list[Row]]], points: dict[str, Points]) ->
     measured = {method for found in points.values() for method in found}
     absent = [name for name in PEERS if name not in measured]
     notes = (
-        [f"- Without rows, because they were not installed or not asked for: {', '.join(absent)}."] if absent else []
+        [f"Without rows, because they were not installed or not asked for: {', '.join(absent)}.", ""] if absent else []
     )
     finished = [row for described, found in games.values() for row in (described, *found)]
     return "\n".join([*lines, "", *notes, *_origins(finished)]) + "\n"
@@ -306,8 +306,7 @@ def _origins(finished: list[Row]) -> list[str]:
     commits = dict.fromkeys(row["commit"] or "unknown" for row in finished)
     devices = dict.fromkeys(row["device"] for row in finished)
     sources = dict.fromkeys(source_in_words(row["data"]) for row in finished)
-    lines = [*sources, ", ".join(devices), ", ".join(words), f"commit {', '.join(commits)}"]
-    return [f"- {line}." for line in lines]
+    return tables.provenance([*sources, ", ".join(devices), ", ".join(words), f"commit {', '.join(commits)}"])
 
 
 def draw(path: pathlib.Path, games: dict[str, Points]) -> None:

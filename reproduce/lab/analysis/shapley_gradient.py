@@ -18,8 +18,8 @@ INTRODUCTION = """\
 
 Made by `python reproduce/studies/shapley_gradient.py`. Gradients of the loss with respect to the kernels of the two
 hidden layers of Fig. 3's network, at steps of its training with ReLU: cosine with the Shapley gradient by random
-orders, and the ratio of its norm to that gradient's. Means over seeds, with 95 % intervals. *Orders*: the cosine
-between the gradients by two halves of the orders, which shows the noise of sampling.
+orders, and the ratio of its norm to that gradient's. Means over seeds, with 95 % intervals in brackets. *Orders*: the
+cosine between the gradients by two halves of the orders, which shows the noise of sampling.
 """
 
 
@@ -53,12 +53,11 @@ def table(record: dict[str, Any]) -> str:
             cells = [str(step), f"{over_seeds(rows, layer, step, 'orders').mean:.4f}"]
             for rule in RULES:
                 for quantity in ("cosine", "norm_ratio"):
-                    mean, half, n = over_seeds(rows, layer, step, quantity, rule)
-                    cells.append(f"{mean:.3f} ± {half:.3f}" if n > 1 else f"{mean:.3f}")
+                    cells.append(tables.with_interval(over_seeds(rows, layer, step, quantity, rule)))
             lines.append(tables.line(cells))
         lines.append("")
     seeds, pairs = record["seeds"] - 1, record["pairs"]
-    lines.append(f"- Seeds 0 to {seeds}; {pairs} random orders and their reverses, {IMAGES} images.")
+    lines += [f"Seeds 0 to {seeds}; {pairs} random orders and their reverses, {IMAGES} images.", ""]
     return "\n".join([*lines, *tables.origins([record])]) + "\n"
 
 

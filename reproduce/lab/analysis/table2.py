@@ -75,7 +75,7 @@ def differences(group: list[Row], activations: list[str]) -> list[str]:
     compared = [(a, b) for a, b in compared if rows.pairs(group, a, b)]
     if not compared:
         return []
-    lines = ["", DIFFERENCES, *tables.head("", *(f"{a} − {b}" for a, b in compared))]
+    lines = ["", DIFFERENCES, *tables.head("optimizer", *(f"{a} − {b}" for a, b in compared))]
     by_setting = {setting: rows.with_setting(group, setting) for setting in PAPER}
     for setting, members in by_setting.items():
         cells = [tables.difference(statistics.paired(members, a, b, rows.validation)) for a, b in compared]
@@ -84,7 +84,7 @@ def differences(group: list[Row], activations: list[str]) -> list[str]:
     means = [statistics.paired(group, a, b, rows.validation) for a, b in compared]
     lines.append(tables.line(["mean", *map(tables.difference, means)]))
     shown = [f"{tables.comparison(mean)}, {mean.n} seeds" if mean and mean.n > 1 else "" for mean in means]
-    lines.append(tables.line(["", *shown]))
+    lines.append(tables.line(["verdict", *shown]))
     settings = [sum(bool(rows.pairs(members, a, b)) for members in by_setting.values()) for a, b in compared]
     lines.append(tables.line(["settings", *map(str, settings)]))
     return lines
@@ -95,7 +95,7 @@ def epochs_to_relu(group: list[Row], activations: list[str]) -> list[str]:
     reached = {name: epochs_to_reach(group, name) for name in activations if name != "relu"}
     if not any(reached.values()):
         return []
-    lines = ["", REACHED, *tables.head("", "median", "ReLU's median", "runs", "of these, never")]
+    lines = ["", REACHED, *tables.head("activation", "median", "ReLU's median", "runs", "of these, never")]
     for name, counts in reached.items():
         if counts:
             own, relu = np.transpose(counts)

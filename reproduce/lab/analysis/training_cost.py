@@ -6,7 +6,7 @@ from typing import Any
 from lab import files, tables
 
 MODELS = {"mlp": "MLP", "resnet20": "ResNet-20"}
-COLUMNS = ("", "median, ms", "over ReLU", "95 % interval", "over GELU", "products and convolutions", "multiply-adds")
+COLUMNS = ("layers", "median, ms", "over ReLU", "over GELU", "products and convolutions", "multiply-adds")
 COLUMNS += ("memory",)
 # how a backend was compiled, by `jit_compile`
 COMPILED = {"torch": ("eagerly", "by torch.compile")} | dict.fromkeys(
@@ -18,9 +18,10 @@ INTRODUCTION = """\
 Made by `python reproduce/benchmarks/training_cost.py --backend NAME`, once for each backend.
 
 Medians over rounds in which every row has its turn, and ratios of medians to the rows ReLU and GELU of the same run,
-with a 95 % interval from resampled rounds. *Products and convolutions*, *multiply-adds*: of the gradient, as the
-backend gets it, over ReLU's. *Memory*: the peak of a step above the memory held between steps, over ReLU's. On JAX it
-is XLA's plan for the gradient; elsewhere it is the median of a few steps of the process's memory, a rough figure.
+with a 95 % interval in brackets, from resampled rounds. *Products and convolutions*, *multiply-adds*: of the gradient,
+as the backend gets it, over ReLU's. *Memory*: the peak of a step above the memory held between steps, over ReLU's. On
+JAX it is XLA's plan for the gradient; elsewhere it is the median of a few steps of the process's memory, a rough
+figure.
 """
 
 
@@ -56,23 +57,20 @@ def section(measurement: dict[str, Any]) -> str:
     floor = ": how low the pooled moment can go" * settings.get("floor", False)
     lines = [f"## {MODELS[run['model']]}, batches of {run['batch_size']}, {run['backend']}{floor}", ""]
     lines += [*tables.head(*COLUMNS), *(tables.line(cells(row)) for row in measurement["rows"])]
-    lines += [
-        "",
-        f"- {settings['repeats']} rounds, {compiled}; {run['parameters']:,} parameters, seed {settings['seed']}.",
-        f"- {tables.versions(run)}; {run['device']}, threads: {settings['threads']}, cores: {run['cores']} of "
-        f"{run['cpu']}; commit {run['commit']}.",
-    ]
-    return "\n".join(lines) + "\n"
+    origins = (
+        f"{settings['repeats']} rounds, {compiled}; {run['parameters']:,} parameters, seed {settings['seed']}",
+        f"{tables.versions(run)}; {run['device']}, threads: {settings['threads']}, cores: {run['cores']} of "
+        f"{run['cpu']}; commit {run['commit']}",
+    )
+    return "\n".join([*lines, "", *tables.provenance(origins)]) + "\n"
 
 
 def cells(row: dict[str, Any]) -> list[str]:
     """The texts of a row, in the order of COLUMNS."""
-    low, high = row["interval"]
     return [
         row["name"],
         f"{1e3 * row['median_seconds']:.1f}",
-        f"{row['ratio']:.2f}",
-        f"{low:.2f} to {high:.2f}",
+        tables.ratio(row),
         f"{row['ratio_gelu']:.2f}",
         f"{row['count_ratio']:.2f}",
         f"{row['multiply_add_ratio']:.2f}",

@@ -54,7 +54,7 @@ UNITS = (
 )
 FAILED = 0.2  # accuracy; chance is 0.1
 INTRODUCTION = """\
-# Where does a gate that does not vanish help?
+# Where does SA help?
 
 Made by `python reproduce/studies/where_sa_helps.py`, whose first lines describe the settings. MLPs for MNIST with 3
 hidden layers of 32 neurons, unless told otherwise. Accuracy on 10,000 test images, after the last epoch, at the
@@ -198,7 +198,7 @@ def _widened(difference: Interval, n: int) -> Interval:
 
 def kernels(group: list[Row]) -> list[str]:
     """The table of GELU and SiLU from the kernels that their users take, in deep networks."""
-    lines = tables.head("setting, no BN", "", "from", "accuracy", "SA over it")
+    lines = tables.head("setting, no BN", "activation", "from", "accuracy", "SA over it")
     for words, model, rates in SETTINGS:
         by_activation = accuracies(group, model, rates)
         if SA not in by_activation or not set(FROM_HE) & set(by_activation):
@@ -278,7 +278,14 @@ def units(group: list[Row]) -> list[str]:
         "that are not after the last. *Closed*: share of gates below 0.01 after the last epoch, by `GateMonitor`, over "
         "500 test images."
     )
-    return ["### Silent units", "", words, "", *tables.head("setting", "rates", "BN", "", *silence, "closed"), *lines]
+    return [
+        "### Silent units",
+        "",
+        words,
+        "",
+        *tables.head("setting", "rates", "BN", "activation", *silence, "closed"),
+        *lines,
+    ]
 
 
 def _unless_one_fails(members: list[Row]) -> list[Row]:
@@ -304,7 +311,14 @@ def conversions(group: list[Row]) -> list[str]:
     if not lines:
         return []
     words = "A trained network of ReLU is trained as long again, on other images, by `to_shapley` or as it was."
-    return ["### Converted networks", "", words, "", *tables.head("images", "", "accuracy", "over ReLU"), *lines]
+    return [
+        "### Converted networks",
+        "",
+        words,
+        "",
+        *tables.head("images", "activation", "accuracy", "over ReLU"),
+        *lines,
+    ]
 
 
 def draw(group: list[Row], path: pathlib.Path) -> None:

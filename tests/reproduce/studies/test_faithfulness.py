@@ -38,8 +38,8 @@ def test_table_has_means_over_seeds_and_images_and_answers(tmp_path, monkeypatch
     found += [row("sa", seed, [0.9, 0.9, 0.9], [0.9, 0.9, 0.9]) for seed in range(2)]
     text = script.FAITHFULNESS.write(found, tmp_path)
     assert "relative error is 0.050 (a perfect map has a correlation of 0.999 with it at most)" in text
-    assert "- mlp, relu: +0.100 (+0.100 to +0.100)" in text
-    assert "- mlp, sa: +0.300 (+0.300 to +0.300); +0.200 (+0.200 to +0.200)" in text
+    assert "| MLP with ReLU | +0.100 (+0.100 to +0.100) |" in text
+    assert "| MLP with SA | +0.300 (+0.300 to +0.300) | +0.200 (+0.200 to +0.200) |" in text
     line = next(line for line in text.splitlines() if line.startswith("| eq. (2) |"))
     assert line.startswith("| eq. (2) | 1.4 | 0.600 (0.600 to 0.600) |") and line.endswith("| 0.25 | 0.25 | 0.25 |")
     assert "| epsilon plus flat | 1.4 | constant |" in text
@@ -54,14 +54,14 @@ def test_runs_are_compared_by_seed_and_with_their_like(monkeypatch):
     found += [row("relu", seed, [0.4 + 0.1 * seed] * 3, [0.6] * 3) for seed in range(3)]
     found += [row("relu", 0, [0.0] * 3, [0.0] * 3, epochs=1), row("relu", 1, [0.0], [0.0])]
     lines = analysis.questions(found, np.random.default_rng(0))
-    assert "- mlp, sa: +0.100 (+0.100 to +0.100); +0.000 (+0.000 to +0.000)" in lines
+    assert "| MLP with SA | +0.100 (+0.100 to +0.100) | +0.000 (+0.000 to +0.000) |" in lines
     assert [len(rows) for *_, rows in analysis.longest(found)] == [3, 4]
     gains = np.array([0.2, 0.1, 0.0])
     mean = np.mean([gains, gains - 0.1])
-    assert any(line.startswith(f"- mlp, mean over these: {mean:+.3f}") for line in lines)
+    assert any(line.startswith(f"| MLP, mean over activations | {mean:+.3f}") for line in lines)
     others = [row("sa", 7, [0.5] * 3, [0.6] * 3), row("gelu", 0, [0.5] * 2, [0.6] * 2)]
     lines = analysis.questions([*found[4:], *others], np.random.default_rng(0))
-    assert lines[-1] == "" and not any("mean over these" in line for line in lines)
+    assert lines[-1] == "| --- | --- | --- |" and not any("mean over" in line for line in lines)
 
 
 def test_networks_trained_for_less_have_a_table_of_their_own(tmp_path, monkeypatch):
@@ -74,11 +74,12 @@ def test_networks_trained_for_less_have_a_table_of_their_own(tmp_path, monkeypat
     # neither of fewer images nor of other backends
     others = [row("sa", 0, [0.1], [0.1], epochs=1), {**row("sa", 0, [0.1] * 3, [0.1] * 3), "backend": "jax"}]
     text = script.FAITHFULNESS.write([*short, *others[:1], *found], tmp_path)
-    start, end = text.index("## What does training do?"), text.index("- 7 runs")
-    assert text[:start] == before[: before.index("- 4 runs")]
+    start, end = text.index("## What does training do?"), text.index("Runs:\n\n- 7 runs")
+    assert text[:start] == before[: before.index("Runs:\n\n- 4 runs")]
     one, five = text[start:end].strip().splitlines()[-2:]
-    assert one.startswith("| mlp | relu | 1 | 0.9700 ± 0.0000 (2) | 0.800 (0.800 to 0.800) |") and "| 0.900 (" in one
-    assert five.startswith("| mlp | relu | 5 | 0.9700 ± 0.0000 (2) | 0.600 (0.600 to 0.600) |") and "| 0.700 (" in five
+    assert one.startswith("| MLP with ReLU | 1 | 0.9700 ± 0.0000 (2) | 0.800 (0.800 to 0.800) |")
+    assert five.startswith("| MLP with ReLU | 5 | 0.9700 ± 0.0000 (2) | 0.600 (0.600 to 0.600) |")
+    assert "| 0.900 (" in one and "| 0.700 (" in five
     assert analysis.less_trained([*found, others[1]], np.random.default_rng(0)) == []
 
 
@@ -133,7 +134,7 @@ def test_quick_run(tmp_path, rng, capsys, monkeypatch):
         assert np.mean(methods[name]["correlation"]) > np.mean(methods["noise"]["correlation"]) + 0.5
     for name in ("faithfulness", "faithfulness_maps"):
         assert matplotlib.image.imread(tmp_path / f"{name}.png")[..., :3].std() > 0.05
-    assert "## mlp, sa" in capsys.readouterr().out
+    assert "## MLP with SA" in capsys.readouterr().out
 
 
 @pytest.mark.once

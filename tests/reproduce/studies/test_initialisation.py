@@ -33,9 +33,9 @@ def test_table_compares_with_the_kernels_of_he(tmp_path):
     found += [row("sa_normal", seed, 0.6 + 0.02 * seed) for seed in range(2)] + [row("sa_normal", 0, 0.9, "depth50")]
     text = script.INITIALISATION.write(found, tmp_path)
     half = 12.7062 * 0.01
-    interval = f"{0.11 - half:+.4f} to {0.11 + half:+.4f}"
+    interval = f"({0.11 - half:+.4f} to {0.11 + half:+.4f})"
     assert "| 30 | SGD 0.1 | sa_he | 0.5000 ± 0.0000 (2) |  |" in text
-    assert f"| 30 | SGD 0.1 | sa_normal | 0.6100 ± 0.0141 (2) | +0.1100, {interval} |" in text
+    assert f"| 30 | SGD 0.1 | sa_normal | 0.6100 ± 0.0141 (2) | +0.1100 {interval} |" in text
     assert "| 50 | SGD 0.1 | sa_normal | 0.9000 |  |" in text
     assert (tmp_path / "initialisation.md").read_text() == text
 

@@ -37,7 +37,7 @@ def test_picture_and_table(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(script, "LONG", 100)
     assert script.main(["--out", str(tmp_path), "--widths", "4", "20"]) == 0
     text = capsys.readouterr().out
-    assert text == (tmp_path / "neuron_accuracy.md").read_text() + "\n" and "## Inputs uniform in [0, 1]" in text
+    assert text == (tmp_path / "neuron_accuracy.md").read_text() + "\n" and "## Uniform inputs in [0, 1]" in text
     assert matplotlib.image.imread(tmp_path / "neuron_accuracy.png")[..., :3].std() > 0.05
     before = (tmp_path / "neuron_accuracy.md").read_text()
     assert script.main(["--table", "--out", str(tmp_path)]) == 0

@@ -13,7 +13,7 @@ from studies import one_pass as script
 
 def row(seed, correlations):
     """A finished run with two images, whose methods have the same correlation for both quantities."""
-    run = {"model": "net", "activation": "relu", "optimizer": "Adam", "learning_rate": 0.001, "seed": seed}
+    run = {"model": "mnist_mlp", "activation": "relu", "optimizer": "Adam", "learning_rate": 0.001, "seed": seed}
     run |= {"epochs": 3, "batch_size": 128, "limit": None, "images": 2, "orders": 80}
     measures = {
         name: {"correlation": [value, value], "error": [0.5, 0.5], "arrives": [1.0, 1.0]}
@@ -43,7 +43,7 @@ def test_verdict_is_about_methods_of_one_pass(best, verdict, tmp_path, monkeypat
     integrated = analysis.INTEGRATED.format(32)
     correlations = {"default": 0.7, "rival": best, "broken": None, analysis.GATES: 0.8, integrated: 0.9}
     text = analysis.write([row(seed, correlations) for seed in range(2)], tmp_path)
-    line = next(line for line in text.splitlines() if line.startswith("| net | logit |"))
+    line = next(line for line in text.splitlines() if line.startswith("| MNIST, MLP | logit |"))
     assert f"| {verdict} | 0.800 | 0.900 |" in line
     assert "| 0.800 | 0.700 (0.700 to 0.700) |" in line  # a ceiling of sqrt(1 - 0.6**2)
     assert f"| rival {best:.3f} | {0.7 - best:+.3f} (" in line
@@ -136,7 +136,7 @@ def test_quick_run(tmp_path, rng, capsys, monkeypatch):
             assert len(measures["correlation"]) == 2 and min(measures["correlation"]) > 0.8
             np.testing.assert_allclose(measures["arrives"], 1, atol=1e-2)
     text = capsys.readouterr().out
-    assert text == (tmp_path / "one_pass.md").read_text() + "\n" and "## breast_cancer_mlp" in text
+    assert text == (tmp_path / "one_pass.md").read_text() + "\n" and "## Breast cancer, MLP" in text
     before = (tmp_path / "one_pass.jsonl").read_text()
     assert script.main(command) == 0  # everything is finished
     assert (tmp_path / "one_pass.jsonl").read_text() == before

@@ -172,7 +172,7 @@ def test_tables(tmp_path):
     text = STUDY.write(found, tmp_path)
 
     half = 4.30265 * 0.01 / np.sqrt(3)
-    gains = [f"{mean:+.4f}, {mean - half:+.4f} to {mean + half:+.4f}" for mean in (0.11, 0.005, 0.01)]
+    gains = [f"{mean:+.4f} ({mean - half:+.4f} to {mean + half:+.4f})" for mean in (0.11, 0.005, 0.01)]
     cells = f"0.500 | 0.605 | 0.600 | 0.610 | {' | '.join(gains)} |"
     assert f"| 1,000 images, Adam | no | SA (level: leaky ReLU, GELU) | {cells}" in text
     assert f"| sparse inputs | yes | SA (level: leaky ReLU, GELU) | {cells}" in text
@@ -181,13 +181,13 @@ def test_tables(tmp_path):
     # the two over ReLU leave out zero; of six intervals, 0.05/6 has the quantile 10.8859 of two degrees of freedom
     assert "Of 6 intervals, 2 are above zero and 0 below. If no two activations differed, about 0.3 would" in text
     assert 0.11 > 10.8859 * half / 4.30265 and "(Bonferroni), 2 are above zero and 0 below." in text
-    assert "| 20 layers | GELU | `he_normal` | 0.300 | +0.1000, +0.1000 to +0.1000 |" in text
+    assert "| 20 layers | GELU | `he_normal` | 0.300 | +0.1000 (+0.1000 to +0.1000) |" in text
     assert "| Adam, BN: no | 0.002 | 0.032 | fails from |" in text
     assert "| SA | 0.610 | 0.100 | 0.032 |" in text
-    less = "-0.1250, -0.1250 to -0.1250"
+    less = "-0.1250 (-0.1250 to -0.1250)"
     # at the rate of 0.032, all fail
     assert f"| 1,000 images, Adam | 0.002 to 0.002 | no | SA | 0.250 | 0.125 | {less} | 0.50 | 1.00 |" in text
-    assert "| the same kind of images | ShapLU | 0.800 | +0.1000, +0.1000 to +0.1000 |" in text
+    assert "| the same kind of images | ShapLU | 0.800 | +0.1000 (+0.1000 to +0.1000) |" in text
     assert (tmp_path / "where_sa_helps.md").read_text() == text
     assert (tmp_path / "where_sa_helps.png").stat().st_size > 10_000
 
@@ -202,7 +202,7 @@ def test_the_mean_of_settings_is_of_seeds_that_all_of_them_have():
     (line,) = (line for line in analysis.comparisons(found) if line.startswith("| mean of those with 3 layers"))
     # SA's mean of three seeds, its difference of two: 0.15 and 0.35 more
     half = 12.7062 * 0.1
-    assert f"| no |  | 0.100 |  |  | 0.250 | +0.2500, {0.25 - half:+.4f} to {0.25 + half:+.4f} |  |  |" in line
+    assert f"| no |  | 0.100 |  |  | 0.250 | +0.2500 ({0.25 - half:+.4f} to {0.25 + half:+.4f}) |  |  |" in line
 
 
 @pytest.mark.parametrize(
