@@ -3,9 +3,9 @@
 import re
 
 import pytest
-from reference.paths import ROOT
+from reference.paths import ROOT, of_checkout
 
-pytestmark = pytest.mark.once
+pytestmark = [pytest.mark.once, of_checkout]
 
 
 def drawn():

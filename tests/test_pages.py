@@ -11,7 +11,7 @@ import warnings
 import keras
 import numpy as np
 import pytest
-from reference.paths import ROOT
+from reference.paths import ROOT, of_checkout
 
 from keras_shapley.utils import progress
 
@@ -94,6 +94,7 @@ def test_the_readme_is_short():
     assert len((ROOT / "README.md").read_text().split()) <= 900
 
 
+@of_checkout
 def test_links_lead_somewhere():
     pages = [*PAGES, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", ROOT / "reproduce" / "README.md"]
     pages += (ROOT / "reproduce" / "results").glob("*.md")

@@ -210,9 +210,21 @@ def test_the_same_twice_and_for_a_batch_as_alone(rng):
     assert np.abs(other.values - one.values).max() > 0
 
 
-def test_distances_of_places(rng):
-    model = conv_net(rng, layers.MaxPooling2D(2), layers.GlobalAveragePooling2D(), layers.Dense(3))
-    game = Game(model, np.ones((1, 8, 8, 1)), 0.0, 4)
+@pytest.mark.skipif(keras.backend.backend() == "tensorflow", reason="no convolution of channels_first on a CPU")
+@pytest.mark.parametrize("data_format", ["channels_last", "channels_first"])
+def test_distances_of_places(data_format, monkeypatch):
+    monkeypatch.setattr(keras.config, "image_data_format", lambda: data_format)
+    shape, options = ((8, 8, 2) if data_format == "channels_last" else (2, 8, 8)), {"data_format": data_format}
+    model = keras.Sequential(
+        [
+            keras.Input(shape),
+            layers.Conv2D(6, 3, padding="same", activation="relu", **options),
+            layers.MaxPooling2D(2, **options),
+            layers.GlobalAveragePooling2D(**options),
+            layers.Dense(3),
+        ]
+    )
+    game = Game(model, np.ones((1, *shape)), 0.0, 4)
     distances = place_distances(game, last_layers(model))
     assert distances.shape == (16, 16)
     # the map has the places of the patches

@@ -96,7 +96,7 @@ def test_quick_run_writes_a_table_and_prints_its_rows_as_json(tmp_path):
 @pytest.mark.once
 def test_another_backend_is_another_process(tmp_path):
     """Keras has one a process; what the other one says comes back, here its refusal."""
-    path = tmp_path / "training_cost_jax.json"
+    path = tmp_path / "training_cost_tensorflow.json"
     path.write_text("no JSON")
-    assert script.main(["--quick", "--backend", "jax", "--out", str(tmp_path)]) == 2
+    assert script.main(["--quick", "--backend", "tensorflow", "--out", str(tmp_path)]) == 2
     assert path.read_text() == "no JSON"
