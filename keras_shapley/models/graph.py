@@ -79,6 +79,11 @@ class Call:
         return [leaf for leaf in tree.flatten(self.arguments) if leaf is not None]
 
     @property
+    def constants(self) -> list[Any]:
+        """The operands that are no `Value`."""
+        return [leaf for leaf in self.operands if not isinstance(leaf, Value)]
+
+    @property
     def description(self) -> str:
         """Name and type, for an error message."""
         kind = "" if isinstance(self.op, keras.layers.Layer) else "operation "

@@ -302,6 +302,9 @@ class Product(MomentRule):
         for m, v in others:
             variance = variance * v + variance * ops.square(m) + v * ops.square(mean)
             mean = mean * m
+        for constant in call.constants:
+            factor = ops.cast(constant, mean.dtype)
+            mean, variance = mean * factor, variance * ops.square(factor)
         return [Moments(mean, variance)]
 
 

@@ -48,3 +48,14 @@ def test_stop_gradient_changes_no_values(rng):
     )
     np.testing.assert_allclose(with_it, without)
     assert np.abs(without).max() > 0
+
+
+@pytest.mark.parametrize("place", [1, 2])
+def test_a_constant_among_factors_is_a_factor(place, rng):
+    x = keras.Input((5,))
+    factors = [layers.Dense(4, "tanh")(x), layers.Dense(4, "sigmoid")(x)]
+    factors.insert(place, ops.convert_to_tensor(np.array([[3.0, -2.0, 0.5, 1.0]], "float32")))
+    model = keras.Model(x, layers.Dense(1)(layers.Multiply()(factors)))
+    data = rng.normal(size=(6, 5)).astype("float32")
+    values, truth = ks.fast_shapley_values(model, data, 0).values, ks.exact_shapley_values(model, data, 0).values
+    assert np.corrcoef(values.ravel(), truth.ravel())[0, 1] > 0.98

@@ -34,21 +34,24 @@ class PairExtreme(OnePlayer):
     ) -> list[Tensor]:
         sign = _sign(call)
         values, baselines = [sign * x.value for x in inputs], [sign * x.baseline for x in inputs]
-        if len(inputs) > 2:
+        # the constants are what is left of the output far from all tensors
+        never = [ops.full_like(x, sign * _NEVER) for x in values]
+        constants = [sign * call.at_full_precision(*never)] if call.constants else []
+        if len(inputs) + len(constants) > 2:
             if call.masks:
                 raise ValueError(
                     "Relevance passes maxima and minima of at most two masked tensors. Received: "
-                    f"{call.description} of {len(inputs)}. Give it a rule of your own, or use "
+                    f"{call.description} of {len(call.operands)}. Give it a rule of your own, or use "
                     "shapley_values(model, x), which takes any model."
                 )
             shape = output.value.shape
-            stacks = [ops.stack([ops.broadcast_to(x, shape) for x in part]) for part in (values, baselines)]
+            stacks = [
+                ops.stack([ops.broadcast_to(x, shape) for x in (*part, *constants)]) for part in (values, baselines)
+            ]
             parts = tournament(stacks[0], stacks[1], m)
             return [unbroadcast(parts[i], x.value) for i, x in enumerate(inputs)]
-        if len(inputs) == 1:
-            # the other operand is what is left of the output far from it
-            constant = sign * call.at_full_precision(ops.full_like(values[0], sign * _NEVER))
-            shares = (_slope(values[0], baselines[0], constant),)
+        if constants:
+            shares = (_slope(values[0], baselines[0], constants[0]),)
         else:
             shares = _pair_slopes(values[0], values[1], baselines[0], baselines[1])
         shares = _where_open(shares, call.are_open)

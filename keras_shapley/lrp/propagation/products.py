@@ -5,7 +5,6 @@ The difference of a product is `da (b + b')/2 + db (a + a')/2`, the Shapley valu
 conserved exactly.
 """
 
-import functools
 from collections.abc import Sequence
 
 from keras import layers, ops
@@ -109,7 +108,7 @@ class LogSoftmax(OnePlayer):
 class Product(OnePlayer):
     """Products of tensors, element by element: one factor after the other joins the product of those before.
 
-    The layer has 1 for a factor where a mask closes it, and 0 for the product where masks close all factors.
+    The layer has 1 for a factor where a mask closes it.
     """
 
     def of_inputs(
@@ -117,8 +116,8 @@ class Product(OnePlayer):
     ) -> list[Tensor]:
         are_open = call.are_open
         inputs = [x if is_open is None else _where_open(is_open, x) for is_open, x in zip(are_open, inputs)]
-        if all(is_open is not None for is_open in are_open):
-            m = ops.where(functools.reduce(ops.logical_or, are_open), m, 0)
+        for constant in call.constants:
+            m = m * ops.cast(constant, m.dtype)
         products = [inputs[0]]
         for factor in inputs[1:-1]:
             before = products[-1]

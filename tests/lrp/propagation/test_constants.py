@@ -40,6 +40,38 @@ def test_a_constant_addend_has_no_part_in_it(make, factor, x):
     np.testing.assert_allclose(explanation.input, factor * weights * x, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("place", [1, 2])
+@pytest.mark.parametrize("constant", [C, C[:, :1]], ids=["of each element", "spread"])
+def test_a_constant_among_factors_is_a_factor(constant, place, rng):
+    """Of `a b c` each factor has its Shapley value."""
+    operands = [keras.Input((4,)), keras.Input((4,))]
+    inputs = list(operands)
+    operands.insert(place, ops.convert_to_tensor(constant))
+    dense = layers.Dense(1)
+    model = keras.Model(inputs, dense(layers.Multiply()(operands)))
+    (a, b), (a0, b0) = rng.normal(size=(2, 3, 4)).astype("float32"), (0.5, -0.25)
+    r_a, r_b = ks.LRP(model, baseline=[a0, b0]).explain([a, b], 0).input
+    weights = constant * ops.convert_to_numpy(dense.kernel)[:, 0]
+    np.testing.assert_allclose(r_a, weights * (a - a0) * (b + b0) / 2, atol=1e-5)
+    np.testing.assert_allclose(r_b, weights * (b - b0) * (a + a0) / 2, atol=1e-5)
+
+
+@pytest.mark.parametrize("place", [1, 2])
+@pytest.mark.parametrize("merge", [layers.Maximum, layers.Minimum])
+def test_a_constant_among_tensors_may_be_the_extreme(merge, place, rng):
+    operands = [keras.Input((4,)), keras.Input((4,))]
+    inputs = list(operands)
+    operands.insert(place, ops.convert_to_tensor(C))
+    model = keras.Model(inputs, layers.Dense(1)(merge()(operands)))
+    x = [part.astype("float32") for part in rng.normal(size=(2, 8, 4))]
+    explanation = ks.LRP(model).explain(x, 0)
+    total = sum(part.sum(axis=1) for part in explanation.input)
+    np.testing.assert_allclose(total, explanation.head_total, atol=1e-5)
+    # what is behind the constant, with the input and at the baseline, is not seen
+    is_hidden = (x[0] > C) & (x[1] > C) & (C <= 0) if merge is layers.Minimum else (x[0] < C) & (x[1] < C) & (C >= 0)
+    assert is_hidden.any() and not explanation.input[0][is_hidden].any()
+
+
 @pytest.mark.parametrize(
     "function",
     [
