@@ -98,11 +98,11 @@ def _linked(content: str) -> str:
 def _with_files(content: str, folder: pathlib.Path) -> str:
     """HTML of a notebook with its pictures in files of a folder: browsers do not open what a page contains."""
     numbers = itertools.count(1)
+    folder.mkdir(parents=True, exist_ok=True)
 
     def in_file(match: re.Match[str]) -> str:
         before, kind, data, after = match.groups()
         name = f"picture_{next(numbers)}.{kind}"
-        folder.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(base64.b64decode(data))
         return f'<img {before}src="{name}"{after}>'.replace(_NO_TEXT, "What the code above draws")
 

@@ -13,7 +13,7 @@ from keras_shapley.layers.base import ShapleyLayer
 from keras_shapley.layers.linear_maps import LINEAR_TYPES, LinearMap, linear_map
 from keras_shapley.lrp.head import Head
 from keras_shapley.lrp.rules import LinearRule
-from keras_shapley.lrp.rules.base import CallRecord, Preactivation, Rule, merged_masks
+from keras_shapley.lrp.rules.base import CallRecord, Preactivation, Rule
 from keras_shapley.lrp.start import Start, TargetPair, resolved
 from keras_shapley.models.batch_norm import Merge
 from keras_shapley.models.graph import Call, Value
@@ -86,8 +86,7 @@ class Passage:
             (source,) = self._sources(call)
             merged = self.merges[call](linear_map(call.op), ops.cast(tensors[source], self.dtype))
             return CallRecord(call.name, call.op, ((source,), {}), call.outputs, linear_map=merged)
-        masks = merged_masks(call, inputs)
-        record = CallRecord(call.name, call.op, call.bind_controls(inputs), call.outputs, masks=masks)
+        record = CallRecord.of(call, inputs)
         linear = record.linear_map
         if linear is not None and self._saves_preactivation(call, linear):
             value, pullback = vjp(linear.preactivation, ops.cast(inputs[0], self.dtype))

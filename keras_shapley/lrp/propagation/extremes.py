@@ -24,7 +24,7 @@ _ROUNDING = 1e-7
 
 
 class PairExtreme(OnePlayer):
-    """`maximum` or `minimum` of tensors, or of a tensor and a constant.
+    """`maximum` or `minimum` of tensors and constants.
 
     The layers take no part of a tensor where a mask closes it.
     """
@@ -34,9 +34,10 @@ class PairExtreme(OnePlayer):
     ) -> list[Tensor]:
         sign = _sign(call)
         values, baselines = [sign * x.value for x in inputs], [sign * x.baseline for x in inputs]
-        # the constants are what is left of the output far from all tensors
-        never = [ops.full_like(x, sign * _NEVER) for x in values]
-        constants = [sign * call.at_full_precision(*never)] if call.constants else []
+        constants = []
+        if call.constants:
+            # they are what is left of the output far from all tensors
+            constants.append(sign * call.at_full_precision(*(ops.full_like(x, sign * _NEVER) for x in values)))
         if len(inputs) + len(constants) > 2:
             if call.masks:
                 raise ValueError(

@@ -11,7 +11,6 @@ from keras_shapley.lrp.propagation.gates import Measured
 from keras_shapley.lrp.propagation.neurons import Activation
 from keras_shapley.lrp.propagation.rule import DifferenceRecord, DifferenceRule
 from keras_shapley.lrp.propagation.variation import Multiplier, Variation, per_unit
-from keras_shapley.lrp.rules.base import merged_masks
 from keras_shapley.lrp.start import Start
 from keras_shapley.lrp.walk import Forward, Observer, Passage, Tensors, Walk, activated, add
 from keras_shapley.models.graph import Call, Value
@@ -61,8 +60,7 @@ class DifferencePassage(Passage):
         for call in self.calls:
             inputs = [tensors[value] for value in call.inputs]
             # masks and indices are those of the input, also at the baseline
-            masks = merged_masks(call, inputs)
-            record = DifferenceRecord(call.name, call.op, call.bind_controls(inputs), call.outputs, masks=masks)
+            record = DifferenceRecord.of(call, inputs)
             of_inputs = [variations[value] for value in record.data_inputs]
             rule = self.difference_rules.get(call)
             if call in measured:

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 from keras import ops, tree
 
@@ -14,6 +14,8 @@ from keras_shapley.models.layer_types import MERGED_WHERE_OPEN
 from keras_shapley.utils.typing import Structure, Tensor, TensorFunction
 
 __all__ = ["stabilize"]
+
+Record = TypeVar("Record", bound="CallRecord")
 
 
 class Preactivation(NamedTuple):
@@ -44,6 +46,12 @@ class CallRecord(Call):
     linear_map: LinearMap | None = None
     preactivation: Preactivation | None = None
     masks: Sequence[Tensor | None] = ()
+
+    @classmethod
+    def of(cls: type[Record], call: Call, tensors: Sequence[Tensor]) -> Record:
+        """The record of a call that is given `tensors`, one for each of its inputs."""
+        masks = _merged_masks(call, tensors)
+        return cls(call.name, call.op, call.bind_controls(tensors), call.outputs, masks=masks)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -83,7 +91,7 @@ def stabilize(x: Tensor, epsilon: float) -> Tensor:
     return x + signed(epsilon, x)
 
 
-def merged_masks(call: Call, tensors: Sequence[Tensor]) -> list[Tensor | None]:
+def _merged_masks(call: Call, tensors: Sequence[Tensor]) -> list[Tensor | None]:
     """`CallRecord.masks` for the tensors of all inputs of a call; empty if no mask has an effect."""
     if not isinstance(call.op, MERGED_WHERE_OPEN):
         return []

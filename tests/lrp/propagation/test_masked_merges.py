@@ -3,6 +3,8 @@
 The mask of the input is also that of the baseline.
 """
 
+import functools
+
 import keras
 import numpy as np
 import pytest
@@ -63,8 +65,12 @@ def test_three_factors_with_a_mask(rng):
 
 
 def test_a_maximum_of_three_masked_tensors_is_refused(rng):
-    model = merging(layers.Maximum, lambda masked, other: [masked, layers.Dense(3)(masked), other], rng)
-    with pytest.raises(ValueError, match="at most two masked tensors. Received: 'maximum"):
+    model = merging(
+        functools.partial(layers.Maximum, name="three"),
+        lambda masked, other: [masked, layers.Dense(3)(masked), other],
+        rng,
+    )
+    with pytest.raises(ValueError, match="at most two masked tensors. Received: 'three'"):
         ks.LRP(model, baseline=1).explain(np.ones((1, 5), "int32"), 0)
 
 
