@@ -22,6 +22,8 @@ from lab.peers import shapley_values
 # images that are explained at once
 BLOCK = 250
 STEPS = 32
+# masked passes that measure gates, and coalitions of a surrogate
+MASKED, COALITIONS = 8, 256
 # the types that hold neurons
 NEURONS = (*ks.presets.LINEAR_TYPES, *ks.presets.ELEMENTWISE)
 
@@ -38,11 +40,17 @@ class Method(NamedTuple):
     explain: Callable[[keras.Model, np.ndarray, np.ndarray], np.ndarray]
 
 
-def relevance(model: keras.Model, x: np.ndarray, target: np.ndarray, **options: Any) -> np.ndarray:
-    """LRP from sampled Shapley values of the softmax. BatchNormalization is merged, or eq. (2) grows without bounds."""
-    explainer = ks.LRP(model, merge_batch_norm=True, **{"rules": "paper", "head_method": "sampled", **options})
+def lrp(model: keras.Model, x: np.ndarray, target: np.ndarray, **options: Any) -> np.ndarray:
+    """`ks.LRP(model, **options)`, block by block."""
+    explainer = ks.LRP(model, **options)
     blocks = [slice(start, start + BLOCK) for start in range(0, len(x), BLOCK)]
     return np.concatenate([ops.convert_to_numpy(explainer(x[block], target[block])) for block in blocks])
+
+
+def relevance(model: keras.Model, x: np.ndarray, target: np.ndarray, **options: Any) -> np.ndarray:
+    """LRP from sampled Shapley values of the softmax. BatchNormalization is merged, or eq. (2) grows without bounds."""
+    published = {"rules": "paper", "head_method": "sampled", "merge_batch_norm": True}
+    return lrp(model, x, target, **published | options)
 
 
 def relevance_by_rule(model: keras.Model, x: np.ndarray, target: np.ndarray, *, rule: rules.Epsilon) -> np.ndarray:
@@ -75,6 +83,8 @@ def fast(model: keras.Model, x: np.ndarray, target: np.ndarray, **options: Any) 
         return ks.fast_shapley_values(model, x, target, **options).heatmap
 
 
+DEFAULT = "default"  # which is Shapley propagation
+GATES, SURROGATE = f"{DEFAULT}, gates={MASKED}", f"surrogate, {COALITIONS} coalitions"
 METHODS = {
     "noise": Method(0, noise),
     "gradient": Method(1, input_gradient),
@@ -85,6 +95,7 @@ METHODS = {
     "epsilon 0.1": Method(1.4, functools.partial(relevance_by_rule, rule=rules.Epsilon(0.1))),
     "epsilon 1": Method(1.4, functools.partial(relevance_by_rule, rule=rules.Epsilon(1.0))),
     "epsilon plus flat": Method(1.4, functools.partial(relevance, rules="epsilon_plus_flat")),
+    DEFAULT: Method(2, lrp),
     "integrated gradients": Method(STEPS, integrated_gradients),
     # at each of four nodes two maps a layer, and with samples 16 passes
     "moments, no samples": Method(8, functools.partial(fast, n_samples=0)),
@@ -95,13 +106,25 @@ METHODS = {
 }
 
 
-def moments_of_patches(model: keras.Model, x: np.ndarray, target: np.ndarray, *, players: np.ndarray) -> np.ndarray:
-    """Moments of groups of elements; the value of a group is shared equally between its elements.
+def methods_of_patches(players: np.ndarray) -> dict[str, Method]:
+    """What is explained by patches of pixels at once, by name.
+
+    The value of a patch is shared equally between its elements.
 
     Args:
-        players: the group of each element, integers in the shape of an image.
+        players: the patch of each element, integers in the shape of an image.
     """
-    return fast(model, x, target, players=players)
+    return {
+        GATES: Method(2 + MASKED / 3, functools.partial(lrp, gates=MASKED, players=players)),
+        # each patch goes once through the first layer
+        "moments of patches": Method(30, functools.partial(fast, players=players)),
+        SURROGATE: Method(COALITIONS / 3, functools.partial(surrogate, players=players)),
+    }
+
+
+def surrogate(model: keras.Model, x: np.ndarray, target: np.ndarray, *, players: np.ndarray) -> np.ndarray:
+    """`ks.shapley_values` without options but a budget."""
+    return ks.shapley_values(model, x, target, players=players, budget=COALITIONS, progress=False).heatmap
 
 
 def peers(model: keras.Model, x: np.ndarray, target: np.ndarray) -> dict[str, tuple[np.ndarray, float]]:

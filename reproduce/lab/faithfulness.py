@@ -18,7 +18,7 @@ import numpy as np
 import keras_shapley as ks
 from lab import data, files, training
 from lab.experiment import Experiment
-from lab.explanations import METHODS, Method, moments_of_patches, peers
+from lab.explanations import METHODS, methods_of_patches, peers
 from lab.rows import Run
 from lab.statistics import log_median, number, relative_noise
 
@@ -111,10 +111,7 @@ def explain_run(study: "Study", file: str | None, out: pathlib.Path, run: Run) -
     present = by_player(players, np.abs(x_truth)) > 0
 
     attributions, measured = {}, {}
-    methods = METHODS.copy()
-    if study.patch > 1:
-        # each patch goes once through the first layer
-        methods["moments of patches"] = Method(30, functools.partial(moments_of_patches, players=players))
+    methods = METHODS | (methods_of_patches(players) if study.patch > 1 else {})
     for name, method in methods.items():
         attributions[name] = method.explain(model, x, target)
         measured[name] = {"gradients": method.gradients, **perturbation(model, x, attributions[name], target)}

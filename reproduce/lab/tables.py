@@ -82,6 +82,11 @@ def provenance(lines: Iterable[str]) -> list[str]:
     return [f"Runs{', where + marks a commit with further changes' if changed else ''}:", "", *lines]
 
 
+def origin(record: dict[str, Any]) -> str:
+    """Seed, versions and commit of a record."""
+    return f"Seed {record['seed']}; {versions(record)}; commit {record['commit']}"
+
+
 def origins(rows: Iterable[dict[str, Any]]) -> list[str]:
     """Lines on the data, device, versions and commit of rows."""
     counts: dict[str, int] = {}

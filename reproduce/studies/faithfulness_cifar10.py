@@ -29,7 +29,7 @@ FAITHFULNESS_CIFAR10 = Study(
     seeds=3,
     patch=4,
     absent=0.5,
-    amounts=Amounts(images=300, truth=50, orders=120),
+    amounts=Amounts(images=100, truth=50, orders=120),
     few=Amounts(images=4, truth=2, orders=16),
     write=functools.partial(faithfulness.write, "faithfulness_cifar10"),
     quick={"seeds": 1, "epochs": 1, "limit": 500, "activations": ("relu", "sa")},

@@ -48,8 +48,7 @@ def table(record: dict[str, Any]) -> str:
             cells = ["{:.3f} ({:.3f} to {:.3f})".format(*errors[method]) for errors in by_width.values()]
             lines.append(tables.line([method, *cells]))
         lines.append("")
-    origin = f"Seed {record['seed']}; {tables.versions(record)}; commit {record['commit']}"
-    return "\n".join([*lines, *tables.provenance([origin])]) + "\n"
+    return "\n".join([*lines, *tables.provenance([tables.origin(record)])]) + "\n"
 
 
 def draw(path: pathlib.Path, laws: dict[str, Any]) -> None:

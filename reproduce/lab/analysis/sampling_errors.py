@@ -42,8 +42,7 @@ def table(record: dict[str, Any]) -> str:
             cells = [f"{point['cost']:,.0f}: {tables.with_interval(interval(point['error']))}" for point in points]
             lines.append(tables.line([method, *cells, *[""] * (columns - len(cells))]))
         lines.append("")
-    origin = f"Seed {record['seed']}; {tables.versions(record)}; commit {record['commit']}"
-    return "\n".join([*lines, *tables.provenance([origin])]) + "\n"
+    return "\n".join([*lines, *tables.provenance([tables.origin(record)])]) + "\n"
 
 
 def draw(path: pathlib.Path, networks: dict[str, Any]) -> None:
