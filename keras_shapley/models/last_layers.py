@@ -73,8 +73,8 @@ class LastLayers:
             mover = self._pool or _first_mover(self._dense)
             self._is_channels_first = mover is not None and getattr(mover.op, "data_format", "") == "channels_first"
             shape = self._shape_of_map(self._dense.op.kernel.shape[0])
-            self._groups = _groups(shape)
-            self.places = tuple(min(size, _side(len(shape))) for size in shape)
+            self._groups = neighbours(shape, _MOST_PLACES)
+            self.places = _sides(shape, _MOST_PLACES)
             self.n_sums = self._dense.op.units
         if self.n_sums > _MOST_SUMS:
             raise ValueError(f"{self.n_sums} sums are too many")
@@ -182,20 +182,21 @@ def _what_is_read(dense: Call) -> tuple[Call | None, Value]:
     return None, read
 
 
-def _side(n_axes: int) -> int:
-    """The most places along each axis of a grid."""
-    return int(_MOST_PLACES ** (1 / max(n_axes, 1)) + 1e-9)
-
-
-def _groups(shape: tuple[int, ...]) -> list[np.ndarray]:
-    """The numbers of the places of a map that each place of the grid stands for."""
-    sides = [min(size, _side(len(shape))) for size in shape]
+def neighbours(shape: tuple[int, ...], most: int) -> list[np.ndarray]:
+    """The numbers of the places of a map, in groups of neighbours that make a grid of at most `most` cells."""
+    sides = _sides(shape, most)
     number = np.zeros(shape, int)
     for axis, (size, side) in enumerate(zip(shape, sides)):
         cell = np.arange(size) * side // size
         number = number * side + cell.reshape([-1 if other == axis else 1 for other in range(len(shape))])
     flat = number.ravel()
     return [np.flatnonzero(flat == k) for k in range(math.prod(sides))]
+
+
+def _sides(shape: tuple[int, ...], most: int) -> tuple[int, ...]:
+    """The shape of such a grid."""
+    side = int(most ** (1 / max(len(shape), 1)) + 1e-9)
+    return tuple(min(size, side) for size in shape)
 
 
 def _first_mover(dense: Call) -> Call | None:

@@ -14,15 +14,15 @@ from keras_shapley.shapley.coalitions import pair_count, random_pairs
 from keras_shapley.shapley.exact import MAX_PLAYERS, all_coalitions
 from keras_shapley.shapley.game import Game, ImageGame
 from keras_shapley.shapley.interaction_index import interaction_index, sampled_index
-from keras_shapley.shapley.last_sums import Guess, Parts, likely_settings
+from keras_shapley.shapley.last_sums import Guess, Parts, Places, likely_settings, odd_and_even
 from keras_shapley.shapley.pair_regression import PairRegression
 from keras_shapley.shapley.surrogate import (
     STRONGEST,
     Surrogate,
-    affordable_distances,
+    affordable_places,
     both,
     cross_fitted,
-    place_distances,
+    places_of,
 )
 from keras_shapley.utils.progress import Progress
 from keras_shapley.utils.typing import Function, Structure
@@ -185,7 +185,7 @@ def shapley_interactions(
     layers = last_layers(model, output_index(model, output)) if model is not None and 2**largest > most else None
     if layers is not None and not Surrogate(next(game.of_images(explained)), layers, None, 0, seed).fits:
         layers = None
-    distances = None if layers is None else place_distances(game, layers)
+    places = None if layers is None else places_of(game, layers)
     n = game.players.n
     values = np.zeros((len(game), n, n, explained.whole.shape[1]))
     stderr = np.zeros_like(values)
@@ -202,7 +202,7 @@ def shapley_interactions(
             # none and all are evaluated again for their sums, of the first image twice
             n_pairs = _n_pairs(n_active, budget) - (0 if layers is None else 2)
             method = "regression" if layers is None else "surrogate"
-            found = _Estimator(image, layers, distances, n_pairs, seed).estimate()
+            found = _Estimator(image, layers, places, n_pairs, seed).estimate()
         rows = np.ix_(image.active, image.active)
         values[number][rows], stderr[number][rows] = _with_diagonal(found, index)
     shape = (len(game), n, n, *explained.shape)
@@ -266,13 +266,13 @@ class _Estimator:
     Args:
         image: the game.
         layers: the model in two parts; None for a regression alone.
-        distances: of all players from each place of the sums, `(places, players)`; or None.
+        places: of the sums, for all players; or None.
         n_pairs: number of pairs.
         seed: of the coalitions.
     """
 
     def __init__(
-        self, image: ImageGame, layers: LastLayers | None, distances: np.ndarray | None, n_pairs: int, seed: int
+        self, image: ImageGame, layers: LastLayers | None, places: Places | None, n_pairs: int, seed: int
     ) -> None:
         self._image = image
         self._layers = layers
@@ -281,7 +281,7 @@ class _Estimator:
         self._pairs = random_pairs(n, n_pairs, self._rng)
         self._ends = np.ones((1, n), bool)
         self._regression = PairRegression(self._pairs)
-        self._distances = None if layers is None else affordable_distances(image, layers, distances, n_pairs)
+        self._places = None if layers is None else affordable_places(image, layers, places, n_pairs)
 
     def estimate(self) -> _Matrices:
         present = self._pairs.present
@@ -314,11 +314,10 @@ class _Estimator:
         """The parts of the sums, and the values of the coalitions and their complements; the last are the ends."""
         assert self._layers is not None
         present = np.concatenate([self._pairs.present, self._ends])
-        is_by_place = self._distances is not None
+        is_by_place = self._places is not None
         parts, values = self._image.parts_and_values(self._layers, both(present, self._image), by_place=is_by_place)
-        one, other = np.split(parts.astype("float64"), 2, axis=1)
-        roots = np.sqrt(np.append(self._pairs.weights, 1))
-        observed = Parts(2.0 * present - 1, roots, (one - other) / 2, (one + other) / 2, self._distances)
+        odd, even = odd_and_even(*np.split(parts.astype("float64"), 2, axis=1), self._places)
+        observed = Parts(2.0 * present - 1, np.sqrt(np.append(self._pairs.weights, 1)), odd, even, self._places)
         return observed, values[: len(present)], values[len(present) :]
 
     def _values(self, guess: Guess, present: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -1,9 +1,11 @@
 """The sums near a network's end, guessed for every coalition from those of some coalitions."""
 
 import dataclasses
+from collections.abc import Sequence
 
 import numpy as np
 
+from keras_shapley.shapley.ridge import Design, best_noise, coefficients, spectrum
 from keras_shapley.utils.threads import on_one_thread
 
 # Settings that are tried. How far from a place players matter to it, in units of the image's sides, and how much all
@@ -14,13 +16,36 @@ _INTERACTIONS = (0.0, 0.1, 0.5, 2.0)
 _NOISES = np.geomspace(1e-4, 10, 16)
 # variance of the term of the size
 _SIZE = 0.1
-# pairs of coalitions from which the even part is guessed; time grows with the cube of their number, for each place
+# pairs of coalitions from which the even part is guessed; time grows with the cube of their number, for each group
 _EVEN_ROWS = 384
-# how many pairs of coalitions, places and sums the settings are found on
-_ROWS, _PLACES, _SUMS = 256, 12, 64
+# how many pairs of coalitions, the first ones, and how many places and sums the settings are found on
+SETTING_ROWS, _PLACES, _SUMS = 256, 12, 64
 # with more players, or more sums, interactions are left out
 _MOST_INTERACTING = 128
 _MOST_SUMS_INTERACTING = 256
+
+
+@dataclasses.dataclass(frozen=True)
+class Places:
+    """Where the parts of sums are.
+
+    Attributes:
+        distances: of the players from each place, in units of the image's sides, `(places, n)`.
+        groups: the numbers of neighbouring places, an array for each group. Even parts are guessed for whole groups,
+            because that takes long.
+    """
+
+    distances: np.ndarray
+    groups: list[np.ndarray]
+
+
+def odd_and_even(one: np.ndarray, other: np.ndarray, places: Places | None) -> tuple[np.ndarray, np.ndarray]:
+    """Half the difference of the parts of coalitions and their complements, `(places, pairs, sums)`, and their mean.
+
+    The mean is that of groups of places, `(groups, pairs, sums)`.
+    """
+    even = (one + other) / 2
+    return (one - other) / 2, even if places is None else np.stack([even[group].sum(axis=0) for group in places.groups])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,16 +56,15 @@ class Parts:
         signs: 1 for the players of one coalition of each pair, -1 for the others, `(pairs, n)`.
         roots: of the weights of the pairs, `(pairs,)`.
         odd: half the difference of the parts of a pair, `(places, pairs, sums)`.
-        even: the mean of the two, same shape.
-        distances: of the players from each place, in units of the image's sides, `(places, n)`; None if they have no
-            place.
+        even: the mean of the two, by groups of places, `(groups, pairs, sums)`.
+        places: of the parts; None if all of a sum is one part.
     """
 
     signs: np.ndarray
     roots: np.ndarray
     odd: np.ndarray
     even: np.ndarray
-    distances: np.ndarray | None
+    places: Places | None
 
     def take(self, rows: np.ndarray) -> "Parts":
         """Some of the pairs, given by numbers or bools."""
@@ -50,10 +74,15 @@ class Parts:
 
     def variances(self, reach: float, floor: float) -> np.ndarray:
         """How much each player matters to each place, `(places, n)`; of a place they sum to about 1."""
-        if self.distances is None:
-            return np.full((len(self.odd), self.signs.shape[1]), 1 / self.signs.shape[1])
-        near = np.exp(-0.5 * np.square(self.distances / reach)) + floor
+        if self.places is None:
+            return np.full((1, self.signs.shape[1]), 1 / self.signs.shape[1])
+        near = np.exp(-0.5 * np.square(self.places.distances / reach)) + floor
         return near / near.sum(axis=1).mean()
+
+    def shares(self, variances: np.ndarray) -> np.ndarray:
+        """How much each player matters to each group of places, `(groups, n)`; of a group they sum to 1."""
+        shares = variances / variances.sum(axis=1, keepdims=True)
+        return shares if self.places is None else np.stack([shares[group].mean(axis=0) for group in self.places.groups])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,19 +111,9 @@ class Guess:
     @on_one_thread
     def __init__(self, parts: Parts, settings: Settings) -> None:
         variances = parts.variances(settings.reach, settings.floor)
-        self._single = _single(parts, variances, settings.noise).astype("float32")
-        parts = parts.take(_first(parts, _EVEN_ROWS))
-        dual, kernels = _even_dual(parts, variances, settings)
-        size = np.square(parts.signs.mean(axis=1))
-        self._size = (_SIZE * size @ dual.sum(axis=0)).astype("float32")
-        self._constant = (parts.even.astype("float64") - kernels @ dual).mean(axis=1).sum(axis=0).astype("float32")
-        self._interactions = None
-        if settings.interactions:
-            i, j = np.triu_indices(parts.signs.shape[1], 1)
-            products = parts.signs[:, i] * parts.signs[:, j]
-            shares = variances / variances.sum(axis=1, keepdims=True)
-            of_places = ((share[i] * share[j])[:, None] * (products.T @ part) for share, part in zip(shares, dual))
-            self._interactions = (2 * settings.interactions * np.sum(list(of_places), axis=0)).astype("float32")
+        rows, y = _weighted(parts)
+        self._single = coefficients(Design(rows, variances), y, settings.noise).astype("float32")
+        self._constant, self._size, self._interactions = _even(parts, parts.shares(variances), settings)
 
     @property
     def width(self) -> int:
@@ -115,25 +134,26 @@ class Guess:
 
 @on_one_thread
 def likely_settings(parts: Parts) -> Settings:
-    """The settings with the largest evidence, found on some of the pairs, places and sums."""
-    some = _some(parts)
-    reach, floor, noise = _best_odd(some)
-    interactions, noise_of_even = _best_even(some, some.variances(reach, floor), parts.odd.shape[2])
-    return Settings(reach, floor, noise, interactions, noise_of_even)
-
-
-def _some(parts: Parts) -> Parts:
-    rows = _first(parts, _ROWS)
-    places = np.unique(np.linspace(0, len(parts.odd) - 1, min(len(parts.odd), _PLACES)).astype(int))
+    """The settings with the largest evidence, found on the first `SETTING_ROWS` pairs, and on some places and sums."""
+    n_sums = parts.odd.shape[2]
+    parts = parts.take(_first(parts, SETTING_ROWS))
     spread = parts.odd.std(axis=1).sum(axis=0)
     columns = np.argsort(-spread)[:_SUMS]
-    rest = parts.take(rows)
-    return dataclasses.replace(
-        rest,
-        odd=rest.odd[places][:, :, columns],
-        even=rest.even[places][:, :, columns],
-        distances=None if parts.distances is None else parts.distances[places],
-    )
+    parts = dataclasses.replace(parts, odd=parts.odd[:, :, columns], even=parts.even[:, :, columns])
+    reach, floor, noise = _best_odd(_at_some_places(parts))
+    is_small = parts.signs.shape[1] <= _MOST_INTERACTING and n_sums <= _MOST_SUMS_INTERACTING
+    shares = parts.shares(parts.variances(reach, floor))
+    return Settings(reach, floor, noise, *_best_even(parts, shares, _INTERACTIONS if is_small else _INTERACTIONS[:1]))
+
+
+def _at_some_places(parts: Parts) -> Parts:
+    """The odd parts at a few places."""
+    if parts.places is None:
+        return parts
+    n = len(parts.odd)
+    chosen = np.unique(np.linspace(0, n - 1, min(n, _PLACES)).astype(int))
+    places = dataclasses.replace(parts.places, distances=parts.places.distances[chosen])
+    return dataclasses.replace(parts, odd=parts.odd[chosen], places=places)
 
 
 def _first(parts: Parts, n: int) -> np.ndarray:
@@ -146,40 +166,23 @@ def _best_odd(parts: Parts) -> tuple[float, float, float]:
     rows, y = _weighted(parts)
 
     def best(reach: float, floor: float) -> tuple[float, float, float, float]:
-        kernels = (rows * parts.variances(reach, floor)[:, None]) @ rows.T
-        evidence, noise = _best_noise(kernels, y)
+        evidence, noise = best_noise(spectrum(Design(rows, parts.variances(reach, floor)), y), _NOISES)
         return evidence, reach, floor, noise
 
-    if parts.distances is None:
+    if parts.places is None:
         return best(np.inf, 1.0)[1:]
     found = max(best(reach, _FLOORS[0]) for reach in _REACHES)
     return max(found, *(best(found[1], floor) for floor in _FLOORS[1:]))[1:]
 
 
-def _best_even(parts: Parts, variances: np.ndarray, n_sums: int) -> tuple[float, float]:
+def _best_even(parts: Parts, shares: np.ndarray, strengths: Sequence[float]) -> tuple[float, float]:
     """Strength of interactions, and noise of the even part."""
-    is_small = parts.signs.shape[1] <= _MOST_INTERACTING and n_sums <= _MOST_SUMS_INTERACTING
-    y = _centred_rows(parts.even)
+    y = parts.even - parts.even.mean(axis=1, keepdims=True, dtype="float64")
     tried = []
-    for interactions in _INTERACTIONS if is_small else _INTERACTIONS[:1]:
-        evidence, noise = _best_noise(_centred(_even_kernels(parts.signs, variances, interactions)), y)
+    for interactions in strengths:
+        evidence, noise = best_noise(spectrum(_even_design(parts.signs, shares, interactions), y), _NOISES)
         tried.append((evidence, interactions, noise))
     return max(tried)[1:]
-
-
-def _best_noise(kernels: np.ndarray, y: np.ndarray) -> tuple[float, float]:
-    """The largest log evidence of observations `(places, rows, sums)`, each of a variance of its own, and its noise."""
-    values, vectors = np.linalg.eigh(kernels)
-    values = np.maximum(values, 0)[:, :, None]
-    squares = np.square(np.swapaxes(vectors, 1, 2) @ y)
-    # a sum that never changes tells nothing
-    varies = squares.sum(axis=1) > 0
-    tried = []
-    for noise in _NOISES:
-        variance = (squares / (values + noise)).mean(axis=1)[varies]
-        occam = np.log(values + noise).sum(axis=1) * varies
-        tried.append((-0.5 * (y.shape[1] * np.log(variance).sum() + occam.sum()), noise))
-    return max(tried)
 
 
 def _weighted(parts: Parts) -> tuple[np.ndarray, np.ndarray]:
@@ -187,43 +190,41 @@ def _weighted(parts: Parts) -> tuple[np.ndarray, np.ndarray]:
     return parts.signs * parts.roots[:, None], parts.odd * parts.roots.astype("float32")[:, None]
 
 
-def _single(parts: Parts, variances: np.ndarray, noise: float) -> np.ndarray:
-    """What each player adds to the sums, `(n, sums)`: the ridge regressions of all places, summed up."""
-    rows, y = _weighted(parts)
-    n_rows, n = rows.shape
-    roots = np.sqrt(variances)[:, :, None]
-    if n <= n_rows:
-        grams = roots * (rows.T @ rows) * np.swapaxes(roots, 1, 2)
-        products = rows.T.astype(y.dtype) @ y
-        return (roots * np.linalg.solve(grams + noise * np.eye(n), roots * products)).sum(axis=0)
-    kernels = (rows * variances[:, None]) @ rows.T
-    return (variances[:, :, None] * (rows.T @ np.linalg.solve(kernels + noise * np.eye(n_rows), y))).sum(axis=0)
+def _even(parts: Parts, shares: np.ndarray, settings: Settings) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+    """The even part: a constant and what the size adds, `(sums,)` each, and interactions `(pairs of players, sums)`."""
+    parts = parts.take(_first(parts, _EVEN_ROWS))
+    # in float32 the mean would not be zero, and a small noise would blow that up
+    means = parts.even.mean(axis=1, keepdims=True, dtype="float64")
+    design = _even_design(parts.signs, shares, settings.interactions)
+    found = coefficients(design, parts.even - means, settings.noise_of_even)
+    constant = means.sum(axis=0)[0] - _even_features(parts.signs, settings.interactions).mean(axis=0) @ found
+    size, interactions = found[0].astype("float32"), found[1:].astype("float32")
+    return constant.astype("float32"), size, interactions if settings.interactions else None
 
 
-def _even_dual(parts: Parts, variances: np.ndarray, settings: Settings) -> tuple[np.ndarray, np.ndarray]:
-    """Weights of the pairs of coalitions in the even part, `(places, pairs, sums)`, and the kernels they belong to."""
-    kernels = _even_kernels(parts.signs, variances, settings.interactions)
-    y = _centred_rows(parts.even)
-    n = len(parts.signs)
-    return np.linalg.solve(_centred(kernels) + settings.noise_of_even * np.eye(n), y), kernels
-
-
-def _even_kernels(signs: np.ndarray, variances: np.ndarray, interactions: float) -> np.ndarray:
-    """Covariances of the even part of pairs of coalitions, `(places, pairs, pairs)`; one for all without places."""
-    size = np.square(signs.mean(axis=1))
-    kernels = _SIZE * np.outer(size, size)[None]
+def _even_design(signs: np.ndarray, shares: np.ndarray, interactions: float) -> Design:
+    """The size, and pairs of players that matter to the same place, less their means: there is a constant."""
+    features = _even_features(signs, interactions)
+    rows = features - features.mean(axis=0)
     if not interactions:
-        return kernels
-    shares = variances / variances.sum(axis=1, keepdims=True)
-    return kernels + interactions * np.square((signs * shares[:, None]) @ signs.T)
+        return Design(rows, np.full((len(shares), 1), _SIZE))
+    i, j = np.triu_indices(signs.shape[1], 1)
+    of_pairs = 2 * interactions * shares[:, i] * shares[:, j]
+    size = features[:, 0]
+
+    def kernel(place: int) -> np.ndarray:
+        # the square of a sum has all pairs of its addends
+        kernel = _SIZE * np.outer(size, size) + interactions * np.square((signs * shares[place]) @ signs.T)
+        means = kernel.mean(axis=0)
+        return kernel - means - means[:, None] + means.mean()
+
+    return Design(rows, np.insert(of_pairs, 0, _SIZE, axis=1), kernel)
 
 
-def _centred_rows(even: np.ndarray) -> np.ndarray:
-    """The even part less its mean. In float32 the mean would not be zero, and the small noise would blow that up."""
-    even = even.astype("float64")
-    return even - even.mean(axis=1, keepdims=True)
-
-
-def _centred(kernels: np.ndarray) -> np.ndarray:
-    kernels = kernels - kernels.mean(axis=1, keepdims=True)
-    return kernels - kernels.mean(axis=2, keepdims=True)
+def _even_features(signs: np.ndarray, interactions: float) -> np.ndarray:
+    """The square of the mean sign, which is that of the size, and with interactions the products of all pairs."""
+    size = np.square(signs.mean(axis=1, keepdims=True))
+    if not interactions:
+        return size
+    i, j = np.triu_indices(signs.shape[1], 1)
+    return np.concatenate([size, signs[:, i] * signs[:, j]], axis=1)

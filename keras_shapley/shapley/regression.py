@@ -243,6 +243,7 @@ class LeastSquares:
         self._blocks: list[tuple[Pairs, np.ndarray]] = []
         self.n_pairs = 0
 
+    @on_one_thread
     def add(self, pairs: Pairs, differences: np.ndarray) -> None:
         """Adds pairs and their differences, `(pairs, values)`."""
         signs = 2.0 * pairs.present - 1
@@ -254,6 +255,7 @@ class LeastSquares:
         self._blocks.append((pairs, left))
         self.n_pairs += len(rows)
 
+    @on_one_thread
     def solve(self) -> tuple[np.ndarray, np.ndarray]:
         """The values and their standard errors, which hold for any spread of the noise (White 1980); `(n, values)`."""
         inverse = np.linalg.inv(self._gram)

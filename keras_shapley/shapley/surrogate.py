@@ -7,11 +7,11 @@ from typing import NamedTuple, Protocol
 import keras
 import numpy as np
 
-from keras_shapley.models.last_layers import LastLayers
+from keras_shapley.models.last_layers import LastLayers, neighbours
 from keras_shapley.shapley import regression
 from keras_shapley.shapley.coalitions import Pairs, joined, pair_count, random_pairs
 from keras_shapley.shapley.game import Game, ImageGame
-from keras_shapley.shapley.last_sums import Guess, Parts, Settings, likely_settings
+from keras_shapley.shapley.last_sums import SETTING_ROWS, Guess, Parts, Places, Settings, likely_settings, odd_and_even
 
 # groups of pairs, of which each is predicted from the others
 FOLDS = 5
@@ -25,6 +25,8 @@ _NUMBERS_AT_ONCE = 2**24
 _OWN_ERROR = 1 / 3
 # the largest difference of two ways to the same outputs, beside their size
 _ROUNDING = 1e-3
+# groups of places that even parts are guessed for
+_MOST_GROUPS = 9
 # numbers in all parts of the sums that are kept by place
 _MOST_PARTS = 2**27
 
@@ -89,19 +91,18 @@ class Surrogate:
     Args:
         image: the game.
         layers: the model in two parts.
-        distances: of all players from each place of the sums, `(places, players)`; or None.
+        places: of the sums, for all players; or None.
         most_pairs: the largest number of pairs that may be added.
         seed: of the groups, and of the surrogate's coalitions.
     """
 
-    def __init__(
-        self, image: ImageGame, layers: LastLayers, distances: np.ndarray | None, most_pairs: int, seed: int
-    ) -> None:
+    def __init__(self, image: ImageGame, layers: LastLayers, places: Places | None, most_pairs: int, seed: int) -> None:
         self._image = image
         self._layers = layers
-        self._distances = affordable_distances(image, layers, distances, most_pairs)
+        self._places = affordable_places(image, layers, places, most_pairs)
         self._seed = seed
         self._sampled: list[_Sampled] = []
+        self._settings: tuple[int, Settings] | None = None
         # all players, and none
         self._ends = self._evaluated(Pairs(np.ones((1, len(image.active)), bool), np.ones(1)))
 
@@ -126,7 +127,7 @@ class Surrogate:
         pairs, parts, differences = self._all()
         n = pairs.present.shape[1]
         *_, total = differences
-        settings = likely_settings(parts)
+        settings = self._likely_settings(parts)
         rng = np.random.default_rng(self._seed)
         missed = []
         for rows, guess in cross_fitted(parts, settings, rng):
@@ -140,11 +141,10 @@ class Surrogate:
 
     def _evaluated(self, pairs: Pairs) -> "_Sampled":
         coalitions = both(pairs.present, self._image)
-        is_by_place = self._distances is not None
+        is_by_place = self._places is not None
         parts, values = self._image.parts_and_values(self._layers, coalitions, by_place=is_by_place)
-        one, other = np.split(parts, 2, axis=1)
         of_one, of_other = np.split(values, 2)
-        return _Sampled(pairs, (one - other) / 2, (one + other) / 2, of_one - of_other)
+        return _Sampled(pairs, *odd_and_even(*np.split(parts, 2, axis=1), self._places), of_one - of_other)
 
     def _all(self) -> tuple[Pairs, Parts, np.ndarray]:
         """All pairs, the parts of the sums and the differences of values; the last row of these is of the ends."""
@@ -155,9 +155,16 @@ class Surrogate:
             roots=np.sqrt(pairs.weights),
             odd=np.concatenate([part.odd for part in sampled], axis=1),
             even=np.concatenate([part.even for part in sampled], axis=1),
-            distances=self._distances,
+            places=self._places,
         )
         return pairs.take(slice(-1)), parts, np.concatenate([part.differences for part in sampled])
+
+    def _likely_settings(self, parts: Parts) -> Settings:
+        """The settings, which are found again only if there are more of the pairs that they are found on."""
+        n_rows = min(len(parts.signs), SETTING_ROWS)
+        if self._settings is None or self._settings[0] < n_rows:
+            self._settings = n_rows, likely_settings(parts)
+        return self._settings[1]
 
     def _differences(self, guess: Guess, present: np.ndarray) -> np.ndarray:
         """The surrogate's value of each coalition, less that of its complement, `(coalitions, values)`."""
@@ -201,7 +208,7 @@ class _Sampled(NamedTuple):
     Attributes:
         pairs: the pairs.
         odd: half the difference of the parts of the sums of a pair, `(places, pairs, sums)`.
-        even: the mean of the two, same shape.
+        even: the mean of the two, by groups of places, `(groups, pairs, sums)`.
         differences: of the values of a pair, `(pairs, values)`.
     """
 
@@ -223,25 +230,25 @@ def cross_fitted(parts: Parts, settings: Settings, rng: np.random.Generator) -> 
         yield np.flatnonzero(group == k), Guess(parts.take(np.append(group != k, True)), settings)
 
 
-def affordable_distances(
-    image: ImageGame, layers: LastLayers, distances: np.ndarray | None, n_pairs: int
-) -> np.ndarray | None:
-    """The distances of the active players, `(places, n)`; None if the parts of each place would take too much memory.
+def affordable_places(image: ImageGame, layers: LastLayers, places: Places | None, n_pairs: int) -> Places | None:
+    """The places for the active players; None if the parts of each place would take too much memory.
 
     Args:
         image: the game.
         layers: the model in two parts.
-        distances: of all players; or None.
+        places: for all players; or None.
         n_pairs: number of pairs of coalitions, besides none and all.
     """
     n_parts = 2 * (n_pairs + 1) * math.prod(layers.places) * layers.n_sums * image.n_background
-    return None if distances is None or n_parts > _MOST_PARTS else distances[:, image.active]
+    if places is None or n_parts > _MOST_PARTS:
+        return None
+    return Places(places.distances[:, image.active], places.groups)
 
 
-def place_distances(game: Game, layers: LastLayers) -> np.ndarray | None:
-    """Distances of the players of images from the places of a model's last map, `(places, players)`.
+def places_of(game: Game, layers: LastLayers) -> Places | None:
+    """The places of a model's last map, seen by the players of images.
 
-    They are in units of the image's sides. None if the map is not one of the image's places, as tokens of an image.
+    None if the map is not one of the image's places, as tokens of an image.
     """
     (first, *others), (shape, *_) = game.players.parts, game.inputs.shapes
     n_axes = len(layers.places)
@@ -255,4 +262,4 @@ def place_distances(game: Game, layers: LastLayers) -> np.ndarray | None:
         of_elements = np.indices(shape)[own_axis].ravel()
         of_players = (np.bincount(first.ravel(), of_elements) / counts + 0.5) / shape[own_axis]
         squares += np.square((of_places[:, None] + 0.5) / layers.places[axis] - of_players)
-    return np.sqrt(squares)
+    return Places(np.sqrt(squares), neighbours(layers.places, _MOST_GROUPS))

@@ -20,7 +20,7 @@ from keras_shapley.shapley.game import Game
 from keras_shapley.shapley.given import values_by_player
 from keras_shapley.shapley.result import ShapleyValues
 from keras_shapley.shapley.sampled import sampled_shapley_values
-from keras_shapley.shapley.surrogate import FOLDS, Estimate, Estimator, Regression, Surrogate, place_distances
+from keras_shapley.shapley.surrogate import FOLDS, Estimate, Estimator, Regression, Surrogate, places_of
 from keras_shapley.utils.progress import Progress
 from keras_shapley.utils.typing import Function, Structure
 from keras_shapley.utils.validation import integer, one_of
@@ -229,7 +229,7 @@ def _from_pairs(
     """Values by a surrogate, or by regression where there are no layers; exact where all coalitions are evaluated."""
     _warn_if_random(game, explained)
     priors = None if prior is None else values_by_player("prior", prior, game, explained)
-    distances = None if layers is None else place_distances(game, layers)
+    places = None if layers is None else places_of(game, layers)
     values = np.zeros((len(game), game.players.n, explained.whole.shape[1]))
     stderr = np.zeros_like(values)
     methods = {"exact"}
@@ -249,7 +249,7 @@ def _from_pairs(
             else:
                 # none and all are evaluated again, for their sums
                 n_pairs -= 1
-                surrogate = Surrogate(image, layers, distances, n_pairs, effort.seed)
+                surrogate = Surrogate(image, layers, places, n_pairs, effort.seed)
                 estimator = surrogate if surrogate.fits else estimator
                 methods.add("surrogate" if surrogate.fits else "regression")
             values[number, image.active], stderr[number, image.active] = _estimated(estimator, n, n_pairs, effort)

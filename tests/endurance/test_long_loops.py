@@ -125,7 +125,8 @@ def test_a_hundred_models(rng):
         ks.fast_shapley_values(model, x, 1, method="masks", n=4)
 
     explain(0)
-    run_flat("new models", explain, 100, [])
+    # on JAX caches fill up with the first hundred
+    run_flat("new models", explain, 200 if keras.backend.backend() == "jax" else 100, [])
 
 
 def test_3000_training_steps(rng, traced):

@@ -6,17 +6,21 @@ import numpy as np
 import pytest
 
 from keras_shapley.shapley.coalitions import Pairs, joined, random_pairs
-from keras_shapley.shapley.last_sums import Guess, Parts, Settings, likely_settings
+from keras_shapley.shapley.last_sums import Guess, Parts, Places, Settings, likely_settings, odd_and_even
 
 N = 10
 
 
-def parts_of(sums, n_pairs, distances=None, seed=0):
+def parts_of(sums, n_pairs, distances=None, seed=0, groups=None):
     """What is seen of sums, a function of coalitions that returns `(coalitions, places, sums)`."""
     pairs = random_pairs(N, n_pairs, np.random.default_rng(seed))
     pairs = joined([pairs, Pairs(np.ones((1, N), bool), np.ones(1))])
     one, other = sums(pairs.present).swapaxes(0, 1), sums(~pairs.present).swapaxes(0, 1)
-    return Parts(2.0 * pairs.present - 1, np.sqrt(pairs.weights), (one - other) / 2, (one + other) / 2, distances)
+    if distances is None:
+        places, one, other = None, one.sum(axis=0, keepdims=True), other.sum(axis=0, keepdims=True)
+    else:
+        places = Places(distances, list(np.arange(len(distances))[:, None]) if groups is None else groups)
+    return Parts(2.0 * pairs.present - 1, np.sqrt(pairs.weights), *odd_and_even(one, other, places), places)
 
 
 def polynomial(rng, places=1, n_sums=3, *, interactions=0.0):
@@ -108,11 +112,14 @@ def test_the_ridge_is_that_of_dense_formulas(rng):
     np.testing.assert_allclose(other, base - signs @ odd, atol=1e-4)
 
 
-def test_interactions_are_those_of_a_ridge_regression_on_products(rng):
-    """Against the primal problem: a coefficient for the size and for each pair of players, of each place."""
-    parts = parts_of(polynomial(rng, 2, interactions=0.3), 30, rng.random((2, N)))
+@pytest.mark.parametrize("n_pairs", [30, 80], ids=["fewer pairs than features", "more"])
+@pytest.mark.parametrize("groups", [[[0], [1], [2]], [[0, 2], [1]]], ids=["places", "groups"])
+def test_interactions_are_those_of_a_ridge_regression_on_products(groups, n_pairs, rng):
+    """Against the primal problem: a coefficient for the size and for each pair of players, of each group of places."""
+    sums, distances = polynomial(rng, 3, interactions=0.3), rng.random((3, N))
+    parts = parts_of(sums, n_pairs, distances, groups=list(map(np.array, groups)))
     settings = Settings(reach=0.3, floor=0.03, noise=0.2, interactions=0.7, noise_of_even=0.4)
-    variances = np.exp(-0.5 * np.square(parts.distances / 0.3)) + 0.03
+    variances = np.exp(-0.5 * np.square(distances / 0.3)) + 0.03
     shares = variances / variances.sum(axis=1, keepdims=True)
     i, j = np.triu_indices(N, 1)
 
@@ -121,10 +128,12 @@ def test_interactions_are_those_of_a_ridge_regression_on_products(rng):
         return np.concatenate([size, np.sqrt(2 * 0.7 * share[i] * share[j]) * signs[:, i] * signs[:, j]], axis=1)
 
     present = rng.random((20, N)) < 0.5
+    even = (sums(parts.signs > 0) + sums(parts.signs < 0)) / 2
     expected = 0.0
-    for place, share in enumerate(shares):
+    for group in groups:
+        share, y = shares[group].mean(axis=0), even[:, group].sum(axis=1)
         seen, new = features(parts.signs, share), features(2.0 * present - 1, share)
-        centred, y = seen - seen.mean(axis=0), parts.even[place]
+        centred = seen - seen.mean(axis=0)
         slopes = np.linalg.solve(centred.T @ centred + 0.4 * np.eye(len(centred.T)), centred.T @ (y - y.mean(axis=0)))
         expected = expected + y.mean(axis=0) + (new - seen.mean(axis=0)) @ slopes
     one, other = Guess(parts, settings)(present)
@@ -135,7 +144,7 @@ def test_settings_are_found_on_the_sums_that_vary_most(rng):
     """Sums that hardly change are as many as the settings are found on, and say nothing of the others."""
     parts = parts_of(polynomial(rng, 4, interactions=1.0), 60, rng.random((4, N)))
     odd, even = (np.concatenate([np.zeros((4, 61, 70)), part], axis=2) for part in (parts.odd, parts.even))
-    many = Parts(parts.signs, parts.roots, odd, even, parts.distances)
+    many = Parts(parts.signs, parts.roots, odd, even, parts.places)
     assert likely_settings(many) == likely_settings(parts)
 
 

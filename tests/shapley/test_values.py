@@ -9,7 +9,7 @@ from reference.marks import MASKS_OF_FEW_PLAYERS, MAY_MISS_THE_TOTAL
 import keras_shapley as ks
 from keras_shapley.models.last_layers import last_layers
 from keras_shapley.shapley.game import Game
-from keras_shapley.shapley.surrogate import place_distances
+from keras_shapley.shapley.surrogate import places_of
 
 pytestmark = [MAY_MISS_THE_TOTAL, MASKS_OF_FEW_PLAYERS]
 
@@ -226,7 +226,7 @@ def test_distances_of_places(data_format, monkeypatch):
         ]
     )
     game = Game(model, np.ones((1, *shape)), 0.0, 4)
-    distances = place_distances(game, last_layers(model))
+    distances = places_of(game, last_layers(model)).distances
     assert distances.shape == (16, 16)
     # the map has the places of the patches
     np.testing.assert_allclose(np.diag(distances), 0, atol=1e-9)
