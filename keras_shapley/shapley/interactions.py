@@ -316,7 +316,8 @@ class _Estimator:
         present = np.concatenate([self._pairs.present, self._ends])
         is_by_place = self._places is not None
         parts, values = self._image.parts_and_values(self._layers, both(present, self._image), by_place=is_by_place)
-        odd, even = odd_and_even(*np.split(parts.astype("float64"), 2, axis=1), self._places)
+        one, other = np.split(parts.astype("float64"), 2, axis=1)
+        odd, even = odd_and_even(one, other, self._places)
         observed = Parts(2.0 * present - 1, np.sqrt(np.append(self._pairs.weights, 1)), odd, even, self._places)
         return observed, values[: len(present)], values[len(present) :]
 

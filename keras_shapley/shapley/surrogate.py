@@ -143,8 +143,10 @@ class Surrogate:
         coalitions = both(pairs.present, self._image)
         is_by_place = self._places is not None
         parts, values = self._image.parts_and_values(self._layers, coalitions, by_place=is_by_place)
+        one, other = np.split(parts, 2, axis=1)
         of_one, of_other = np.split(values, 2)
-        return _Sampled(pairs, *odd_and_even(*np.split(parts, 2, axis=1), self._places), of_one - of_other)
+        odd, even = odd_and_even(one, other, self._places)
+        return _Sampled(pairs, odd, even, of_one - of_other)
 
     def _all(self) -> tuple[Pairs, Parts, np.ndarray]:
         """All pairs, the parts of the sums and the differences of values; the last row of these is of the ends."""
