@@ -49,6 +49,7 @@ __all__ = [
     "fast_shapley_values",
     "metrics",
     "neuron_shapley_values",
+    "plot_bars",
     "plot_heatmaps",
     "plot_series",
     "plot_tokens",

@@ -85,6 +85,7 @@ from keras_shapley.lrp.explanation import Explanation as Explanation
 from keras_shapley.models.convert import Conversion as Conversion
 from keras_shapley.models.convert import to_relu as to_relu
 from keras_shapley.models.convert import to_shapley as to_shapley
+from keras_shapley.plotting import plot_bars as plot_bars
 from keras_shapley.plotting import plot_heatmaps as plot_heatmaps
 from keras_shapley.plotting import plot_series as plot_series
 from keras_shapley.plotting import plot_tokens as plot_tokens

@@ -84,7 +84,7 @@ def draw(model: keras.Model, x: np.ndarray, y: np.ndarray, path: pathlib.Path) -
     """Draws relevance beside the plain gradient, for each digit."""
     explanation = ks.LRP(model).explain(x, y)
     maps = {"relevance": explanation.input, "plain gradient": input_gradient(model, x, y)}
-    titles = [f"{digit} ({p[digit]:.0%})" for digit, p in zip(y, explanation.probability)]
+    titles = explanation.titles(list("0123456789"))
     title = "Which pixels make it this digit? Red pixels speak for it, blue ones against it"
     pictures.save(ks.plot_heatmaps(maps, x, titles=titles, title=title, columns=2), path)
 
@@ -98,8 +98,8 @@ def draw_photographs(path: pathlib.Path) -> bool:
         return False
     print("explaining four photographs by EfficientNet-Lite0 ... ", end="", flush=True)
     explanation = ks.LRP(network.probabilities, baseline=network.baseline).explain(network.preprocess(pixels))
-    names = [imagenet.CLASSES.get(int(k), f"class {k}") for k in explanation.target]
-    titles = [f"{name} ({p.max():.0%})" for name, p in zip(names, explanation.probability)]
+    names = [imagenet.CLASSES.get(k, f"class {k}") for k in range(explanation.output.shape[1])]
+    titles = explanation.titles(names)
     figure = ks.plot_heatmaps(explanation, pixels.astype("uint8"), titles=titles, patch_size=PATCH, columns=2)
     pictures.save(figure, path)
     print("done")

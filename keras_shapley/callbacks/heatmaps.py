@@ -290,11 +290,15 @@ class LRPHeatmaps(keras.callbacks.Callback):
 
     def _picture(self, explanation: Explanation, epoch: int, logs: Mapping[str, Any] | None) -> bytes:
         """Heatmaps of `x`, a PNG file."""
+        titles = self._subject.titles(explanation)
+        # one layout for all epochs: an animation must not jump where a prediction changes
+        most = self._subject.n_lines - 1
+        titles = [title + (most - title.count("\n")) * "\n" for title in titles]
         return png_content(
             plot_heatmaps(
                 in_layout(leaves(explanation.input)[self.shown], self.images),
                 self.images,
-                titles=self._subject.titles(explanation),
+                titles=titles,
                 title=_with_logs(self._subject.headline(), rules_in_words(self._explainer), epoch, logs),
             )
         )

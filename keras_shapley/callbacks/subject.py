@@ -87,6 +87,18 @@ class Subject:
         truth = [None] * len(values) if self.truth is None else self.truth
         return [self._title(*image) for image in zip(explanation.target, values, truth)]
 
+    @property
+    def n_lines(self) -> int:
+        """The most lines of a title."""
+        has_labels = are_labels(self.truth)
+        roles = self._has_classes + has_labels
+        if self._has_single_unit:
+            # of its two classes one is shown
+            roles = min(roles, 1)
+        elif isinstance(self.target, str):
+            roles = max(roles - 1, 0)
+        return 1 + roles + (self.truth is not None and not has_labels)
+
     def class_name(self, label: int) -> str:
         return self.output.class_name(label, self.names)
 

@@ -78,7 +78,8 @@ def write_table(inputs: Table, found: Attributions, titles: Sequence[str], args:
     """Writes a table of values and a bar chart, and the results that are asked for."""
     values = _by_column(found)
     (path,) = _paths([inputs.path.stem], args)
-    write(path, png_content(plot_bars(values, inputs.columns, title=found.heading, subtitle=_of_rows(titles))))
+    figure = plot_bars(values, titles=titles, title=found.heading, feature_names=inputs.columns)
+    write(path, png_content(figure))
     print(printable(f"{path}  {_of_rows(titles)}"))
     header = ["row", "explained", *inputs.columns]
     # lists of numbers, as columns may share a name

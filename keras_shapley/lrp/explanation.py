@@ -9,6 +9,8 @@ import numpy as np
 from keras import ops, tree
 
 from keras_shapley.lrp.to_shap import relevance_to_shap
+from keras_shapley.models.outputs import ModelOutput
+from keras_shapley.utils.attributions import has_targets
 from keras_shapley.utils.result_files import ResultFormat
 from keras_shapley.utils.structures import leaves
 from keras_shapley.utils.targets import is_weights
@@ -139,6 +141,38 @@ class Explanation:
     def heatmap(self) -> Structure:
         """The relevance of the input."""
         return self.input
+
+    def titles(self, class_names: Sequence[str] | None = None) -> list[str]:
+        """What is explained of each sample, in words, as the pictures have it above: `class 3 (98 %)`, `output 0: 3.2`.
+
+        Args:
+            class_names: of the outputs, or of the classes 0 and 1 of a single probability.
+
+        Raises:
+            ValueError: if there are fewer or more names than classes.
+
+        Examples:
+            >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(2, "softmax")])
+            >>> model.set_weights([np.eye(2), np.zeros(2)])
+            >>> explanation = ks.LRP(model).explain(np.array([[0.0, 2.0]]))
+            >>> explanation.titles(), explanation.titles(["cat", "dog"])
+            (['class 1 (88 %)'], ['dog (88 %)'])
+        """
+        values = self.output if self.probability is None else self.probability
+        output = ModelOutput("output", 0, values.shape[1:], None if self.probability is None else "softmax")
+        n_names = output.n_classes or output.n_units
+        if class_names is not None and len(class_names) != n_names:
+            raise ValueError(f"`class_names` must have length {n_names}. Received: {len(class_names)}")
+
+        def labels(targets: np.ndarray) -> list[list[str]]:
+            columns = targets if has_targets(self) else targets[:, None]
+            return [[output.label(target, row, class_names) for target in each] for each, row in zip(columns, values)]
+
+        found = labels(self.target)
+        if self.versus is not None:
+            pairs = (zip(*sample) for sample in zip(found, labels(self.versus)))
+            found = [[f"{one} against {other}" for one, other in sample] for sample in pairs]
+        return [", ".join(sample) for sample in found]
 
     def to_shap(self, x: Any, by: str = "auto") -> Any:
         """A `shap.Explanation`, which the plots of the package shap take; several targets are its last axis.

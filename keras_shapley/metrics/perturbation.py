@@ -78,7 +78,7 @@ def perturbation_curve(
     place = _like_inputs(np.argsort(ranked, axis=1).reshape(values.shape), inputs.ndim)
     counts = _element_counts(n, steps)
     function = TargetFunction(fn, inputs, own_target(attributions, target), output, batch_size)
-    bar = Progress(len(inputs), "image", progress)
+    bar = Progress(len(inputs), "input", progress)
     curves = []
     for number, (image, image_place) in enumerate(zip(inputs, place)):
         is_perturbed = image_place < counts.reshape(-1, *(1,) * image_place.ndim)
@@ -244,7 +244,7 @@ def infidelity(
     removed = rng.uniform(size=(n, *shape)) < rng.uniform(size=n).reshape(-1, *(1,) * len(shape))
     removed_from_inputs = _like_inputs(removed, inputs.ndim)
     function = TargetFunction(fn, inputs, own_target(attributions, target), output, batch_size)
-    bar = Progress(len(inputs), "image", progress)
+    bar = Progress(len(inputs), "input", progress)
     errors = []
     for number, (image, attribution) in enumerate(zip(inputs, values)):
         perturbed = np.where(removed_from_inputs, absent, image).astype(inputs.dtype)

@@ -89,6 +89,12 @@ def _of_one(name: str, label: str, relevance: Any) -> list[Attributions]:
     return result
 
 
+def own_titles(relevance: Any) -> list[str] | None:
+    """The titles that an explanation has; None for anything else, and for several targets, which have labels."""
+    titles = getattr(relevance, "titles", None)
+    return titles() if callable(titles) and not has_targets(relevance) else None
+
+
 def check_same_shapes(parts: Sequence[Attributions], text: str) -> None:
     """Raises a `ValueError` if what is drawn side by side has several shapes."""
     shapes = [part.values.shape for part in parts]

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from keras_shapley.plotting.arrays import display_images, relevance_maps, with_patches
-from keras_shapley.plotting.attributions import given_array
+from keras_shapley.plotting.attributions import given_array, own_titles
 from keras_shapley.plotting.canvas import checked_titles
 from keras_shapley.plotting.colours import check_percentile, limits
 from keras_shapley.plotting.grid import Grid, grid_layout
@@ -42,7 +42,8 @@ def plot_heatmaps(
         images: array of shape `(n, h, w)`, `(n, h, w, 1)` or `(n, h, w, 3)`, drawn beside the heatmaps. An array of
             uint8 is shown on the scale 0 to 255, and numbers in [0, 1] are shown as they are. Other numbers are scaled
             from the minimum to the maximum over all images.
-        titles: `n` strings of one or more lines, one above each image.
+        titles: `n` strings of one or more lines, one above each image. By default those of an `Explanation` of one
+            target, such as `class 3 (98 %)`.
         title: headline of the figure.
         columns: number of images in a row. By default the figure becomes somewhat wider than high.
         shared_scale: whether all images share one colour scale and one colour bar, so that they can be compared. By
@@ -81,7 +82,7 @@ def plot_heatmaps(
         raise ValueError("`overlay=True` draws over photographs: pass `images=`. Received: images=None")
     maps = relevance_maps(relevance, images)
     n, height, width = maps[0].values.shape
-    titles = checked_titles(titles, n)
+    titles = checked_titles(own_titles(relevance) if titles is None else titles, n)
     if columns is not None:
         columns = integer("columns", columns, 1)
     check_percentile(percentile)

@@ -11,6 +11,7 @@ from keras_shapley.plotting.attributions import (
     attributions_of,
     check_same_shapes,
     given_array,
+    own_titles,
 )
 from keras_shapley.plotting.canvas import FRAME_COLOUR, LINE_WIDTH, Canvas, checked_titles
 from keras_shapley.plotting.colours import check_percentile, limits
@@ -57,7 +58,7 @@ def plot_series(
             Where players are groups of steps, a step has the value of its group. A dict puts several of all these side
             by side, with its keys as labels. Relevance `(n, steps)` of several features is shown with each of them.
         x: the series, shape `(n, steps)` or `(n, steps, features)`.
-        titles: `n` strings of one or more lines, one above each sample.
+        titles: `n` strings of one or more lines, one above each sample; by default those of an `Explanation`.
         title: headline of the figure.
         feature_names: a name for each feature, written beside its lines.
         shared_scale: whether all samples share one colour scale, so that they can be compared. The arrays of a dict and
@@ -83,7 +84,7 @@ def plot_series(
     n, _, n_features = series.shape
     parts = [_relevance(part, series) for part in attributions_of(relevance)]
     check_same_shapes(parts, "(n, steps, features)")
-    titles = checked_titles(titles, n, each="sample")
+    titles = checked_titles(own_titles(relevance) if titles is None else titles, n, each="sample")
     names = checked_titles(feature_names, n_features, "feature_names", "feature")
     check_percentile(percentile)
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from keras_shapley.plotting.attributions import Attributions, attributions_of
+from keras_shapley.plotting.attributions import Attributions, attributions_of, own_titles
 from keras_shapley.plotting.canvas import checked_titles
 from keras_shapley.plotting.colours import limits, relevance_colours
 from keras_shapley.plotting.paragraphs import Paragraph, draw_paragraphs
@@ -42,7 +42,7 @@ def plot_tokens(
             A dict puts several of all these one below the other, with its keys as labels.
         tokens: `n` lists of `steps` strings. Padding is the empty string: it is left out, and the sum of its relevance
             stands behind the text if it is not zero.
-        titles: `n` strings of one or more lines, one above each text.
+        titles: `n` strings of one or more lines, one above each text; by default those of an `Explanation`.
         title: headline of the figure.
         shared_scale: whether all texts share one colour scale, so that they can be compared. The arrays of a dict and
             the targets of an explanation never share a scale.
@@ -62,7 +62,7 @@ def plot_tokens(
     """
     parts = _relevance(relevance, tokens)
     n = len(parts[0].values)
-    titles = checked_titles(titles, n, each="text")
+    titles = checked_titles(own_titles(relevance) if titles is None else titles, n, each="text")
     if not 2 <= width < np.inf:
         raise ValueError(f"`width` must be 2 inches or more. Received: width={width!r}")
     return draw_paragraphs(_paragraphs(parts, tokens, titles, shared_scale), title or "", width)
@@ -98,7 +98,7 @@ def tokens_html(
         (True, False)
     """
     parts = _relevance(relevance, tokens)
-    titles = checked_titles(titles, len(parts[0].values), each="text")
+    titles = checked_titles(own_titles(relevance) if titles is None else titles, len(parts[0].values), each="text")
     blocks = [_block(paragraph) for paragraph in _paragraphs(parts, tokens, titles, shared_scale)]
     # colours of its own, for notebooks on dark ground
     style = "background:#fff;color:#000;padding:0.5em;line-height:1.9;overflow-wrap:anywhere"

@@ -92,7 +92,7 @@ def exact_shapley_values(
         )
     explained = game.explained(target)
     present, coefficients = all_coalitions(n)
-    bar = Progress(len(game), "image", progress)
+    bar = Progress(len(game), "input", progress)
     images = []
     for image in game.of_images(explained):
         between = image.coalition_values(present[1:-1])

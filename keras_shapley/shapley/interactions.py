@@ -190,7 +190,7 @@ def shapley_interactions(
     values = np.zeros((len(game), n, n, explained.whole.shape[1]))
     stderr = np.zeros_like(values)
     method = "exact"
-    bar = Progress(len(game), "image", progress)
+    bar = Progress(len(game), "input", progress)
     for number, image in enumerate(game.of_images(explained)):
         bar.add()
         n_active = len(image.active)

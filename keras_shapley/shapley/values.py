@@ -233,7 +233,7 @@ def _from_pairs(
     values = np.zeros((len(game), game.players.n, explained.whole.shape[1]))
     stderr = np.zeros_like(values)
     methods = {"exact"}
-    bar = Progress(len(game), "image", progress)
+    bar = Progress(len(game), "input", progress)
     for number, image in enumerate(game.of_images(explained)):
         n = len(image.active)
         if n == 1:

@@ -63,7 +63,8 @@ def parse_targets(target: Any, batch: int, shape: tuple[int, ...], *, name: str 
     is_index = np.issubdtype(array.dtype, np.integer)
     fits = array.shape in ((), (batch,)) or (array.ndim == 2 and array.shape[0] in (batch, 1))
     if not is_index or not fits or not array.size:
-        raise ValueError(f"`{name}` must be {ALLOWED}. Received: {array.dtype} of shape {array.shape}")
+        received = f"the string {target!r}" if isinstance(target, str) else f"{array.dtype} of shape {array.shape}"
+        raise ValueError(f"`{name}` must be {ALLOWED}. Received: {received}")
     n_outputs = math.prod(shape)
     if array.ndim == 2 and array.shape[0] == batch:
         _check_not_one_hot(array, n_outputs, name)
@@ -151,7 +152,8 @@ def _check_not_one_hot(array: np.ndarray, n_outputs: int, name: str) -> None:
 
 
 def _out_of_range(array: np.ndarray, n_outputs: int, name: str) -> str:
-    received = f"Received: {array.min()} to {array.max()}"
+    low, high = array.min(), array.max()
+    received = f"Received: {low}" if low == high else f"Received: {low} to {high}"
     if n_outputs > 1:
         return f"`{name}` must be in [0, {n_outputs}), the model's outputs. {received}"
     return (

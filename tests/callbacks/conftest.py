@@ -40,7 +40,9 @@ def show(tmp_path, monkeypatch):
         with np.load(tmp_path / "epoch_0001.npz") as file:
             arrays = dict(file)
         first, *others = pictures
+        # lines are filled up, for one layout
+        titles = [title.rstrip("\n") for title in first["titles"]]
         classes = (others[0]["titles"], others[0]["title"]) if others else (None, None)
-        return Shown(first["titles"], first["title"], arrays, *classes)
+        return Shown(titles, first["title"], arrays, *classes)
 
     return show

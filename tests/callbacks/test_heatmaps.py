@@ -5,6 +5,7 @@ import pathlib
 import sys
 
 import keras
+import matplotlib.image
 import numpy as np
 import pytest
 from keras import layers
@@ -111,6 +112,22 @@ def test_what_is_explained(y, target, expected, data, tmp_path):
     model.fit(x, labels, verbose=0, callbacks=[heatmaps])
     for received in recorder.targets:
         np.testing.assert_array_equal(received, expected)
+
+
+@pytest.mark.once
+@pytest.mark.parametrize("target", ["true", "predicted", 1])
+def test_a_picture_is_as_large_whether_predictions_are_right_or_not(target, data, tmp_path):
+    """A wrong one has a further line in its title. In an animation the images must not move."""
+    x, y = data
+    model = compiled(network())
+    model.optimizer.learning_rate = 0.0
+    right = model.predict(x[:3], verbose=0).argmax(axis=1)
+    sizes = set()
+    for name, shown in (("right", right), ("wrong", (right + 1) % 4)):
+        heatmaps = ks.LRPHeatmaps(x[:3], shown, target=target, directory=tmp_path / name)
+        model.fit(x, y, verbose=0, callbacks=[heatmaps])
+        sizes.add(matplotlib.image.imread(tmp_path / name / "epoch_0001.png").shape)
+    assert len(sizes) == 1
 
 
 def test_flat_inputs_are_drawn_in_the_layout_of_their_images(data, tmp_path):

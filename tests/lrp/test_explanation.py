@@ -83,3 +83,26 @@ def test_an_explanation_is_a_line_and_a_heatmap(convnet, images):
     assert re.fullmatch(r"ConservationGap\(\d+ calls, largest gap \S+ at '\w+'\)", repr(explanation.conservation_gap))
     assert "target 0 to 4" in repr(ks.LRP(convnet, rules="paper").explain(images, [[0, 4]]))
     assert "target weights" in repr(ks.LRP(convnet, rules="paper").explain(images, np.ones(5)))
+
+
+def test_titles_say_what_is_explained():
+    """Of a softmax, a sigmoid and a plain output; of indices, weights and several targets; with names and without."""
+    x = np.log([[0.1, 0.2, 0.7], [0.6, 0.3, 0.1]]).astype("float32")
+
+    def explainer(activation, units=3):
+        layer = layers.Dense(units, activation)
+        model = keras.Sequential([keras.Input((3,)), layer])
+        layer.set_weights([np.eye(3)[:, -units:], np.zeros(units)])
+        return ks.LRP(model)
+
+    softmax = explainer("softmax")
+    assert softmax.explain(x).titles() == ["class 2 (70 %)", "class 0 (60 %)"]
+    assert softmax.explain(x, 1).titles(["ant", "bee", "cat"]) == ["bee (20 %)", "bee (30 %)"]
+    assert softmax.explain(x, [[0, 1]]).titles()[1] == "class 0 (60 %), class 1 (30 %)"
+    assert softmax.explain(x, np.array([1.0, 1.0, 0.0])).titles() == ["weighted sum: 0.3", "weighted sum: 0.9"]
+    against = softmax.explain(x, 2, versus=0).titles(["ant", "bee", "cat"])
+    assert against[0] == "cat (70 %) against ant (10 %)"
+    assert explainer(None).explain(x, 1).titles()[0] == "output 1: -1.61"
+    assert explainer("sigmoid", 1).explain(x).titles() == ["class 1 (41 %)", "class 1 (9 %)"]
+    with pytest.raises(ValueError, match="`class_names` must have length 3. Received: 2"):
+        softmax.explain(x).titles(["ant", "bee"])

@@ -371,3 +371,19 @@ def test_pyplot_keeps_its_backend_and_opens_no_figure():
     ks.plot_heatmaps(np.ones((1, 4, 4)))
     assert pyplot.get_fignums() == []
     assert matplotlib.get_backend() == backend
+
+
+def test_an_explanation_has_titles_of_its_own(rng):
+    """Those of one target; several have labels, and given titles come first."""
+    images = rng.random((2, 8, 8)).astype("float32")
+    model = keras.Sequential([keras.Input((8, 8)), keras.layers.Flatten(), keras.layers.Dense(3, "softmax")])
+    explainer = ks.LRP(model)
+    explanation = explainer.explain(images)
+
+    def titles(*arguments, **options):
+        return [text.get_text() for text in ks.plot_heatmaps(*arguments, **options).texts if text.get_text()]
+
+    assert titles(explanation, images) == explanation.titles()
+    assert titles(explanation, images, titles=["", ""]) == []
+    assert titles(explanation, images, titles=["a", "b"]) == ["a", "b"]
+    assert set(titles(explainer.explain(images, [[0, 1]]), images)) == {"output 0", "output 1"}

@@ -273,7 +273,8 @@ def test_outputs_that_are_not_there_are_named(x, rng):
     "target, message",
     [
         (np.eye(3, dtype=int)[[2, 0, 1]], r"one-hot.*target.argmax\(axis=1\)"),
-        (3, r"`target` must be in \[0, 3\).*Received: 3 to 3"),
+        (3, r"`target` must be in \[0, 3\).*Received: 3$"),
+        ([0, 1, 5], r"`target` must be in \[0, 3\).*Received: 0 to 5$"),
         ([0, -1, 0], r"`target` must be in \[0, 3\)"),
         ([0, 1], r"`target` must be None.*Received: int64 of shape \(2,\)"),
         (0.5, r"weights of the shape of one output, \(3,\).*Output indices must be ints"),
