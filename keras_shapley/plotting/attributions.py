@@ -91,8 +91,9 @@ def _of_one(name: str, label: str, relevance: Any) -> list[Attributions]:
 
 def own_titles(relevance: Any) -> list[str] | None:
     """The titles that an explanation has; None for anything else, and for several targets, which have labels."""
-    titles = getattr(relevance, "titles", None)
-    return titles() if callable(titles) and not has_targets(relevance) else None
+    if has_targets(relevance) or not hasattr(relevance, "titles"):
+        return None
+    return relevance.titles()
 
 
 def check_same_shapes(parts: Sequence[Attributions], text: str) -> None:
