@@ -24,7 +24,6 @@ from lab import environment, files, imagenet, pictures
 from lab.arguments import add_seed, at_least, command_line
 from lab.data import TEST_DIGITS, Split, digits
 from lab.gradients import input_gradient
-from lab.measuring import EpochTimer
 from lab.networks import DIGITS
 
 EPOCHS = 8
@@ -71,13 +70,12 @@ def train(
         jit_compile="auto" if environment.BACKEND != "tensorflow" else False,
     )
     (x, y), (x_test, y_test) = data
-    timer = EpochTimer()
     print(f"{network} with {activation}: training for {epochs} epochs ... ", end="", flush=True)
-    model.fit(x, y, batch_size=BATCH, epochs=epochs, verbose=0, callbacks=[timer, *callbacks])
+    model.fit(x, y, batch_size=BATCH, epochs=epochs, verbose=0, callbacks=list(callbacks))
     accuracy = np.mean(model.predict(x_test, verbose=0).argmax(axis=1) == y_test)
     print(f"{accuracy:.1%} of the test digits are right")
     row = {"network": network, "activation": activation, "parameters": model.count_params()}
-    return row | {"accuracy": float(accuracy), "seconds_per_epoch": float(np.median(timer.seconds))}, model
+    return row | {"accuracy": float(accuracy)}, model
 
 
 def draw(model: keras.Model, x: np.ndarray, y: np.ndarray, path: pathlib.Path) -> None:
@@ -107,17 +105,11 @@ def draw_photographs(path: pathlib.Path) -> bool:
 
 
 def table(rows: list[dict[str, Any]]) -> str:
-    """The rows as text; times are of a training epoch, and as ratios to ReLU in the same network."""
-    head = f"{'network':8} {'activation':10} {'parameters':>10} {'test accuracy':>13} "
-    head += f"{'s / epoch':>10} {'time / ReLU':>11}"
+    """The rows as text."""
+    head = f"{'network':8} {'activation':10} {'parameters':>10} {'test accuracy':>13}"
     lines = [head, "-" * len(head)]
-    base = {row["network"]: row["seconds_per_epoch"] for row in rows if row["activation"] == "relu"}
     for row in rows:
-        ratio = row["seconds_per_epoch"] / base[row["network"]]
-        lines.append(
-            f"{row['network']:8} {row['activation']:10} {row['parameters']:10,} {row['accuracy']:13.3f} "
-            f"{row['seconds_per_epoch']:10.2f} {ratio:11.2f}"
-        )
+        lines.append(f"{row['network']:8} {row['activation']:10} {row['parameters']:10,} {row['accuracy']:13.3f}")
     return "\n".join(lines)
 
 
@@ -152,13 +144,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     print(f"\n{table(rows)}\n")
     error = max((row["accuracy"] * (1 - row["accuracy"]) / TEST_DIGITS) ** 0.5 for row in rows)
     print(f"The standard error is up to {error:.3f}, with {TEST_DIGITS} test digits and one seed: this is no ranking.")
-    if args.epochs == 1:
-        print("The time of a single epoch is mostly compilation.")
+    print("What the activations cost: reproduce/results/training_cost.md")
     print(f"Look at {args.out / 'relevance.png'}, and at {args.out / 'forming'}: how the heatmaps form.")
     if has_photographs:
         print(f"Four photographs, without options: {args.out / 'photographs.png'}.")
     else:
-        print("With pip install '.[imagenet]' this script explains photographs, too.")
+        print("With pip install '.[imagenet]', which brings PyTorch, this script explains photographs, too.")
     print(NEXT)
     return 0
 

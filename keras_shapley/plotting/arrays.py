@@ -61,24 +61,22 @@ def relevance_maps(relevance: Any, images: np.ndarray | None = None) -> list[Att
 
 
 def with_patches(maps: Sequence[Attributions], size: int) -> list[Attributions]:
-    """Maps `(n, h, w)`, and behind each the mean over patches of `size` rows and columns."""
+    """Maps `(n, h, w)`, and behind each the sums over patches of `size` rows and columns."""
     result = []
     for pixels in maps:
         patches = pixels.relabelled(lambda label: f"{label}, patches" if label else "patches")
         result.append(pixels.relabelled(lambda label: label or "pixels"))
-        result.append(dataclasses.replace(patches, values=_patch_means(pixels.values, size)))
+        result.append(dataclasses.replace(patches, values=_patch_sums(pixels.values, size)))
     return result
 
 
-def _patch_means(values: np.ndarray, size: int) -> np.ndarray:
-    """The mean of each pixel's patch, `(n, h, w)`; patches at the right and lower border may be smaller."""
+def _patch_sums(values: np.ndarray, size: int) -> np.ndarray:
+    """The sum of each pixel's patch, `(n, h, w)`; patches at the right and lower border may be smaller."""
     for axis in (1, 2):
         length = values.shape[axis]
         starts = np.arange(0, length, size)
-        counts = np.diff([*starts, length])
         sums = np.add.reduceat(values, starts, axis=axis)
-        means = np.moveaxis(np.moveaxis(sums, axis, -1) / counts, -1, axis)
-        values = np.repeat(means, counts, axis=axis)
+        values = np.repeat(sums, np.diff([*starts, length]), axis=axis)
     return values
 
 

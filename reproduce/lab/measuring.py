@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import keras
 import numpy as np
 from keras import ops
 
@@ -71,25 +70,6 @@ def in_turns(calls: Mapping[str, Callable], repeats: int, rng: np.random.Generat
             wait(calls[name]())
             seconds[name].append(round(watch.seconds, 7))
     return {name: np.array(values) for name, values in seconds.items()}
-
-
-class EpochTimer(keras.callbacks.Callback):
-    """Keeps the seconds of each epoch except the first, which compiles.
-
-    It stands before the callbacks that draw, so that drawing is not counted.
-    """
-
-    def on_train_begin(self, logs: Any = None) -> None:
-        self.seconds: list[float] = []
-
-    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
-        self.watch = Stopwatch()
-
-    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        self.seconds.append(self.watch.seconds)
-
-    def on_train_end(self, logs: Any = None) -> None:
-        self.seconds = self.seconds[1:] or self.seconds
 
 
 def peak_memory(call: Callable) -> int | None:

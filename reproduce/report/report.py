@@ -151,7 +151,7 @@ STUDY_PICTURES = {
         )
     },
     "imagenet": {
-        "imagenet_default": "What a network of ImageNet sees, without options: pixels, and the mean of each patch",
+        "imagenet_default": "What a network of ImageNet sees, without options: pixels, and the sum of each patch",
         "imagenet": "Explanations of that network beside the Shapley values of its patches",
     },
 }
