@@ -112,7 +112,8 @@ def test_every_convolution_is_converted(make, changed, left, rng):
     np.testing.assert_allclose(outputs(new, x), outputs(model, x), rtol=1e-5, atol=1e-5)
     assert not any(isinstance(layer, (layers.BatchNormalization, layers.ReLU)) for layer in new.layers)
     back, report = ks.to_relu(new, x=x)
-    assert report.difference == (0, 0)
+    # with Keras 3.12 and TensorFlow 2.18, one-dimensional convolutions are rounded otherwise
+    assert max(report.difference) < 1e-6
     assert not any(type(layer).__module__.startswith("keras_shapley") for layer in back.layers)
     sa, _ = ks.to_shapley(model)
     for layer, same in zip(sa.layers, new.layers):
