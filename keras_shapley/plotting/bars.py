@@ -27,15 +27,16 @@ def plot_bars(
     feature_names: Sequence[str] | None = None,
     most: int = 20,
 ) -> "Figure":
-    """Draws a bar for each column of a table, the largest first: red raises the output, blue lowers it.
+    """Draws a bar for each column of a table, the largest first.
 
-    Of one row the bars are its values, with lines of one standard error where these are known. Of several rows they are
-    the mean absolute values, in grey: which columns matter, whatever their sign.
+    Of one row the bars are its values: red raises the output, blue lowers it. Lines show one standard error, where it
+    is known. Of several rows they are the mean absolute values, in grey: which columns matter, whatever their sign.
 
     Args:
         relevance: array of shape `(rows, columns)`, or an explanation object of rows, such as `Explanation` and
             `ShapleyValues`. Players that are groups of columns have a bar each.
-        titles: `rows` strings; that of a single row is written above its bars. By default those of an `Explanation`.
+        titles: `rows` strings; that of a single row is written above its bars. By default `explanation.titles()`, if an
+            `Explanation` is given.
         title: headline of the figure.
         feature_names: a name for each column or group; by default those of the `ShapleyValues`, or `column 3`.
         most: number of bars at most.
@@ -51,9 +52,14 @@ def plot_bars(
         >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3, "relu")])
         >>> model.add(keras.layers.Dense(1, "sigmoid"))
         >>> x = np.random.default_rng(0).random((5, 4)).astype("float32")
+        >>> names = ["age", "height", "weight", "pulse"]
         >>> values = ks.shapley_values(model, x, baseline=x.mean(axis=0))
-        >>> figure = ks.plot_bars(values, feature_names=["age", "height", "weight", "pulse"])
-        >>> figure.savefig("bars.png")
+        >>> ks.plot_bars(values, feature_names=names).savefig("all_rows.png")
+
+        The values of the first row, with their signs:
+
+        >>> explanation = ks.LRP(model, baseline=x.mean(axis=0)).explain(x[:1])
+        >>> ks.plot_bars(explanation, feature_names=names).savefig("first_row.png")
     """
     from matplotlib.ticker import MaxNLocator
 

@@ -42,8 +42,8 @@ def plot_heatmaps(
         images: array of shape `(n, h, w)`, `(n, h, w, 1)` or `(n, h, w, 3)`, drawn beside the heatmaps. An array of
             uint8 is shown on the scale 0 to 255, and numbers in [0, 1] are shown as they are. Other numbers are scaled
             from the minimum to the maximum over all images.
-        titles: `n` strings of one or more lines, one above each image. By default those of an `Explanation` of one
-            target, such as `class 3 (98 %)`.
+        titles: `n` strings of one or more lines, one above each image. By default `explanation.titles()`, such as
+            `class 3 (98 %)`, if an `Explanation` of one target is given.
         title: headline of the figure.
         columns: number of images in a row. By default the figure becomes somewhat wider than high.
         shared_scale: whether all images share one colour scale and one colour bar, so that they can be compared. By

@@ -58,7 +58,8 @@ def plot_series(
             Where players are groups of steps, a step has the value of its group. A dict puts several of all these side
             by side, with its keys as labels. Relevance `(n, steps)` of several features is shown with each of them.
         x: the series, shape `(n, steps)` or `(n, steps, features)`.
-        titles: `n` strings of one or more lines, one above each sample; by default those of an `Explanation`.
+        titles: `n` strings of one or more lines, one above each sample. By default `explanation.titles()`, if an
+            `Explanation` of one target is given.
         title: headline of the figure.
         feature_names: a name for each feature, written beside its lines.
         shared_scale: whether all samples share one colour scale, so that they can be compared. The arrays of a dict and

@@ -42,7 +42,8 @@ def plot_tokens(
             A dict puts several of all these one below the other, with its keys as labels.
         tokens: `n` lists of `steps` strings. Padding is the empty string: it is left out, and the sum of its relevance
             stands behind the text if it is not zero.
-        titles: `n` strings of one or more lines, one above each text; by default those of an `Explanation`.
+        titles: `n` strings of one or more lines, one above each text. By default `explanation.titles()`, if an
+            `Explanation` of one target is given.
         title: headline of the figure.
         shared_scale: whether all texts share one colour scale, so that they can be compared. The arrays of a dict and
             the targets of an explanation never share a scale.

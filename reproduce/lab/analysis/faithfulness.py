@@ -34,7 +34,7 @@ Made by `python reproduce/studies/faithfulness.py`. *Correlation*, *rank correla
 against Shapley values by random orders, over the pixels that are not black. They are means over training seeds,
 geometric means for errors, with 95 % intervals over seeds (Student's t) and images (resampled). Deletion (lower is
 better), insertion (higher is better) and infidelity (lower is better) are means over seeds. *Gradients* is the cost,
-counted in passes through the network; a gradient has three. It leaves out the paths of LRP's softmax and elementwise
+in gradients of the network, each as long as three passes. It leaves out the paths of LRP's softmax and elementwise
 operations, so the times on small networks are others. The gradient of a network with ShapLU, plain or integrated, is
 the one that it trains with.
 """,
@@ -45,7 +45,7 @@ Made by `python reproduce/studies/faithfulness_cifar10.py`. *Correlation*, *rank
 measured against the Shapley values of 64 patches by random orders; attributions are summed over the patches. They are
 means over training seeds, geometric means for errors, with 95 % intervals over seeds (Student's t) and images
 (resampled). Deletion (lower is better), insertion (higher is better) and infidelity (lower is better) are of pixels,
-means over seeds. *Gradients* is the cost, counted in passes through the network; a gradient has three. It leaves out
+means over seeds. *Gradients* is the cost, in gradients of the network, each as long as three passes. It leaves out
 the paths of LRP's softmax and elementwise operations. The gradient of a network with ShapLU, plain or integrated, is
 the one that it trains with. *Default* is `ks.LRP(model)`, which is Shapley propagation; the other rules of LRP
 merge BatchNormalization into the layer behind it. Moments and masks estimate the gains of pixels that enter one by one;
