@@ -104,8 +104,8 @@ class Explanation:
             `(batch,)`. It is above 1 where inputs receive relevance of both signs. The product along a path is the
             factor by which eq. (2) can grow; it has no bound where denominators come near zero.
         amplified: how much the relevance grew on its way: the sum of the absolute relevance of the input over that of
-            the head, shape `(batch,)`. For a linear head the denominator is the largest of three numbers: its relevance, the
-            terms of its sum, and its value at the baseline. So an output near zero is no growth.
+            the head, shape `(batch,)`. For a linear head the denominator is the largest of three numbers: its
+            relevance, the terms of its sum, and its value at the baseline. So an output near zero is no growth.
         arrived: the share of the head's relevance that arrived at the input, shape `(batch,)`. NaN where the head's
             players cancel to less than a tenth of their absolute sum, of which a share says nothing.
 
