@@ -92,11 +92,12 @@ class Subject:
         """The most lines of a title."""
         has_labels = are_labels(self.truth)
         roles = self._has_classes + has_labels
-        if self._has_single_unit:
-            # of its two classes one is shown
-            roles = min(roles, 1)
-        elif isinstance(self.target, str):
-            roles = max(roles - 1, 0)
+        if not isinstance(self.target, np.ndarray):
+            # what is shown has no further line: an own role, or one of two classes
+            if isinstance(self.target, str) and not self._has_single_unit:
+                roles = max(roles - 1, 0)
+            if self.output.n_units in (1, 2):
+                roles = min(roles, 1)
         return 1 + roles + (self.truth is not None and not has_labels)
 
     def class_name(self, label: int) -> str:

@@ -10,7 +10,6 @@ from keras import ops, tree
 
 from keras_shapley.lrp.to_shap import relevance_to_shap
 from keras_shapley.models.outputs import ModelOutput
-from keras_shapley.utils.attributions import has_targets
 from keras_shapley.utils.result_files import ResultFormat
 from keras_shapley.utils.structures import leaves
 from keras_shapley.utils.targets import is_weights
@@ -145,11 +144,13 @@ class Explanation:
     def titles(self, class_names: Sequence[str] | None = None) -> list[str]:
         """What is explained of each sample, in words, as the pictures have it above: `class 3 (98 %)`, `output 0: 3.2`.
 
+        The numbers are outputs of the model: probabilities where it has them, also if a logit is explained.
+
         Args:
             class_names: of the outputs, or of the classes 0 and 1 of a single probability.
 
         Raises:
-            ValueError: if there are fewer or more names than classes.
+            ValueError: if there are fewer or more names than classes, or names for an output of several axes.
 
         Examples:
             >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(2, "softmax")])
@@ -161,11 +162,15 @@ class Explanation:
         values = self.output if self.probability is None else self.probability
         output = ModelOutput("output", 0, values.shape[1:], None if self.probability is None else "softmax")
         n_names = output.n_classes or output.n_units
+        if class_names is not None and values.ndim != 2:
+            raise ValueError(
+                f"`class_names` must be None for an output of several axes. Received: an output of shape {output.shape}"
+            )
         if class_names is not None and len(class_names) != n_names:
             raise ValueError(f"`class_names` must have length {n_names}. Received: {len(class_names)}")
 
         def labels(targets: np.ndarray) -> list[list[str]]:
-            columns = targets if has_targets(self) else targets[:, None]
+            columns = targets if self.head_total.ndim > 1 else targets[:, None]
             return [[output.label(target, row, class_names) for target in each] for each, row in zip(columns, values)]
 
         found = labels(self.target)

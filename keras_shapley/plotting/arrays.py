@@ -12,8 +12,8 @@ from keras_shapley.plotting.attributions import Attributions, attributions_of, c
 from keras_shapley.utils.typing import Tensor
 
 OTHER_PLOTS = (
-    "A series is drawn by `ks.plot_series(relevance, x)`, a text by `ks.plot_tokens(relevance, tokens)`; for a table, "
-    "`to_shap()` of Shapley values has the plots of shap."
+    "A series is drawn by `ks.plot_series(relevance, x)`, a text by `ks.plot_tokens(relevance, tokens)`, a table by "
+    "`ks.plot_bars(relevance)`."
 )
 
 
@@ -55,15 +55,21 @@ def relevance_maps(relevance: Any, images: np.ndarray | None = None) -> list[Att
         ValueError: if a shape is another one or differs from the images', or a number is NaN or infinite.
     """
     parts = attributions_of(relevance)
-    maps = [dataclasses.replace(part, values=_relevance_map(part, images), groups=None) for part in parts]
+    maps = [dataclasses.replace(part, values=_relevance_map(part, images)) for part in parts]
     check_same_shapes(maps, "(n, h, w)")
     return maps
 
 
 def with_patches(maps: Sequence[Attributions], size: int) -> list[Attributions]:
-    """Maps `(n, h, w)`, and behind each the sums over patches of `size` rows and columns."""
+    """Maps `(n, h, w)`, and behind each the sums over patches of `size` rows and columns.
+
+    Maps of groups of pixels stand alone: each pixel of a group has the value of the group.
+    """
     result = []
     for pixels in maps:
+        if pixels.groups is not None:
+            result.append(pixels)
+            continue
         patches = pixels.relabelled(lambda label: f"{label}, patches" if label else "patches")
         result.append(pixels.relabelled(lambda label: label or "pixels"))
         result.append(dataclasses.replace(patches, values=_patch_sums(pixels.values, size)))

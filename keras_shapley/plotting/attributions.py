@@ -89,9 +89,9 @@ def _of_one(name: str, label: str, relevance: Any) -> list[Attributions]:
     return result
 
 
-def own_titles(relevance: Any) -> list[str] | None:
-    """The titles that an explanation has; None for anything else, and for several targets, which have labels."""
-    if has_targets(relevance) or not hasattr(relevance, "titles"):
+def own_titles(relevance: Any, n: int) -> list[str] | None:
+    """The titles of an explanation of n samples; None for anything else, and for several targets, which have labels."""
+    if has_targets(relevance) or not hasattr(relevance, "titles") or len(relevance.output) != n:
         return None
     return relevance.titles()
 

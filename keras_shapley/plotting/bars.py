@@ -35,8 +35,8 @@ def plot_bars(
     Args:
         relevance: array of shape `(rows, columns)`, or an explanation object of rows, such as `Explanation` and
             `ShapleyValues`. Players that are groups of columns have a bar each.
-        titles: `rows` strings; that of a single row is written above its bars. By default `explanation.titles()`, if an
-            `Explanation` is given.
+        titles: `rows` strings; the first line of that of a single row is written above its bars. By default
+            `explanation.titles()`, if an `Explanation` is given.
         title: headline of the figure.
         feature_names: a name for each column or group; by default those of the `ShapleyValues`, or `column 3`.
         most: number of bars at most.
@@ -65,17 +65,18 @@ def plot_bars(
 
     values, errors = _values(relevance)
     n, n_columns = values.shape
-    titles = checked_titles(own_titles(relevance) if titles is None else titles, n, each="row")
+    titles = checked_titles(own_titles(relevance, n) if titles is None else titles, n, each="row")
     if feature_names is None:
         feature_names = getattr(relevance, "feature_names", None) or [f"column {k}" for k in range(n_columns)]
-    names = checked_titles(feature_names, n_columns, "feature_names", "column")
+    names = [str(name) for name in checked_titles(feature_names, n_columns, "feature_names", "column")]
     most = integer("most", most, 1)
 
     is_single = n == 1
     lengths = values[0] if is_single else np.abs(values).mean(axis=0)
     order = np.argsort(-np.abs(lengths), kind="stable")[:most]
-    left = f" (the {most} largest of {n_columns} columns)" if n_columns > most else ""
-    subtitle = (titles[0].partition("\n")[0] if is_single else f"mean absolute value over {n} rows") + left
+    left = f"(the {most} largest of {n_columns} columns)" if n_columns > most else ""
+    shown = titles[0].partition("\n")[0] if is_single else f"mean absolute value over {n} rows"
+    subtitle = " ".join(filter(None, [shown, left]))
     height = _BAR * len(order)
     head = (_SUBTITLE if subtitle else 0.0) + (_TITLE if title else 0.0)
     canvas = Canvas(_WIDTH, 2 * _MARGIN + height + head + 0.1)
@@ -103,21 +104,30 @@ def plot_bars(
 
 def _values(relevance: Any) -> tuple[np.ndarray, np.ndarray | None]:
     """Values `(rows, columns)`, or of players, and their standard errors if they are known."""
-    parts = attributions_of(relevance)
-    if len(parts) > 1:
+    if isinstance(relevance, dict):
+        raise ValueError("`relevance` must be one array or explanation. Received: a dict. Draw its entries one by one.")
+    if not hasattr(relevance, "stderr"):
+        parts = attributions_of(relevance)
+        if len(parts) > 1:
+            raise ValueError(
+                f"`relevance` must be of one target. Received: {len(parts)} targets. Explain one, or pass its array."
+            )
+        return _checked(parts[0].values), None
+    # Shapley values are of players, which may be groups of columns
+    values, errors = relevance.values, relevance.stderr
+    if values.ndim > 2 and values[0, 0].size > 1:
         raise ValueError(
-            f"`relevance` must be of one target, and there are {len(parts)}: explain one, or pass the array of one, "
-            "such as values.values[:, :, 0]."
+            f"`relevance` must be of one target. Received values of shape {values.shape}. Explain one target, or pass "
+            "values.values[:, :, 0] for the first."
         )
-    values = parts[0].values
-    errors = getattr(relevance, "stderr", None)
-    if hasattr(relevance, "stderr"):
-        # Shapley values of players, which may be groups of columns
-        values = relevance.values.reshape(relevance.values.shape[:2])
-        errors = None if errors is None or not np.isfinite(errors).all() else errors.reshape(values.shape)
+    values = _checked(values.reshape(values.shape[:2]))
+    return values, None if errors is None or not np.isfinite(errors).all() else errors.reshape(values.shape)
+
+
+def _checked(values: np.ndarray) -> np.ndarray:
     if values.ndim != 2 or not values.size:
         raise ValueError(
             f"`relevance` must have the shape (rows, columns). Received: {values.shape}. Images are drawn by "
             "`ks.plot_heatmaps(relevance, images)`, series by `ks.plot_series(relevance, x)`."
         )
-    return values, errors
+    return values

@@ -51,7 +51,8 @@ def plot_heatmaps(
             an explanation never share a scale.
         percentile: percentile of `|relevance|` at which the colour scale ends. 100 is the maximum.
         patch_size: height and width in pixels of patches. The sum of the relevance in each patch is then drawn beside
-            that of the pixels. Relevance of single pixels is grainy; sums over patches are nearer to Shapley values.
+            that of the pixels, but for groups of pixels. Relevance of single pixels is grainy; sums over patches are
+            nearer to Shapley values.
         overlay: whether heatmaps are drawn over the image in light grey, the more transparent the weaker the relevance.
 
     Returns:
@@ -82,7 +83,7 @@ def plot_heatmaps(
         raise ValueError("`overlay=True` draws over photographs: pass `images=`. Received: images=None")
     maps = relevance_maps(relevance, images)
     n, height, width = maps[0].values.shape
-    titles = checked_titles(own_titles(relevance) if titles is None else titles, n)
+    titles = checked_titles(own_titles(relevance, n) if titles is None else titles, n)
     if columns is not None:
         columns = integer("columns", columns, 1)
     check_percentile(percentile)

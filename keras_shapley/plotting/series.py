@@ -85,7 +85,7 @@ def plot_series(
     n, _, n_features = series.shape
     parts = [_relevance(part, series) for part in attributions_of(relevance)]
     check_same_shapes(parts, "(n, steps, features)")
-    titles = checked_titles(own_titles(relevance) if titles is None else titles, n, each="sample")
+    titles = checked_titles(own_titles(relevance, n) if titles is None else titles, n, each="sample")
     names = checked_titles(feature_names, n_features, "feature_names", "feature")
     check_percentile(percentile)
 

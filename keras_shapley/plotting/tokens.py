@@ -63,7 +63,7 @@ def plot_tokens(
     """
     parts = _relevance(relevance, tokens)
     n = len(parts[0].values)
-    titles = checked_titles(own_titles(relevance) if titles is None else titles, n, each="text")
+    titles = checked_titles(own_titles(relevance, n) if titles is None else titles, n, each="text")
     if not 2 <= width < np.inf:
         raise ValueError(f"`width` must be 2 inches or more. Received: width={width!r}")
     return draw_paragraphs(_paragraphs(parts, tokens, titles, shared_scale), title or "", width)
@@ -99,7 +99,8 @@ def tokens_html(
         (True, False)
     """
     parts = _relevance(relevance, tokens)
-    titles = checked_titles(own_titles(relevance) if titles is None else titles, len(parts[0].values), each="text")
+    n = len(parts[0].values)
+    titles = checked_titles(own_titles(relevance, n) if titles is None else titles, n, each="text")
     blocks = [_block(paragraph) for paragraph in _paragraphs(parts, tokens, titles, shared_scale)]
     # colours of its own, for notebooks on dark ground
     style = "background:#fff;color:#000;padding:0.5em;line-height:1.9;overflow-wrap:anywhere"

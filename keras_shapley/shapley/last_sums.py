@@ -152,7 +152,7 @@ def _at_some_places(parts: Parts) -> Parts:
         return parts
     n = len(parts.odd)
     chosen = np.unique(np.linspace(0, n - 1, min(n, _PLACES)).astype(int))
-    places = dataclasses.replace(parts.places, distances=parts.places.distances[chosen])
+    places = Places(parts.places.distances[chosen], groups=[])
     return dataclasses.replace(parts, odd=parts.odd[chosen], places=places)
 
 

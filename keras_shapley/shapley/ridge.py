@@ -45,7 +45,7 @@ def coefficients(design: Design, y: np.ndarray, noise: float) -> np.ndarray:
     rows = design.rows
     gram = rows.T @ rows if design.is_tall else None
     total = np.zeros((rows.shape[1], y.shape[2]))
-    for place, (variance, observed) in enumerate(zip(design.variances, y)):
+    for place, (variance, observed) in enumerate(zip(design.variances, y, strict=True)):
         if gram is not None:
             root = np.sqrt(variance)[:, None]
             of_place = np.linalg.solve(root * gram * root.T + noise * np.eye(len(gram)), root * (rows.T @ observed))

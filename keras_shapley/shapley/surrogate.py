@@ -163,7 +163,7 @@ class Surrogate:
 
     def _likely_settings(self, parts: Parts) -> Settings:
         """The settings, which are found again only if there are more of the pairs that they are found on."""
-        n_rows = min(len(parts.signs), SETTING_ROWS)
+        n_rows = min(len(parts.signs) - 1, SETTING_ROWS)
         if self._settings is None or self._settings[0] < n_rows:
             self._settings = n_rows, likely_settings(parts)
         return self._settings[1]

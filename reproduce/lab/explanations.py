@@ -115,7 +115,7 @@ def methods_of_patches(players: np.ndarray) -> dict[str, Method]:
         players: the patch of each element, integers in the shape of an image.
     """
     return {
-        GATES: Method(2 + MASKED / 3, functools.partial(lrp, gates=MASKED, players=players)),
+        GATES: Method(2 + MASKED, functools.partial(lrp, gates=MASKED, players=players)),
         # each patch goes once through the first layer
         "moments of patches": Method(30, functools.partial(fast, players=players)),
         SURROGATE: Method(COALITIONS / 3, functools.partial(surrogate, players=players)),

@@ -115,17 +115,21 @@ def test_what_is_explained(y, target, expected, data, tmp_path):
 
 
 @pytest.mark.once
-@pytest.mark.parametrize("target", ["true", "predicted", 1])
-def test_a_picture_is_as_large_whether_predictions_are_right_or_not(target, data, tmp_path):
-    """A wrong one has a further line in its title. In an animation the images must not move."""
-    x, y = data
-    model = compiled(network())
+@pytest.mark.parametrize("target", ["true", "predicted", 1, np.array([1.0])], ids=str)
+@pytest.mark.parametrize("units", [4, 1])
+def test_a_picture_is_as_large_whether_predictions_are_right_or_not(units, target, data, tmp_path):
+    """A wrong one has further lines in its title. In an animation the images must not move."""
+    x, _ = data
+    end, loss = ("softmax", "sparse_categorical_crossentropy") if units > 1 else ("sigmoid", "binary_crossentropy")
+    model = compiled(network([layers.Dense(units, activation=end)]), loss)
     model.optimizer.learning_rate = 0.0
-    right = model.predict(x[:3], verbose=0).argmax(axis=1)
+    outputs = model.predict(x, verbose=0)
+    right = outputs.argmax(axis=1) if units > 1 else (outputs[:, 0] > 0.5).astype(int)
+    weights = np.resize(target, units) if isinstance(target, np.ndarray) else target
     sizes = set()
-    for name, shown in (("right", right), ("wrong", (right + 1) % 4)):
-        heatmaps = ks.LRPHeatmaps(x[:3], shown, target=target, directory=tmp_path / name)
-        model.fit(x, y, verbose=0, callbacks=[heatmaps])
+    for name, shown in (("right", right), ("wrong", (right + 1) % max(units, 2))):
+        heatmaps = ks.LRPHeatmaps(x[:3], shown[:3], target=weights, directory=tmp_path / name)
+        model.fit(x, shown, verbose=0, callbacks=[heatmaps])
         sizes.add(matplotlib.image.imread(tmp_path / name / "epoch_0001.png").shape)
     assert len(sizes) == 1
 

@@ -104,5 +104,12 @@ def test_titles_say_what_is_explained():
     assert against[0] == "cat (70 %) against ant (10 %)"
     assert explainer(None).explain(x, 1).titles()[0] == "output 1: -1.61"
     assert explainer("sigmoid", 1).explain(x).titles() == ["class 1 (41 %)", "class 1 (9 %)"]
+    # several comparisons of one weighted sum; and probabilities where a logit is explained
+    versus = softmax.explain(x, np.array([1.0, 1.0, 0.0]), versus=[[0, 1]]).titles()
+    assert versus[0] == "weighted sum: 0.3 against class 0 (10 %), weighted sum: 0.3 against class 1 (20 %)"
+    assert ks.LRP(softmax.model, head="linear").explain(x).titles() == softmax.explain(x).titles()
     with pytest.raises(ValueError, match="`class_names` must have length 3. Received: 2"):
         softmax.explain(x).titles(["ant", "bee"])
+    steps = keras.Sequential([keras.Input((2, 3)), layers.Dense(3, "softmax")])
+    with pytest.raises(ValueError, match="`class_names` must be None for an output of several axes"):
+        ks.LRP(steps).explain(x[None]).titles(["ant", "bee", "cat"])

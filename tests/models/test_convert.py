@@ -173,7 +173,7 @@ def test_there_and_back_is_the_same_layer_bit_by_bit(layer, shape, rng):
     own, old = back.layers[0].get_config(), layer.get_config()
     assert {**own, "build_config": None} == {**old, "build_config": None}
     # with Keras 3.12 and TensorFlow 2.18, one-dimensional convolutions are rounded otherwise
-    assert max(report.difference) < 1e-6
+    assert max(report.difference) <= (1e-6 if keras.backend.backend() == "tensorflow" else 0)
 
 
 def test_every_layer_with_weights_is_reported():

@@ -113,7 +113,7 @@ def test_every_convolution_is_converted(make, changed, left, rng):
     assert not any(isinstance(layer, (layers.BatchNormalization, layers.ReLU)) for layer in new.layers)
     back, report = ks.to_relu(new, x=x)
     # with Keras 3.12 and TensorFlow 2.18, one-dimensional convolutions are rounded otherwise
-    assert max(report.difference) < 1e-6
+    assert max(report.difference) <= (1e-6 if keras.backend.backend() == "tensorflow" else 0)
     assert not any(type(layer).__module__.startswith("keras_shapley") for layer in back.layers)
     sa, _ = ks.to_shapley(model)
     for layer, same in zip(sa.layers, new.layers):

@@ -35,10 +35,30 @@ def test_rows_have_their_mean_absolute_values():
     assert texts(figure) == ["column 0", "column 1", "mean absolute value over 2 rows"]
 
 
+def test_names_may_be_numbers():
+    assert texts(ks.plot_bars(np.array([[1.0, 3.0, 2.0]]), feature_names=[0, 1, 2])) == ["1", "2", "0"]
+
+
+def test_several_targets_are_refused(rng):
+    model = keras.Sequential([keras.Input((4,)), layers.Dense(3, "softmax")])
+    x = rng.normal(size=(1, 4)).astype("float32")
+    for several in (ks.LRP(model).explain(x, [[0, 1]]), ks.exact_shapley_values(model, x, [[0, 1]])):
+        with pytest.raises(ValueError, match="`relevance` must be of one target"):
+            ks.plot_bars(several)
+
+
+def test_columns_that_are_inputs_of_their_own_have_a_bar_each(rng):
+    inputs = {name: keras.Input((1,), name=name) for name in ("age", "height")}
+    x = {name: rng.normal(size=(1, 1)).astype("float32") for name in inputs}
+    model = keras.Model(inputs, layers.Dense(1)(layers.Concatenate()(list(inputs.values()))))
+    found = ks.shapley_values(model, x)
+    np.testing.assert_allclose(sorted(lengths(ks.plot_bars(found))), sorted(found.values[0]))
+
+
 def test_only_the_largest_are_drawn():
     figure = ks.plot_bars(np.arange(1.0, 31.0)[None], most=4)
     assert lengths(figure) == [30.0, 29.0, 28.0, 27.0]
-    assert " (the 4 largest of 30 columns)" in texts(figure)
+    assert "(the 4 largest of 30 columns)" in texts(figure)
 
 
 def mlp(n=4):
@@ -77,7 +97,7 @@ def test_an_explanation_says_what_is_explained(rng):
         (np.ones((2, 3)), {"feature_names": ["a"]}, "`feature_names` must be a list of 3 strings"),
         (np.ones((2, 3)), {"titles": ["a"]}, "`titles` must be a list of 2 strings"),
         (np.ones((2, 3)), {"most": 0}, "`most`"),
-        ({"a": np.ones((1, 3)), "b": np.ones((1, 3))}, {}, "must be of one target, and there are 2"),
+        ({"a": np.ones((1, 3))}, {}, "must be one array or explanation. Received: a dict"),
     ],
 )
 def test_what_cannot_be_drawn(relevance, options, says):

@@ -355,7 +355,7 @@ def test_names_of_classes_are_not_formulas():
         (dict(relevance=1.0), "`relevance`"),
         (dict(relevance=np.zeros((1, 2)), images=[["a", "film"]]), "`images`.*real numbers.*plot_tokens"),
         (dict(relevance=np.zeros((2, 4, 4)), overlay=True), "`overlay=True`.*`images="),
-        (dict(relevance=np.zeros((2, 9)), images=np.zeros((2, 9))), "plot_series.*plot_tokens.*to_shap"),
+        (dict(relevance=np.zeros((2, 9)), images=np.zeros((2, 9))), "plot_series.*plot_tokens.*plot_bars"),
     ],
 )
 def test_bad_input_is_named(arguments, word):
@@ -387,3 +387,17 @@ def test_an_explanation_has_titles_of_its_own(rng):
     assert titles(explanation, images, titles=["", ""]) == []
     assert titles(explanation, images, titles=["a", "b"]) == ["a", "b"]
     assert set(titles(explainer.explain(images, [[0, 1]]), images)) == {"output 0", "output 1"}
+
+
+def test_groups_of_pixels_have_no_patches(rng):
+    """Each pixel of a group has its value, so that sums of pixels would be none of relevance."""
+    images = rng.random((1, 4, 4)).astype("float32")
+    model = keras.Sequential([keras.Input((4, 4)), keras.layers.Flatten(), keras.layers.Dense(1)])
+    values = ks.exact_shapley_values(model, images, 0, players=2)
+    figure = ks.plot_heatmaps({"LRP": ks.LRP(model).explain(images), "values": values}, images, patch_size=2)
+    assert [text.get_text() for text in figure.texts if text.get_text()] == ["LRP", "LRP, patches", "values"]
+    pixels, patches, groups = (image.get_array()[::2, ::2] for image in drawn_images(figure)[1:])
+    np.testing.assert_allclose(groups.ravel(), values.values[0] / np.abs(values.values).max(), rtol=1e-5)
+    # a linear model: sums of relevance are Shapley values
+    np.testing.assert_allclose(patches, groups, rtol=1e-4)
+    assert not np.allclose(pixels, patches)
