@@ -246,23 +246,17 @@ class LRPHeatmaps(keras.callbacks.Callback):
     def _check_classes(self) -> None:
         """Raises a `ValueError` if `class_means` or `class_names` does not fit the output."""
         output = self._subject.output
-        received = f"Received: an output of shape {output.shape}"
         if self.class_means is not None:
             if output.n_classes is None:
                 raise ValueError(
                     "`class_means` needs an output with classes: several units in one axis, or a single probability. "
-                    f"{received}. Leave `class_means` out, or pass explainer=LRP(model, head='sigmoid') if a single "
-                    "unit is the logit of a class."
+                    f"Received: an output of shape {output.shape}. Leave `class_means` out, or pass "
+                    "explainer=LRP(model, head='sigmoid') if a single unit is the logit of a class."
                 )
             labels = self.class_means[1]
             if labels is not None:
                 check_labels("class_means", labels, output.n_classes)
-        if self.class_names is not None:
-            if len(output.shape) != 1:
-                raise ValueError(f"`class_names` must be None for an output of several axes. {received}")
-            n_names = output.n_classes or output.shape[0]
-            if len(self.class_names) != n_names:
-                raise ValueError(f"`class_names` must have length {n_names}. Received: {len(self.class_names)}")
+        output.check_class_names(self.class_names)
 
     def _explain(self, x: Structure, target: np.ndarray | int | None) -> Explanation:
         # `on_epoch_end` warns itself, and names the epoch

@@ -13,7 +13,7 @@ import numpy as np
 
 from keras_shapley.cli.inputs import Images, Table, in_data_format
 from keras_shapley.plotting.arrays import height_and_width, relevance_maps
-from keras_shapley.plotting.bars import plot_bars
+from keras_shapley.plotting.bars import plot_bars, what_bars_show
 from keras_shapley.plotting.files import npz_content, png_content
 from keras_shapley.plotting.heatmaps import plot_heatmaps
 from keras_shapley.utils.command_lines import printable
@@ -80,7 +80,7 @@ def write_table(inputs: Table, found: Attributions, titles: Sequence[str], args:
     (path,) = _paths([inputs.path.stem], args)
     figure = plot_bars(values, titles=titles, title=found.heading, feature_names=inputs.columns)
     write(path, png_content(figure))
-    print(printable(f"{path}  {_of_rows(titles)}"))
+    print(printable(f"{path}  {what_bars_show(titles)}"))
     header = ["row", "explained", *inputs.columns]
     # lists of numbers, as columns may share a name
     records = [
@@ -99,11 +99,6 @@ def write_table(inputs: Table, found: Attributions, titles: Sequence[str], args:
         write(path.with_suffix(".json"), _json(described))
     if "npz" in args.results:
         write(path.with_suffix(".npz"), npz_content(values=values, **_record(found)))
-
-
-def _of_rows(titles: Sequence[str]) -> str:
-    """What the bars of a table show."""
-    return titles[0].splitlines()[0] if len(titles) == 1 else f"mean absolute value over {len(titles)} rows"
 
 
 def _by_column(found: Attributions) -> np.ndarray:

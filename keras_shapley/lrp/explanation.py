@@ -161,13 +161,7 @@ class Explanation:
         """
         values = self.output if self.probability is None else self.probability
         output = ModelOutput("output", 0, values.shape[1:], None if self.probability is None else "softmax")
-        n_names = output.n_classes or output.n_units
-        if class_names is not None and values.ndim != 2:
-            raise ValueError(
-                f"`class_names` must be None for an output of several axes. Received: an output of shape {output.shape}"
-            )
-        if class_names is not None and len(class_names) != n_names:
-            raise ValueError(f"`class_names` must have length {n_names}. Received: {len(class_names)}")
+        output.check_class_names(class_names)
 
         def labels(targets: np.ndarray) -> list[list[str]]:
             columns = targets if self.head_total.ndim > 1 else targets[:, None]

@@ -48,6 +48,18 @@ class ModelOutput:
             return None
         return max(self.shape[0], 2)
 
+    def check_class_names(self, names: Sequence[str] | None) -> None:
+        """Raises a `ValueError` if names are not one for each class, or each unit of an output without classes."""
+        if names is None:
+            return
+        if len(self.shape) != 1:
+            raise ValueError(
+                f"`class_names` must be None for an output of several axes. Received: an output of shape {self.shape}"
+            )
+        n_names = self.n_classes or self.shape[0]
+        if len(names) != n_names:
+            raise ValueError(f"`class_names` must have length {n_names}. Received: {len(names)}")
+
     def unit(self, label: int) -> int:
         """Index of the output that speaks for a class: the label itself, or 0 for both classes of a single unit."""
         return 0 if self.n_units == 1 else label

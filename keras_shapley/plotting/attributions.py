@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from keras import ops
 
+from keras_shapley.plotting.canvas import checked_titles
 from keras_shapley.utils.attributions import as_array, has_targets
 from keras_shapley.utils.structures import is_nested, leaves
 from keras_shapley.utils.typing import Structure, Tensor
@@ -89,11 +90,15 @@ def _of_one(name: str, label: str, relevance: Any) -> list[Attributions]:
     return result
 
 
-def own_titles(relevance: Any, n: int) -> list[str] | None:
-    """The titles of an explanation of n samples; None for anything else, and for several targets, which have labels."""
-    if has_targets(relevance) or not hasattr(relevance, "titles") or len(relevance.output) != n:
-        return None
-    return relevance.titles()
+def titles_of(relevance: Any, titles: Sequence[str] | None, n: int, each: str = "image") -> list[str]:
+    """Titles of n samples: given ones, or those of an explanation of one target; several targets have labels.
+
+    Raises:
+        ValueError: if fewer or more are given.
+    """
+    if titles is None and hasattr(relevance, "titles") and not has_targets(relevance) and len(relevance.output) == n:
+        titles = relevance.titles()
+    return checked_titles(titles, n, each=each)
 
 
 def check_same_shapes(parts: Sequence[Attributions], text: str) -> None:

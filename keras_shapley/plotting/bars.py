@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from keras_shapley.plotting.attributions import attributions_of, own_titles
+from keras_shapley.plotting.attributions import attributions_of, titles_of
 from keras_shapley.plotting.canvas import Canvas, checked_titles
 from keras_shapley.utils.validation import integer
 
@@ -65,7 +65,7 @@ def plot_bars(
 
     values, errors = _values(relevance)
     n, n_columns = values.shape
-    titles = checked_titles(own_titles(relevance, n) if titles is None else titles, n, each="row")
+    titles = titles_of(relevance, titles, n, "row")
     if feature_names is None:
         feature_names = getattr(relevance, "feature_names", None) or [f"column {k}" for k in range(n_columns)]
     names = [str(name) for name in checked_titles(feature_names, n_columns, "feature_names", "column")]
@@ -75,8 +75,7 @@ def plot_bars(
     lengths = values[0] if is_single else np.abs(values).mean(axis=0)
     order = np.argsort(-np.abs(lengths), kind="stable")[:most]
     left = f"(the {most} largest of {n_columns} columns)" if n_columns > most else ""
-    shown = titles[0].partition("\n")[0] if is_single else f"mean absolute value over {n} rows"
-    subtitle = " ".join(filter(None, [shown, left]))
+    subtitle = " ".join(filter(None, [what_bars_show(titles), left]))
     height = _BAR * len(order)
     head = (_SUBTITLE if subtitle else 0.0) + (_TITLE if title else 0.0)
     canvas = Canvas(_WIDTH, 2 * _MARGIN + height + head + 0.1)
@@ -100,6 +99,11 @@ def plot_bars(
     canvas.write(title or "", _WIDTH / 2, top + (_SUBTITLE if subtitle else 0.0), _WIDTH - 2 * _MARGIN, _HEAD_SIZE)
     canvas.write(subtitle, _WIDTH / 2, top, _WIDTH - 2 * _MARGIN, _FONT_SIZE)
     return canvas.figure
+
+
+def what_bars_show(titles: Sequence[str]) -> str:
+    """The first line of the title of a single row, or words for several rows."""
+    return titles[0].partition("\n")[0] if len(titles) == 1 else f"mean absolute value over {len(titles)} rows"
 
 
 def _values(relevance: Any) -> tuple[np.ndarray, np.ndarray | None]:

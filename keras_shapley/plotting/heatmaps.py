@@ -4,8 +4,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from keras_shapley.plotting.arrays import display_images, relevance_maps, with_patches
-from keras_shapley.plotting.attributions import given_array, own_titles
-from keras_shapley.plotting.canvas import checked_titles
+from keras_shapley.plotting.attributions import given_array, titles_of
 from keras_shapley.plotting.colours import check_percentile, limits
 from keras_shapley.plotting.grid import Grid, grid_layout
 from keras_shapley.utils.typing import Tensor
@@ -83,7 +82,7 @@ def plot_heatmaps(
         raise ValueError("`overlay=True` draws over photographs: pass `images=`. Received: images=None")
     maps = relevance_maps(relevance, images)
     n, height, width = maps[0].values.shape
-    titles = checked_titles(own_titles(relevance, n) if titles is None else titles, n)
+    titles = titles_of(relevance, titles, n)
     if columns is not None:
         columns = integer("columns", columns, 1)
     check_percentile(percentile)

@@ -11,7 +11,7 @@ from keras_shapley.plotting.attributions import (
     attributions_of,
     check_same_shapes,
     given_array,
-    own_titles,
+    titles_of,
 )
 from keras_shapley.plotting.canvas import FRAME_COLOUR, LINE_WIDTH, Canvas, checked_titles
 from keras_shapley.plotting.colours import check_percentile, limits
@@ -85,7 +85,7 @@ def plot_series(
     n, _, n_features = series.shape
     parts = [_relevance(part, series) for part in attributions_of(relevance)]
     check_same_shapes(parts, "(n, steps, features)")
-    titles = checked_titles(own_titles(relevance, n) if titles is None else titles, n, each="sample")
+    titles = titles_of(relevance, titles, n, "sample")
     names = checked_titles(feature_names, n_features, "feature_names", "feature")
     check_percentile(percentile)
 

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from keras_shapley.plotting.attributions import Attributions, attributions_of, own_titles
-from keras_shapley.plotting.canvas import checked_titles
+from keras_shapley.plotting.attributions import Attributions, attributions_of, titles_of
 from keras_shapley.plotting.colours import limits, relevance_colours
 from keras_shapley.plotting.paragraphs import Paragraph, draw_paragraphs
 
@@ -62,8 +61,7 @@ def plot_tokens(
         >>> figure.savefig("tokens.png")
     """
     parts = _relevance(relevance, tokens)
-    n = len(parts[0].values)
-    titles = checked_titles(own_titles(relevance, n) if titles is None else titles, n, each="text")
+    titles = titles_of(relevance, titles, len(parts[0].values), "text")
     if not 2 <= width < np.inf:
         raise ValueError(f"`width` must be 2 inches or more. Received: width={width!r}")
     return draw_paragraphs(_paragraphs(parts, tokens, titles, shared_scale), title or "", width)
@@ -99,8 +97,7 @@ def tokens_html(
         (True, False)
     """
     parts = _relevance(relevance, tokens)
-    n = len(parts[0].values)
-    titles = checked_titles(own_titles(relevance, n) if titles is None else titles, n, each="text")
+    titles = titles_of(relevance, titles, len(parts[0].values), "text")
     blocks = [_block(paragraph) for paragraph in _paragraphs(parts, tokens, titles, shared_scale)]
     # colours of its own, for notebooks on dark ground
     style = "background:#fff;color:#000;padding:0.5em;line-height:1.9;overflow-wrap:anywhere"

@@ -180,7 +180,8 @@ def _best_even(parts: Parts, shares: np.ndarray, strengths: Sequence[float]) -> 
     y = parts.even - parts.even.mean(axis=1, keepdims=True, dtype="float64")
     tried = []
     for interactions in strengths:
-        evidence, noise = best_noise(spectrum(_even_design(parts.signs, shares, interactions), y), _NOISES)
+        features = _even_features(parts.signs, interactions)
+        evidence, noise = best_noise(spectrum(_even_design(features, parts.signs, shares, interactions), y), _NOISES)
         tried.append((evidence, interactions, noise))
     return max(tried)[1:]
 
@@ -195,16 +196,16 @@ def _even(parts: Parts, shares: np.ndarray, settings: Settings) -> tuple[np.ndar
     parts = parts.take(_first(parts, _EVEN_ROWS))
     # in float32 the mean would not be zero, and a small noise would blow that up
     means = parts.even.mean(axis=1, keepdims=True, dtype="float64")
-    design = _even_design(parts.signs, shares, settings.interactions)
+    features = _even_features(parts.signs, settings.interactions)
+    design = _even_design(features, parts.signs, shares, settings.interactions)
     found = coefficients(design, parts.even - means, settings.noise_of_even)
-    constant = means.sum(axis=0)[0] - _even_features(parts.signs, settings.interactions).mean(axis=0) @ found
+    constant = means.sum(axis=0)[0] - features.mean(axis=0) @ found
     size, interactions = found[0].astype("float32"), found[1:].astype("float32")
     return constant.astype("float32"), size, interactions if settings.interactions else None
 
 
-def _even_design(signs: np.ndarray, shares: np.ndarray, interactions: float) -> Design:
+def _even_design(features: np.ndarray, signs: np.ndarray, shares: np.ndarray, interactions: float) -> Design:
     """The size, and pairs of players that matter to the same place, less their means: there is a constant."""
-    features = _even_features(signs, interactions)
     rows = features - features.mean(axis=0)
     if not interactions:
         return Design(rows, np.full((len(shares), 1), _SIZE))
