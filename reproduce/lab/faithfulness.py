@@ -16,7 +16,7 @@ import keras
 import numpy as np
 
 import keras_shapley as ks
-from lab import data, files, training
+from lab import batches, data, files, training
 from lab.experiment import Experiment
 from lab.explanations import METHODS, methods_of_patches, peers
 from lab.rows import Run
@@ -99,7 +99,8 @@ def explain_run(study: "Study", file: str | None, out: pathlib.Path, run: Run) -
     model = training.compiled(study.build, run)
     limited = slice(run["limit"])
     callbacks = [keras.callbacks.LearningRateScheduler(functools.partial(decayed, run))] if study.decay else []
-    model.fit(x[limited] - absent, y[limited], run["batch_size"], run["epochs"], verbose=0, callbacks=callbacks)
+    images_of_training = batches.of_arrays(x[limited] - absent, y[limited], run["batch_size"])
+    model.fit(**images_of_training, epochs=run["epochs"], verbose=0, callbacks=callbacks)
     accuracy = model.evaluate(x_test - absent, y_test, verbose=0, return_dict=True)["accuracy"]
 
     amounts = study.amounts if run["limit"] is None else study.few

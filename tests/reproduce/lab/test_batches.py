@@ -3,9 +3,10 @@
 import keras
 import numpy as np
 import pytest
+from keras import ops
 from scipy import ndimage
 
-from lab.batches import Batches, shifted
+from lab.batches import Batches, of_arrays, shifted
 
 
 def test_shift_is_that_of_scipy(rng):
@@ -110,3 +111,24 @@ def test_fit_sees_the_batches_in_order(rng):
         by_hand.train_on_batch(*made[i])
     for a, b in zip(fitted.get_weights(), by_hand.get_weights(), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
+
+
+def test_an_epoch_of_arrays_has_every_image_once_in_a_new_order():
+    x, y = np.arange(10, dtype="float32")[:, None], np.arange(10)
+    seen = []
+
+    class Watched(keras.Sequential):
+        def train_step(self, *args):
+            *_, (images, labels) = args
+            seen.append((ops.convert_to_numpy(images).ravel(), ops.convert_to_numpy(labels)))
+            return {"loss": 0.0} if keras.backend.backend() != "jax" else ({"loss": 0.0}, args[0])
+
+    model = Watched([keras.Input((1,)), keras.layers.Dense(1)])
+    model.compile("sgd", "mse", run_eagerly=True)
+    model.fit(**of_arrays(x, y, 4), epochs=2, verbose=0)
+    images, labels = (np.concatenate(part) for part in zip(*seen))
+    assert [len(part) for part, _ in seen] == [4, 4, 2] * 2
+    assert np.array_equal(images, labels)
+    orders = labels.reshape(2, 10)
+    assert np.array_equal(np.sort(orders), [np.arange(10)] * 2)
+    assert not np.array_equal(*orders) and not np.array_equal(orders[0], np.arange(10))
