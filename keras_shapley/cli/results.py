@@ -78,7 +78,9 @@ def write_table(inputs: Table, found: Attributions, titles: Sequence[str], args:
     """Writes a table of values and a bar chart, and the results that are asked for."""
     values = _by_column(found)
     (path,) = _paths([inputs.path.stem], args)
-    figure = plot_bars(values, titles=titles, title=found.heading, feature_names=inputs.columns)
+    # with the standard errors, if there are any
+    shown = found._replace(values=values)
+    figure = plot_bars(shown, titles=titles, title=found.heading, feature_names=inputs.columns)
     write(path, png_content(figure))
     print(printable(f"{path}  {what_bars_show(titles)}"))
     header = ["row", "explained", *inputs.columns]

@@ -9,6 +9,7 @@ import keras
 import numpy as np
 import pytest
 from keras import layers
+from matplotlib.container import ErrorbarContainer
 
 import keras_shapley as ks
 from command_line.saved import save
@@ -47,6 +48,29 @@ def test_a_table_gets_a_table_of_values_and_a_chart(method, table, tmp_path, cap
     assert sorted(path.name for path in out.iterdir()) == ["rows.csv", "rows.json", "rows.npz", "rows.png"]
     with np.load(out / "rows.npz") as arrays:
         np.testing.assert_allclose(arrays["values"], expected, atol=1e-5)
+
+
+def test_bars_of_a_row_have_its_standard_errors(tmp_path, rng, monkeypatch):
+    figures = []
+
+    def kept(*args, **options):
+        figures.append(ks.plot_bars(*args, **options))
+        return figures[-1]
+
+    monkeypatch.setattr("keras_shapley.cli.results.plot_bars", kept)
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential([keras.Input((24,)), layers.Dense(8, "relu"), layers.Dense(2, "softmax")])
+    path, out = save(model, tmp_path / "wide.keras"), tmp_path / "out"
+    (tmp_path / "row.csv").write_text(",".join(map(str, rng.normal(size=24))))
+    options = ["--method", "shapley", "--budget", "64", "--results", "npz", "--out", str(out)]
+    assert main(["explain", path, str(tmp_path / "row.csv"), *options]) == 0
+    with np.load(out / "row.npz") as arrays:
+        values, errors = arrays["values"][0], arrays["stderr"][0]
+    assert (errors > 0).any()
+    (bars,) = [each for each in figures[0].axes[0].containers if isinstance(each, ErrorbarContainer)]
+    (lines,) = bars.lines[2]
+    lengths = [abs(right - left) / 2 for (left, _), (right, _) in lines.get_segments()]
+    np.testing.assert_allclose(lengths, errors[np.argsort(-np.abs(values), kind="stable")[:20]], rtol=1e-5)
 
 
 def test_columns_go_to_the_inputs_of_their_names(tmp_path, capsys):
