@@ -1,10 +1,13 @@
 """The cost of relevance propagation: the time of LRP over the time of the plain input gradient of the same model.
 
-The models are ResNet-20 (lab/resnet20.py, with ReLU) and ResNet50 of keras.applications, with random weights: biases,
-`gamma` and `beta` of the normalizations are random too, and their moving statistics are those of a random batch.
-Everything is compiled as the backend does it (`tf.function` without XLA, `jax.jit` with the weights as arguments,
-PyTorch eagerly). The logit of a given class is explained, so that the relevance at the head is given. The Shapley
-values of the softmax, which LRP may start from, are timed on a model of the head alone, by 1,000 sampled paths.
+The models are ResNet-20 (lab/resnet20.py, with ReLU), ResNet50 of keras.applications and EfficientNet-Lite0. They have
+random weights: biases, `gamma` and `beta` of the normalizations are random too, and their moving statistics are those
+of a random batch. Everything is compiled as the backend does it (`tf.function` without XLA, `jax.jit` with the weights
+as arguments, PyTorch eagerly).
+
+The logit of a given class is explained, so that the relevance at the head is given; or those of several classes in one
+call, which share the forward pass. The Shapley values of the softmax, from which eq. (2) may start, are timed on a
+model of the head alone, by 1,000 sampled paths.
 
 After the warm-up, every round times each candidate once, in random order, until the result is there. A ratio is one of
 medians over the rounds; its 95 % interval comes from rounds drawn with replacement.
@@ -34,6 +37,7 @@ from lab.analysis import lrp_cost
 from lab.analysis.lrp_cost import NETWORKS
 from lab.arguments import add_results, add_seed, add_threads, at_least, command_line, errors_in_one_line, parsed
 from lab.environment import BACKEND
+from lab.imagenet import efficientnet_lite0
 from lab.networks import without_softmax
 from lab.resnet20 import resnet20
 from lab.statistics import ratio_of_medians
@@ -41,13 +45,16 @@ from lab.statistics import ratio_of_medians
 # of every rule that is compared with a peer's: with 1e-6 the largest relevance depends on the last bit of a denominator
 EPSILON = 0.1
 PEERS = ("zennit", "captum")
+DEFAULT, EQ2 = "LRP, Shapley propagation", "LRP, eq. (2)"
+TARGETS = 5  # that are explained in one call
+SEVERAL = f"{DEFAULT}, {TARGETS} targets"
 WARM_UP = 2  # calls of each candidate after the first
 QUICK = {"model": ["resnet20"], "batch_size": 2, "repeats": 3, "out": files.RUNS / "lrp_cost"}
 SETTINGS = ("batch_size", "repeats", "threads", "image_size", "classes", "seed")
 EXAMPLES = """\
 examples:
-  KERAS_BACKEND=jax python reproduce/benchmarks/lrp_cost.py                     both networks: minutes to an hour
-  KERAS_BACKEND=torch python reproduce/benchmarks/lrp_cost.py --image-size 96   ResNet50 on smaller images
+  KERAS_BACKEND=jax python reproduce/benchmarks/lrp_cost.py                     all three networks: an hour
+  KERAS_BACKEND=torch python reproduce/benchmarks/lrp_cost.py --image-size 96   all but ResNet-20 on smaller images
   KERAS_BACKEND=torch python reproduce/benchmarks/lrp_cost.py --quick           a first look
 
 The directory --out gets lrp_cost_BACKEND.json, where a network that is measured again replaces its old numbers, and
@@ -89,22 +96,27 @@ def network(name: str, image_size: int, classes: int, rng: np.random.Generator) 
     """A model that ends in a softmax, with the same random weights on every backend."""
     if name == "resnet20":
         model = resnet20("relu")
+    elif name == "lite0":
+        model = efficientnet_lite0(image_size, classes)
     else:
         model = keras.applications.ResNet50(weights=None, input_shape=(image_size, image_size, 3), classes=classes)
     normalizations = [layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)]
     for layer in model.layers:
         if layer in normalizations:
             # small at the end of a block, as in trained networks; with 1, rounding errors grow from block to block
-            gamma = 0.3 if layer.name.endswith("_3_bn") else 1.0
+            gamma = 0.3 if layer.name.endswith(("_3_bn", "_bn2")) else 1.0
             layer.gamma.assign(gamma + 0.1 * rng.standard_normal(layer.gamma.shape))
             layer.beta.assign(0.2 * rng.standard_normal(layer.beta.shape))
         elif layer.weights:
             gain = 1 if isinstance(layer, keras.layers.Dense) else 2
-            spread = np.sqrt(gain / np.prod(layer.kernel.shape[:-1]))
+            # a depthwise kernel sums over its places alone
+            n_summed = layer.kernel.shape[: 2 if isinstance(layer, keras.layers.DepthwiseConv2D) else -1]
+            spread = np.sqrt(gain / np.prod(n_summed))
             kernel = spread * rng.standard_normal(layer.kernel.shape)
             # without the mean that all inputs of a ReLU network share, which would hide how images differ
             layer.kernel.assign(kernel - kernel.mean(axis=tuple(range(kernel.ndim - 1))))
-            layer.bias.assign(0.1 * rng.standard_normal(layer.bias.shape))
+            if layer.use_bias:
+                layer.bias.assign(0.1 * rng.standard_normal(layer.bias.shape))
 
     # without momentum the moving statistics are those of this batch, so that activations stay of order 1
     momenta = [layer.momentum for layer in normalizations]
@@ -173,7 +185,8 @@ def candidates(model: keras.Model, x: Any, target: np.ndarray) -> tuple[dict[str
     features = ops.convert_to_tensor(keras.Model(model.input, model.layers[-1].input).predict_on_batch(x))
     softmax = ks.LRP(head, rules="paper", head_method="sampled")
     presets = {
-        "LRP, rule Shapley": "paper",
+        DEFAULT: "auto",
+        EQ2: "paper",
         "LRP, preset epsilon": ks.presets.epsilon(EPSILON),
         "LRP, preset epsilon_plus": ks.presets.epsilon_plus(EPSILON),
     }
@@ -185,11 +198,20 @@ def candidates(model: keras.Model, x: Any, target: np.ndarray) -> tuple[dict[str
     for name, explainer in explainers.items():
         call = lambda explainer=explainer: explainer(x, target)  # noqa: E731
         timed[name] = Candidate(call, base, ops.convert_to_numpy, relevance=True)
-    timed["LRP, rule Shapley"].note = "with its default stabilizer"
+    several = (target[:, None] + np.arange(TARGETS, dtype="int32")) % model.output_shape[-1]
+    timed[SEVERAL] = Candidate(
+        lambda: explainers[DEFAULT](x, several),
+        base,
+        lambda relevance: ops.convert_to_numpy(relevance)[:, 0],
+        relevance=True,
+        like=DEFAULT,
+        note=f"agreement is that of the first; {TARGETS} calls would take {TARGETS} times as long as one",
+    )
+    timed[EQ2].note = "with its default stabilizer"
     for name in ("LRP, preset epsilon", "LRP, preset epsilon_plus"):
         timed[name].note = f"epsilon = {EPSILON}"
-    timed["explain, rule Shapley"] = Candidate(
-        lambda: explainers["LRP, rule Shapley"].explain(x, target),
+    timed["explain, Shapley propagation"] = Candidate(
+        lambda: explainers[DEFAULT].explain(x, target),
         base,
         lambda explanation: explanation.input,
         relevance=True,
@@ -217,8 +239,8 @@ def peers(model: keras.Model, x: Any, target: np.ndarray, weights: Any) -> dict[
         timed["zennit, the same rules"] = Candidate(relevance.zennit(model, x, weights, EPSILON), note=note, **options)
     if importlib.util.find_spec("captum"):
         note = (
-            f"EpsilonRule({EPSILON}) on linear layers, sums and average pooling; IdentityRule on BatchNorm, amended to "
-            "reach a ReLU below; EpsilonRule(1e-9) on a copy between a forked tensor and its ReLU"
+            f"EpsilonRule({EPSILON}) on linear layers, sums and average pooling; IdentityRule on BatchNorm and ReLU6, "
+            "amended to reach a ReLU below; EpsilonRule(1e-9) on a copy between a forked tensor and its ReLU"
         )
         timed["captum, the same rules"] = Candidate(relevance.captum(model, x, target, EPSILON), note=note, **options)
     return timed
@@ -305,12 +327,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs the script; returns its exit code."""
     parser = command_line(__doc__, EXAMPLES)
     add = parser.add_argument
-    add("--model", nargs="+", choices=NETWORKS, default=list(NETWORKS), help="(default: both)")
+    add("--model", nargs="+", choices=NETWORKS, default=list(NETWORKS), help="(default: all)")
     add("--batch-size", type=at_least(1), default=16, metavar="N", help="(default: 16)")
     add("--repeats", type=at_least(2), default=20, metavar="N", help="timed rounds (default: 20)")
     add_threads(parser)
-    add("--image-size", type=at_least(32), default=224, metavar="N", help="of ResNet50 (default: 224)")
-    classes = "of ResNet50; with 1000, a head takes minutes (default: 10)"
+    add("--image-size", type=at_least(32), default=224, metavar="N", help="of ResNet50 and Lite0 (default: 224)")
+    classes = "of ResNet50 and Lite0; with 1000, a head takes minutes (default: 10)"
     add("--classes", type=at_least(2), default=10, metavar="N", help=classes)
     add_seed(parser, "of weights, images and the order")
     add_results(parser)

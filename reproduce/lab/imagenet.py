@@ -79,7 +79,7 @@ def network(name: str, *, trained: bool = True, side: int = 224) -> Network:
     return Network(name, probabilities, without_softmax(probabilities), preprocess, baseline)
 
 
-def efficientnet_lite0(side: int) -> keras.Model:
+def efficientnet_lite0(side: int, classes: int = 1000) -> keras.Model:
     """EfficientNet-Lite0 with random weights: EfficientNet without squeeze-and-excitation, and with ReLU6."""
     inputs = keras.Input((side, side, 3))
 
@@ -105,7 +105,7 @@ def efficientnet_lite0(side: int) -> keras.Model:
             number, channels = number + 1, width
     x = normalized(layers.Conv2D(1280, 1, use_bias=False, name="conv_head")(x), "bn1")
     x = layers.GlobalAveragePooling2D(name="pool")(x)
-    return keras.Model(inputs, layers.Dense(1000, "softmax", name="fc")(x), name="efficientnet_lite0")
+    return keras.Model(inputs, layers.Dense(classes, "softmax", name="fc")(x), name="efficientnet_lite0")
 
 
 def load_lite0(model: keras.Model) -> None:

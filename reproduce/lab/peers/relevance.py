@@ -1,10 +1,10 @@
-"""Relevance by zennit and captum, on a `torch.nn` twin of a ResNet with the weights of the Keras model."""
+"""Relevance by zennit and captum, on a `torch.nn` twin of a network with the weights of the Keras model."""
 
 import functools
 import importlib.util
 import sys
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -18,7 +18,7 @@ def twin(model: keras.Model, add: Callable, fork: type[nn.Module] | None = None)
     """The twin of a Functional model, channels first, in inference mode.
 
     Args:
-        model: a Keras model that calls each layer once, with the layers of a ResNet.
+        model: a Keras model that calls each layer once, with the layers of a ResNet or of EfficientNet-Lite0.
         add: function that adds two tensors, or a type of module that does, with an instance for each addition.
         fork: type of module to put between a ReLU and its input where other layers share that input; None for nothing.
     """
@@ -27,11 +27,14 @@ def twin(model: keras.Model, add: Callable, fork: type[nn.Module] | None = None)
     def translated(layer: keras.layers.Layer) -> Callable:
         is_a = functools.partial(isinstance, layer)
         weights = [torch.tensor(weight) for weight in layer.get_weights()]
-        if is_a(keras.layers.Conv2D):
-            kernel = weights[0].permute(3, 2, 0, 1)
-            padding = [(size - 1) // 2 if layer.padding == "same" else 0 for size in layer.kernel_size]
-            module = nn.Conv2d(kernel.shape[1], kernel.shape[0], layer.kernel_size, layer.strides, padding)
-            return loaded(module, kernel, weights[1])
+        if is_a((keras.layers.Conv2D, keras.layers.DepthwiseConv2D)):
+            is_depthwise = is_a(keras.layers.DepthwiseConv2D)
+            kernel = weights[0].permute(2, 3, 0, 1) if is_depthwise else weights[0].permute(3, 2, 0, 1)
+            n_inputs, options = layer.input.shape[-1], {"bias": layer.use_bias}
+            options |= {"groups": n_inputs if is_depthwise else 1}
+            padding = [before for before, after in same_padding(layer)]
+            module = nn.Conv2d(n_inputs, kernel.shape[0], layer.kernel_size, layer.strides, padding, **options)
+            return loaded(module, kernel, *weights[1:])
         if is_a(keras.layers.Dense):
             return loaded(nn.Linear(*weights[0].shape), weights[0].T, weights[1])
         if is_a(keras.layers.BatchNormalization):
@@ -43,14 +46,18 @@ def twin(model: keras.Model, add: Callable, fork: type[nn.Module] | None = None)
         if is_a(keras.layers.GlobalAveragePooling2D):
             return nn.AdaptiveAvgPool2d(1)
         if is_a(keras.layers.ZeroPadding2D):
-            # a function, because captum knows no rule for such a module
-            return functools.partial(nn.functional.pad, pad=[side for pair in layer.padding[::-1] for side in pair])
+            return padded(layer.padding)
         if is_a(keras.layers.Add):
             return add() if isinstance(add, type) else add
         if is_a(keras.layers.Flatten):
             return lambda x: x
         forked = readers.count(id(layer.input)) > 1
-        return nn.Sequential(fork(), nn.ReLU()) if fork and forked else nn.ReLU()
+        relu = nn.ReLU6() if getattr(layer, "max_value", None) == 6 else nn.ReLU()
+        return nn.Sequential(fork(), relu) if fork and forked else relu
+
+    def padded(sides: Sequence[tuple[int, int]]) -> Callable:
+        # a function, because captum knows no rule for such a module
+        return functools.partial(nn.functional.pad, pad=[side for pair in sides[::-1] for side in pair])
 
     def loaded(module: nn.Module, *values: Any) -> nn.Module:
         names = [name for name in module.state_dict() if name != "num_batches_tracked"]
@@ -60,8 +67,17 @@ def twin(model: keras.Model, add: Callable, fork: type[nn.Module] | None = None)
     class Twin(nn.Module):
         def __init__(self):
             super().__init__()
-            layers = [layer for layer in model.layers if not isinstance(layer, keras.layers.InputLayer)]
-            self.steps = [(translated(a), [id(t) for t in tree.flatten(a.input)], id(a.output)) for a in layers]
+            self.steps = []
+            for layer in model.layers:
+                if isinstance(layer, keras.layers.InputLayer):
+                    continue
+                sources = [id(tensor) for tensor in tree.flatten(layer.input)]
+                # what a module cannot add: a zero more behind than before
+                more = [(0, after - before) for before, after in same_padding(layer)]
+                if np.any(more):
+                    self.steps.append((padded(more), sources, ("padded", layer.name)))
+                    sources = [("padded", layer.name)]
+                self.steps.append((translated(layer), sources, id(layer.output)))
             self.parts = nn.ModuleList(step for step, *_ in self.steps if isinstance(step, nn.Module))
 
         def forward(self, x):
@@ -76,13 +92,24 @@ def twin(model: keras.Model, add: Callable, fork: type[nn.Module] | None = None)
     return Twin().eval().to(model.variables[0].value.device)
 
 
+def same_padding(layer: keras.layers.Layer) -> list[tuple[int, int]]:
+    """Zeros before and behind both axes of the images of a convolution; of other layers none."""
+    if not hasattr(layer, "kernel_size"):
+        return []
+    if layer.padding != "same":
+        return [(0, 0), (0, 0)]
+    sizes = zip(layer.input.shape[1:3], layer.kernel_size, layer.strides)
+    totals = [max(size - (n % stride or stride), 0) for n, size, stride in sizes]
+    return [(total // 2, total - total // 2) for total in totals]
+
+
 def zennit(model: keras.Model, x: torch.Tensor, weights: torch.Tensor, epsilon: float) -> Callable[[], torch.Tensor]:
     """A function without arguments that computes LRP-epsilon of `x` by zennit.
 
     Args:
         weights: of the outputs, in the sum that is explained.
     """
-    if not importlib.util.find_spec("torchvision"):
+    if "torchvision" not in sys.modules and not importlib.util.find_spec("torchvision"):
         # zennit imports torchvision for networks of its own
         stub = {"__getattr__": lambda self, name: type(name, (torch.nn.Module,), {}), "__path__": []}
         for path in ("", ".models", ".models.resnet", ".models.vgg", ".ops", ".ops.misc"):
@@ -139,7 +166,8 @@ def captum(model: keras.Model, x: torch.Tensor, target: np.ndarray, epsilon: flo
     def attribute():
         # captum removes the rules after each call
         for module in attributed.modules():
-            if isinstance(module, torch.nn.BatchNorm2d):
+            # captum has no rule for ReLU6
+            if isinstance(module, (torch.nn.BatchNorm2d, torch.nn.ReLU6)):
                 module.rule = Pass()
             elif isinstance(module, Copy):
                 module.rule = EpsilonRule(1e-9)
