@@ -18,6 +18,7 @@ a module does not define is that of `common`. Nothing else in the package names 
 - `largest_magnitude(x, axes)`: the largest absolute value along axes.
 - `at_least(x, bound)`: the larger of a tensor and a number, with a derivative of 0 where that is the number.
 - `product(x, *factors)`, `square_of_product(x, scale)`: on PyTorch with one tensor of memory.
+- `in_blocks(fn, *tensors)`: what `fn` returns; on PyTorch for few samples at once, so that they stay in the cache.
 - `erfc`: the complementary error function, which Keras has from 3.15 on.
 - `clip(x, low, high)`: as in `keras.ops`, between two numbers. On PyTorch, Keras's has no ONNX.
 - `cumsum`, `matmul`, `maximum`, `minimum`: as in `keras.ops`, in the dtype of their operands. On PyTorch those of
@@ -47,6 +48,7 @@ __all__ = [
     "each",
     "erfc",
     "erfc_is_best",
+    "in_blocks",
     "is_compiling",
     "is_traced",
     "largest_magnitude",

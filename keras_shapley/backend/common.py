@@ -81,6 +81,16 @@ def square_of_product(x: Any, scale: Any) -> Any:
     return keras.ops.square(x * scale)
 
 
+def in_blocks(fn: Callable[..., Sequence[Any]], *tensors: Any) -> Sequence[Any]:
+    """What `fn` returns for a batch; where each operation is a pass over memory, for few samples at once.
+
+    Args:
+        fn: function of `tensors` that returns tensors, and treats each sample by itself.
+        tensors: shape `(n, ...)`, some perhaps `(1, ...)`. The first has n samples.
+    """
+    return fn(*tensors)
+
+
 def clip(x: Any, low: float, high: float) -> Any:
     """As `keras.ops.clip`, also of a number."""
     return keras.ops.clip(keras.ops.convert_to_tensor(x), low, high)

@@ -12,6 +12,9 @@ COMPILES = False
 COMPILES_ANY_SIZE = True
 RETURNS_INITIAL_STATE = False
 
+# elements of a tensor that a processor's cache holds several of
+_BLOCK = 2**17
+
 erfc = torch.special.erfc
 
 
@@ -146,6 +149,23 @@ def _may_change(x: Any) -> bool:
     """Whether an operation may write its result over a tensor of ours: new memory costs more than a product."""
     # what is differentiated again must stay, and transformations want results of their own
     return not (torch.is_grad_enabled() or torch.compiler.is_compiling() or is_traced(x))
+
+
+def in_blocks(fn: Callable[..., Sequence[Any]], *tensors: Any) -> Sequence[Any]:
+    """As in `common`: in blocks of samples, between whose operations the processor's cache keeps the tensors."""
+    first = tensors[0]
+    if not _may_change(first) or first.device.type != "cpu" or first.numel() <= 2 * _BLOCK:
+        return fn(*tensors)
+    n = len(first)
+    size = max(1, _BLOCK * n // first.numel())
+    results: list[Any] = []
+    for start in range(0, n, size):
+        block = slice(start, start + size)
+        parts = fn(*(x if len(x) == 1 else x[block] for x in tensors))
+        results = results or [part.new_empty((n, *part.shape[1:])) for part in parts]
+        for result, part in zip(results, parts):
+            result[block] = part
+    return results
 
 
 def at_least(x: Any, bound: float) -> Any:

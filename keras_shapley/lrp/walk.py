@@ -212,7 +212,9 @@ class Walk(Passage):
             report["probability"] = self.head.probability(output)
         return report if versus is None else {**report, "versus": versus}
 
-    def _ends(self, starts: Sequence[Start], relevance: Tensors, of_inputs: list[Tensor]) -> dict[str, Tensor]:
+    def _ends(
+        self, starts: Sequence[Start], relevance: Mapping[Value, Tensor], of_inputs: list[Tensor]
+    ) -> dict[str, Tensor]:
         """Sums of the head's and of the input's relevance, of its absolute values, and the baseline; all `(batch,)`."""
         head_size = sum(_total(ops.abs(start.relevance)) for start in starts)
         if self.head.kind in ("linear", "relu"):
@@ -244,14 +246,14 @@ class Walk(Passage):
         forward: Forward,
         starts: Sequence[Start],
         observe: Observer | None = None,
-    ) -> Tensors:
+    ) -> Mapping[Value, Tensor]:
         """Relevance by `Value`; `observe(call, outputs, inputs)` gets the relevance on both sides of each call."""
         relevance: Tensors = {}
         for start in starts:
             add(relevance, start.value, start.relevance)
         return self.carried(forward, relevance, observe)
 
-    def _input_relevance(self, relevance: Tensors, x: list[Tensor]) -> list[Tensor]:
+    def _input_relevance(self, relevance: Mapping[Value, Tensor], x: list[Tensor]) -> list[Tensor]:
         """The relevance of the model's inputs, zeros where none arrived."""
         return [
             relevance[value] if value in relevance else ops.zeros(tensor.shape, self.dtype)

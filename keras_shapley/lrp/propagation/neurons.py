@@ -5,8 +5,9 @@ from collections.abc import Mapping, Sequence
 import keras
 from keras import ops
 
+from keras_shapley.backend import in_blocks
 from keras_shapley.layers.base import ShapleyLayer
-from keras_shapley.lrp.propagation.gates import coefficients, moments_of, slope
+from keras_shapley.lrp.propagation.gates import Measured, coefficients, moments_of, slope
 from keras_shapley.lrp.propagation.products import log_softmax_multiplier, softmax_multiplier
 from keras_shapley.lrp.propagation.rule import DifferenceRecord, OneOutput
 from keras_shapley.lrp.propagation.variation import Multiplier, Variation
@@ -14,7 +15,7 @@ from keras_shapley.lrp.rules.base import unbroadcast
 from keras_shapley.models.graph import Call, Value
 from keras_shapley.models.layer_types import MIXING_ACTIVATIONS, activation_function, activation_of
 from keras_shapley.models.mean_slope import mean_slope
-from keras_shapley.utils.typing import Operation, TensorFunction
+from keras_shapley.utils.typing import Operation, Tensor, TensorFunction
 from keras_shapley.utils.validation import one_of
 
 KINDS = ("shapley", "first_order", "rescale")
@@ -54,19 +55,35 @@ class Activation(OneOutput):
         self, call: DifferenceRecord, function: TensorFunction, z: Variation, y: Variation, multiplier: Multiplier
     ) -> Multiplier:
         """The multiplier of `z`, in front of the activation `y = function(z)`."""
-        m = multiplier.of_player(y.difference)
         activation = activation_of(call.op)
+        if activation not in MIXING_ACTIVATIONS and not z.is_player and self.kind != "rescale":
+            return self._gated(call, function, z, y, multiplier)
+        m = multiplier.of_player(y.difference)
         if activation is keras.activations.softmax:
             return Multiplier(softmax_multiplier(z, y, m, axis=-1))
         if activation is keras.activations.log_softmax:
             return Multiplier(log_softmax_multiplier(z, m, axis=-1))
-        if z.is_player or self.kind == "rescale":
-            return Multiplier(m * slope(function, z, y.difference))
-        g = mean_slope(call.op, function, moments_of(z, call.measured))
-        if self.kind == "first_order":
-            return Multiplier(m * g)
-        g, h = coefficients(g, z, y.difference)
-        return Multiplier(m * g, m * h)
+        return Multiplier(m * slope(function, z, y.difference))
+
+    def _gated(
+        self, call: DifferenceRecord, function: TensorFunction, z: Variation, y: Variation, multiplier: Multiplier
+    ) -> Multiplier:
+        """The multiplier of a sum, by the mean slope over random orders."""
+        squares = [] if multiplier.q is None else [multiplier.q]
+        measured = [] if call.measured is None else [call.measured.mean, call.measured.square]
+
+        def gated(z: Tensor, z0: Tensor, q: Tensor, y: Tensor, y0: Tensor, u: Tensor, *more: Tensor) -> list[Tensor]:
+            part, difference = Variation(z, z0, lambda: q), y - y0
+            m = Multiplier(u, *more[: len(squares)]).of_player(difference)
+            moments = None if call.measured is None else Measured(more[-2], more[-1], call.measured.n)
+            g = mean_slope(call.op, function, moments_of(part, moments))
+            if self.kind == "first_order":
+                return [m * g]
+            g, h = coefficients(g, part, difference)
+            return [m * g, m * h]
+
+        sums = z.value, z.baseline, z.q
+        return Multiplier(*in_blocks(gated, *sums, y.value, y.baseline, multiplier.u, *squares, *measured))
 
 
 def _spread(z: Variation, y: Variation) -> Variation:

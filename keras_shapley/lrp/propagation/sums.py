@@ -63,7 +63,9 @@ class Addition(OneOutput):
             return outputs
 
         def q() -> Tensor:
-            return sum((factor**2 * x.q for factor, x in zip(factors, inputs)), start=ops.zeros_like(y.value))
+            parts = [_times(factor**2, x.q) for factor, x in zip(factors, inputs)]
+            # in the shape of y, over which an addend may be spread
+            return sum(parts[1:], start=parts[0] if inputs[0].has_shape_of(y) else parts[0] + ops.zeros_like(y.value))
 
         return [Variation(y.value, y.baseline, q)]
 
@@ -72,10 +74,15 @@ class Addition(OneOutput):
     ) -> list[Multiplier]:
         parts = []
         for factor, x in zip(_factors(call), inputs):
-            u = unbroadcast(factor * multiplier.u, x.value)
-            q = None if multiplier.q is None else unbroadcast(factor**2 * multiplier.q, x.value)
+            u = unbroadcast(_times(factor, multiplier.u), x.value)
+            q = None if multiplier.q is None else unbroadcast(_times(factor**2, multiplier.q), x.value)
             parts.append(Multiplier(u, q))
         return parts
+
+
+def _times(factor: float, x: Tensor) -> Tensor:
+    """A product that takes no pass over memory where the factor is 1."""
+    return x if factor == 1 else factor * x
 
 
 def _factors(call: DifferenceRecord) -> list[float]:

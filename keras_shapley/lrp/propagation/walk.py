@@ -1,7 +1,7 @@
 """The walk of Shapley propagation: forward with the input and with the baseline, and back with multipliers."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from keras import ops, tree
 
@@ -152,13 +152,36 @@ class Propagation(DifferencePassage, Walk):
 
     def _backward(
         self, forward: DifferenceForward, starts: Sequence[Start], observe: Observer | None = None
-    ) -> Tensors:
+    ) -> Mapping[Value, Tensor]:
         variations = forward.variations
         multipliers: dict[Value, Multiplier] = {}
         for start in starts:
             add(multipliers, start.value, Multiplier(_start_multiplier(start, variations[start.value])))
         multipliers = self.multipliers(forward, multipliers, observe)
-        return {value: variations[value].relevance(multiplier) for value, multiplier in multipliers.items()}
+        return _Relevance(variations, multipliers)
+
+
+class _Relevance(Mapping[Value, Tensor]):
+    """Relevance by `Value`, computed when it is asked for: seldom is that of every value needed."""
+
+    def __init__(self, variations: Mapping[Value, Variation], multipliers: Mapping[Value, Multiplier]) -> None:
+        self._variations = variations
+        self._multipliers = multipliers
+        self._known: Tensors = {}
+
+    def __getitem__(self, value: Value) -> Tensor:
+        if value not in self._known:
+            self._known[value] = self._variations[value].relevance(self._multipliers[value])
+        return self._known[value]
+
+    def __contains__(self, value: object) -> bool:
+        return value in self._multipliers
+
+    def __iter__(self) -> Iterator[Value]:
+        return iter(self._multipliers)
+
+    def __len__(self) -> int:
+        return len(self._multipliers)
 
 
 def _start_multiplier(start: Start, variation: Variation) -> Tensor:
