@@ -55,9 +55,14 @@ class Call:
     outputs: list[Value] = dataclasses.field(default_factory=list, repr=False)
     inputs: list[Value] = dataclasses.field(init=False, repr=False)
     data_inputs: list[Value] = dataclasses.field(init=False, repr=False)
+    _is_flat: bool = dataclasses.field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        self.inputs = [leaf for leaf in tree.flatten(self.arguments) if isinstance(leaf, Value)]
+        args, kwargs = self.arguments
+        # as most calls; on PyTorch, Keras takes long for structures
+        self._is_flat = all(isinstance(arg, Value) for arg in args) and all(map(_is_setting, kwargs.values()))
+        leaves = args if self._is_flat else tree.flatten(self.arguments)
+        self.inputs = [leaf for leaf in leaves if isinstance(leaf, Value)]
         controls = self._controls()
         self.data_inputs = [value for value in self.inputs if not value.constant and value not in controls]
 
@@ -128,6 +133,8 @@ class Call:
 
     def fill(self, tensors: Iterable[Any]) -> Arguments:
         """The arguments with one of `tensors` for each of `inputs`."""
+        if self._is_flat:
+            return tuple(tensors), dict(self.arguments[1])
         rest = iter(tensors)
         leaves = [next(rest) if isinstance(leaf, Value) else leaf for leaf in tree.flatten(self.arguments)]
         # map_structure sorts the keyword arguments on PyTorch
@@ -161,6 +168,11 @@ class Call:
                 if id(mask) in attached and parameter in parameters and kwargs.get(parameter) is None:
                     kwargs[parameter] = mask
         return args, kwargs
+
+
+def _is_setting(value: Any) -> bool:
+    """Whether an argument is neither a tensor nor holds any."""
+    return value is None or isinstance(value, (bool, int, float, str))
 
 
 @dataclasses.dataclass
