@@ -86,7 +86,7 @@ def in_blocks(fn: Callable[..., Sequence[Any]], *tensors: Any) -> Sequence[Any]:
 
     Args:
         fn: function of `tensors` that returns tensors, and treats each sample by itself.
-        tensors: shape `(n, ...)`, some perhaps `(1, ...)`. The first has n samples.
+        tensors: shape `(n, ...)`, some perhaps `(1, ...)`, or None. The first has n samples.
     """
     return fn(*tensors)
 

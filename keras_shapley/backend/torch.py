@@ -161,7 +161,7 @@ def in_blocks(fn: Callable[..., Sequence[Any]], *tensors: Any) -> Sequence[Any]:
     results: list[Any] = []
     for start in range(0, n, size):
         block = slice(start, start + size)
-        parts = fn(*(x if len(x) == 1 else x[block] for x in tensors))
+        parts = fn(*(x if x is None or len(x) == 1 else x[block] for x in tensors))
         results = results or [part.new_empty((n, *part.shape[1:])) for part in parts]
         for result, part in zip(results, parts):
             result[block] = part

@@ -16,7 +16,7 @@ IS_TORCH = keras.backend.backend() == "torch"
 @pytest.mark.parametrize("size", [2**10, 2**17 + 1], ids=["small", "large"])
 @pytest.mark.parametrize("is_compiled", [False, True])
 def test_results_are_those_of_the_whole_batch(size, is_compiled, rng, numpy):
-    """With a tensor of one sample beside those of five; blocks have whole samples, and no gradient is lost in them."""
+    """With a tensor of one sample beside those of five. Where gradients may be asked for, a batch stays whole."""
     x, y = rng.normal(size=(5, size)).astype("float32"), rng.normal(size=(1, size)).astype("float32")
     calls = []
 

@@ -1,6 +1,7 @@
 """Shapley propagation through linear layers, and through activations behind them."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import keras
 from keras import ops
@@ -55,9 +56,9 @@ class Activation(OneOutput):
         self, call: DifferenceRecord, function: TensorFunction, z: Variation, y: Variation, multiplier: Multiplier
     ) -> Multiplier:
         """The multiplier of `z`, in front of the activation `y = function(z)`."""
-        activation = activation_of(call.op)
-        if activation not in MIXING_ACTIVATIONS and not z.is_player and self.kind != "rescale":
+        if self.has_gate(call) and not z.is_player:
             return self._gated(call, function, z, y, multiplier)
+        activation = activation_of(call.op)
         m = multiplier.of_player(y.difference)
         if activation is keras.activations.softmax:
             return Multiplier(softmax_multiplier(z, y, m, axis=-1))
@@ -69,21 +70,23 @@ class Activation(OneOutput):
         self, call: DifferenceRecord, function: TensorFunction, z: Variation, y: Variation, multiplier: Multiplier
     ) -> Multiplier:
         """The multiplier of a sum, by the mean slope over random orders."""
-        squares = [] if multiplier.q is None else [multiplier.q]
-        measured = [] if call.measured is None else [call.measured.mean, call.measured.square]
+        measured = call.measured
+        moments = (None, None) if measured is None else (measured.mean, measured.square)
 
-        def gated(z: Tensor, z0: Tensor, q: Tensor, y: Tensor, y0: Tensor, u: Tensor, *more: Tensor) -> list[Tensor]:
+        def gated(
+            z: Tensor, z0: Tensor, q: Tensor, y: Tensor, y0: Tensor, u: Tensor, of_squares: Any, mean: Any, square: Any
+        ) -> list[Tensor]:
             part, difference = Variation(z, z0, lambda: q), y - y0
-            m = Multiplier(u, *more[: len(squares)]).of_player(difference)
-            moments = None if call.measured is None else Measured(more[-2], more[-1], call.measured.n)
+            m = Multiplier(u, of_squares).of_player(difference)
+            moments = None if measured is None else Measured(mean, square, measured.n)
             g = mean_slope(call.op, function, moments_of(part, moments))
             if self.kind == "first_order":
                 return [m * g]
             g, h = coefficients(g, part, difference)
             return [m * g, m * h]
 
-        sums = z.value, z.baseline, z.q
-        return Multiplier(*in_blocks(gated, *sums, y.value, y.baseline, multiplier.u, *squares, *measured))
+        tensors = z.value, z.baseline, z.q, y.value, y.baseline, multiplier.u, multiplier.q, *moments
+        return Multiplier(*in_blocks(gated, *tensors))
 
 
 def _spread(z: Variation, y: Variation) -> Variation:

@@ -64,8 +64,8 @@ class Addition(OneOutput):
 
         def q() -> Tensor:
             parts = [_times(factor**2, x.q) for factor, x in zip(factors, inputs)]
-            # in the shape of y, over which an addend may be spread
-            return sum(parts[1:], start=parts[0] if inputs[0].has_shape_of(y) else parts[0] + ops.zeros_like(y.value))
+            # a constant may spread the addends
+            return ops.broadcast_to(sum(parts[1:], start=parts[0]), y.value.shape)
 
         return [Variation(y.value, y.baseline, q)]
 

@@ -162,17 +162,14 @@ class Propagation(DifferencePassage, Walk):
 
 
 class _Relevance(Mapping[Value, Tensor]):
-    """Relevance by `Value`, computed when it is asked for: seldom is that of every value needed."""
+    """Relevance by `Value`, computed when it is asked for: that of few values is needed."""
 
     def __init__(self, variations: Mapping[Value, Variation], multipliers: Mapping[Value, Multiplier]) -> None:
         self._variations = variations
         self._multipliers = multipliers
-        self._known: Tensors = {}
 
     def __getitem__(self, value: Value) -> Tensor:
-        if value not in self._known:
-            self._known[value] = self._variations[value].relevance(self._multipliers[value])
-        return self._known[value]
+        return self._variations[value].relevance(self._multipliers[value])
 
     def __contains__(self, value: object) -> bool:
         return value in self._multipliers

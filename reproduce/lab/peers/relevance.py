@@ -29,9 +29,9 @@ def twin(model: keras.Model, add: Callable, fork: type[nn.Module] | None = None)
         weights = [torch.tensor(weight) for weight in layer.get_weights()]
         if is_a((keras.layers.Conv2D, keras.layers.DepthwiseConv2D)):
             is_depthwise = is_a(keras.layers.DepthwiseConv2D)
-            kernel = weights[0].permute(2, 3, 0, 1) if is_depthwise else weights[0].permute(3, 2, 0, 1)
-            n_inputs, options = layer.input.shape[-1], {"bias": layer.use_bias}
-            options |= {"groups": n_inputs if is_depthwise else 1}
+            kernel = weights[0].permute(*((2, 3) if is_depthwise else (3, 2)), 0, 1)
+            n_inputs = layer.input.shape[-1]
+            options = {"bias": layer.use_bias, "groups": n_inputs if is_depthwise else 1}
             padding = [before for before, after in same_padding(layer)]
             module = nn.Conv2d(n_inputs, kernel.shape[0], layer.kernel_size, layer.strides, padding, **options)
             return loaded(module, kernel, *weights[1:])
