@@ -196,8 +196,9 @@ class ProbabilityHead:
             baseline, total = game.ends()
             missed = total - ops.sum(values, axis=1)
             if method == "quadrature" and self.options.conserves:
-                sizes = ops.abs(values) + 1e-30
-                values = values + sizes * (missed / ops.sum(sizes, axis=1))[:, None]
+                # players that change nothing get nothing, also where all values are zero
+                sizes = ops.abs(values) + 1e-30 * ops.abs(x)
+                values = values + sizes * (missed / (ops.sum(sizes, axis=1) + 1e-37))[:, None]
             return values, stderr, total, baseline, missed, ops.broadcast_to(ops.cast(n_pairs, "int32"), total.shape)
 
         rows = games.x, games.bias, games.weights

@@ -16,6 +16,10 @@ DRAWS = 128
 # Of these pairs, those on which the mean slope along each player is squared where there are more classes than draws. It
 # takes a product of matrices for each of them, and enters the values only by differences between nodes.
 _CURVATURE_DRAWS = 8
+# What the quadrature may miss of the total, as a share of the values' absolute sum, or of the largest difference of the
+# value between coalitions if that is smaller; and how often logits are halved at most.
+_MAY_MISS = 0.2
+_MOST_HALVINGS = 24
 # largest number of elements of a block of coalitions or orders, which is some tens of megabytes
 _MAX_ELEMENTS = 4_000_000
 
@@ -60,6 +64,18 @@ class ProbabilityGame(NamedTuple):
         exponentials = _exponentials(logits)
         return ops.sum(weights * exponentials, axis=-1) / ops.sum(exponentials, axis=-1)
 
+    def span(self) -> Tensor | float:
+        """The largest difference between two values, `(games,)`."""
+        if self.weights is None:
+            return 1.0
+        if self.link == "sigmoid":
+            return ops.sum(ops.abs(self.weights), axis=1)
+        return ops.max(self.weights, axis=1) - ops.min(self.weights, axis=1)
+
+    def scaled(self, factor: Tensor) -> "ProbabilityGame":
+        """The games with all logits times a factor, `(games,)`."""
+        return self._replace(a=self.a * factor[:, None, None], b=self.b * factor[:, None])
+
     def probabilities(self, logits: Tensor) -> Tensor:
         """The probabilities of logits, in their shape."""
         if self.link == "sigmoid":
@@ -97,17 +113,42 @@ def by_quadrature(game: ProbabilityGame, seed: int) -> Tensor:
     contribution of player k is the derivative of the mean value by the time of k alone,
     `E[g] a_k + (1/2 - t) a_k E[h] a_k`, with g and h the first and second derivatives of the value by the logits.
 
+    Where logits differ by tens or hundreds the value is nearly a step, which the draws can leave out, and these
+    derivatives are no differences. The sum of the values then misses the total, and the logits of the game are halved
+    until it does not.
+
     Args:
         game: the games.
         seed: of the normal draws.
 
     Returns:
-        Shape `(games, players)`. Their sum misses the total by a few percent of it, by more where logits differ
-            by tens.
+        Shape `(games, players)`. Their sum misses the total by a few percent of it, by more where logits differ by
+            tens.
     """
+    draws = np.random.default_rng(seed).standard_normal((DRAWS, game.a.shape[1]))
+    draws, span = ops.convert_to_tensor(draws, game.a.dtype), game.span()
+
+    def step(i: Tensor, factor: Tensor, values: Tensor, misses: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        factor = ops.where(misses, factor / 2, factor)
+        part = game.scaled(factor)
+        values = _by_draws(part, draws)
+        _, total = part.ends()
+        missed = ops.abs(total - ops.sum(values, axis=1))
+        return i + 1, factor, values, missed > _MAY_MISS * ops.minimum(span, ops.sum(ops.abs(values), axis=1))
+
+    def unfinished(i: Tensor, factor: Tensor, values: Tensor, misses: Tensor) -> Tensor:
+        return ops.logical_and(i <= _MOST_HALVINGS, ops.any(misses))
+
+    # the first step halves to 1
+    twice = ops.full_like(game.b[:, 0], 2.0)
+    start = ops.zeros((), "int32"), twice, ops.zeros_like(game.a[..., 0]), twice > 0
+    return ops.while_loop(unfinished, step, start)[2]
+
+
+def _by_draws(game: ProbabilityGame, draws: Tensor) -> Tensor:
+    """The values of `by_quadrature` for logits as they are; normal draws have the shape `(DRAWS, players)`."""
     a, b = game.a, game.b
-    draws = np.random.default_rng(seed).standard_normal((DRAWS, a.shape[1]))
-    deviations = matmul(ops.convert_to_tensor(draws, a.dtype), a)
+    deviations = matmul(draws, a)
     # each draw is followed by its opposite
     deviations = ops.reshape(ops.stack([deviations, -deviations], axis=2), (b.shape[0], 2 * DRAWS, b.shape[1]))
     sums = ops.sum(a, axis=1)[:, None]

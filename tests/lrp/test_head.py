@@ -250,6 +250,28 @@ def test_logits_far_apart_stay_finite(rng):
     np.testing.assert_allclose(explanation.head.sum(axis=1), explanation.head_total, atol=1e-5)
 
 
+@pytest.mark.parametrize("end, units", [("softmax", 5), ("sigmoid", 1)])
+@pytest.mark.parametrize("size", [1, 100, 1e4])
+def test_the_default_of_an_overconfident_model(size, end, units, rng):
+    """Logits that are hundreds apart, as of pixels up to 255 without a Rescaling: the draws miss where it changes.
+
+    Relevance arrives, does not grow, and features that are as at the baseline have none.
+    """
+    features = layers.Dense(80, "relu", name="features")
+    model = keras.Sequential([keras.Input((40,)), features, layers.Dense(units, end)])
+    features.kernel.assign(np.abs(features.kernel) * np.where(np.arange(80) % 4, 1, -1))
+    model.layers[-1].kernel.assign(size * rng.normal(size=(80, units)))
+    x = rng.uniform(size=(16, 40))
+    explanation = ks.LRP(model).explain(x, target=0)
+    np.testing.assert_allclose(total(explanation.input), explanation.head_total, atol=1e-4)
+    assert (np.abs(explanation.head).sum(axis=1) < 10).all()
+    # the units whose weights are all negative are shut at the baseline and for every x
+    assert not explanation.head[:, ::4].any()
+    sampled = ks.LRP(model, head_method="sampled").explain(x, target=0)
+    for values, truth in zip(explanation.input, sampled.input):
+        assert np.linalg.norm(truth) < 0.05 or np.corrcoef(values, truth)[0, 1] > 0.8
+
+
 @pytest.mark.filterwarnings("ignore:You are using a softmax")
 def test_a_softmax_of_one_output_is_explained_as_its_logit(rng):
     model = head_model(layers.Dense(1, "softmax", bias_initializer=BIAS))

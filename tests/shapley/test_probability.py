@@ -207,6 +207,29 @@ def test_few_draws_are_enough_for_second_derivatives(link, rng, monkeypatch):
         assert np.corrcoef(one, other)[0, 1] > 0.999
 
 
+@pytest.mark.parametrize("size", [10, 50, 300, 20_000])
+@pytest.mark.parametrize("link", LINKS)
+def test_quadrature_halves_logits_that_are_far_apart(link, size, rng):
+    """The value is a step there. Values by orders have a norm of 0.3 to 0.9; without halving, errors are beyond 1."""
+    a, b, weights = some_games(rng, batch=6, players=60, classes=5)
+    weights = np.eye(5, dtype="float32")[weights.argmax(axis=1)]
+    games = size / np.sqrt(60).astype("float32") * a, size * 0.1 * b, weights
+    truth, _, _, _, total = walk(games, random_orders(60, 2_000, seed=0), link)
+    result = by_quadrature(games, link)
+    assert np.linalg.norm(result - truth, axis=1).max() < 0.3
+    assert np.abs(result.sum(axis=1) - total).max() < 1
+    for one, other in zip(result, truth):
+        assert np.linalg.norm(other) < 0.02 or np.corrcoef(one, other)[0, 1] > 0.9
+
+
+def test_a_game_is_halved_alone(rng):
+    a, b, weights = some_games(rng, batch=2, players=30)
+    a[1] *= 100
+    both = by_quadrature((a, b, weights))
+    np.testing.assert_allclose(both[:1], by_quadrature((a[:1], b[:1], weights[:1])), rtol=1e-5, atol=2e-6)
+    np.testing.assert_allclose(both[1:], by_quadrature((a[1:], b[1:], weights[1:])), rtol=1e-5, atol=2e-6)
+
+
 @pytest.mark.parametrize("link", LINKS)
 def test_values_stay_finite_where_logits_are_far_apart(link, rng):
     a, b, weights = some_games(rng, players=10)
