@@ -25,8 +25,8 @@ from keras_shapley.utils.validation import finite
 class GateMonitor(keras.callbacks.Callback):
     """Adds the shares of closed and open gates and the gradient norm of every layer to the logs of each epoch.
 
-    The gate of a neuron is the factor by which it passes a gradient on: 0 or 1 for ReLU, the probability of eq. (1)
-    that the neuron is open for SA and ShapLU, and `Phi(s)` for GELU. A gate is closed below `threshold` and open above
+    The gate of a neuron is the factor that multiplies its sum: 0 or 1 for ReLU, the probability of eq. (1) that the
+    neuron is open for SA and ShapLU, and `Phi(s)` for GELU. A gate is closed below `threshold` and open above
     `1 - threshold`. The gradient norm is the norm of the gradient of the loss with respect to the layer's kernel. All
     are measured on the same data in each epoch, with the model in inference mode.
 

@@ -33,7 +33,8 @@ IN_PYTHON = Remedies("rules='auto'", "`baseline`")
 def fault(amplified: np.ndarray, arrived: np.ndarray, preset: str | None) -> str | None:
     """The kind of fault that `diagnosis` puts in words: `"finite"`, `"amplified"` or `"arrived"`; None for no fault.
 
-    Shapley propagation has bounded multipliers. Where its relevance is large, large contributions cancel in the model.
+    Shapley propagation does not divide by sums near zero. Where its relevance is large, large contributions cancel in
+    the model.
 
     Args:
         amplified: as in an `Explanation`.

@@ -53,9 +53,10 @@ class LRP:
     what the input adds to the output at the baseline. `rules="paper"` is eq. (2) on every layer; tables of other rules
     are layer-wise relevance propagation (Bach et al. 2015).
 
-    It is compiled once for the shape of an input, the number of targets and a few sizes of batches, to which others are
-    padded, and serves every explainer of the model with the same arguments. Every call sees the model's present
-    weights. It runs the model in inference mode and does not change it. Several targets share the forward passes.
+    Every call sees the model's present weights. It runs the model in inference mode and does not change it. Several
+    targets share the forward passes. The first call compiles; so does the first with inputs of another shape, or with
+    more targets. Batches are padded to a few sizes, and explainers of a model with the same arguments share what is
+    compiled.
 
     Args:
         model: a built Sequential or Functional model. The explained output may have any shape.

@@ -89,9 +89,9 @@ class Explanation:
             softmaxes or sigmoids.
         head_stderr: standard error of `head`; 0 where it is exact, NaN where it is unknown, as by quadrature.
         head_total: the relevance that was distributed, shape `(batch,)`. For a softmax or sigmoid it is the target's
-            probability less `head_baseline`; for a linear head the output; for a ReLU head the sum of eq. (1). With
-            weights it is the weighted sum of these. Measured from a baseline it is what is explained less its value
-            there.
+            probability less `head_baseline`; for a linear head the output; where a ReLU is the end and rules are not
+            measured from a baseline, the sum of eq. (1). With weights it is the weighted sum of these. Measured from a
+            baseline it is what is explained less its value there.
         head_baseline: the target's probability with no player present, shape `(batch,)`; 0 for other heads. Measured
             from a baseline it is the value there of what is explained.
         head_missed: what the Shapley values of a probability missed of `head_total`, shape `(batch,)`: the error of the

@@ -240,13 +240,13 @@ def _check_type(rule: Rule, call: Call) -> None:
     name = type(rule).__name__
     if isinstance(rule, rules.LinearRule) and not isinstance(call.op, LINEAR_TYPES):
         raise ValueError(
-            f"Rule {name} is for layers with a linear map, and {call.description} has none. Types with one: "
-            f"{_names(LINEAR_TYPES)}."
+            f"Rule {name} is for layers with a linear map, as Dense and Conv2D are, and {call.description} has none. "
+            "Remove the entry: the layer then follows the rule of its type."
         )
     # a user's subclass may be for other types than its parent, and a user's layer may follow any rule
     types = vars(type(rule)).get("fits")
     if isinstance(types, tuple) and call.is_a(_TYPES_WITH_RULES) and not call.is_a(types):
-        raise ValueError(f"Rule {name} is not for {call.description}. Types with it: {_names(types)}.")
+        raise ValueError(f"Rule {name} is for {_names(types)}, and not for {call.description}.")
 
 
 def _check_call(rule: Rule | None, call: Call) -> None:

@@ -20,8 +20,13 @@ def relevance_to_shap(explanation: "Explanation", x: Any, by: str) -> Any:
     players = Players(None, inputs.shapes, inputs.skeleton)
     relevance = arrays_of(explanation.input)
     n_axes = explanation.head_total.ndim
-    if [part.shape[n_axes:] for part in relevance] != inputs.shapes or len(explanation.output) != len(inputs):
-        raise ValueError("`x` must be the inputs that were explained. Received: other shapes")
+    expected = [(len(explanation.output), *part.shape[n_axes:]) for part in relevance]
+    given = [(len(inputs), *shape) for shape in inputs.shapes]
+    if given != expected:
+        raise ValueError(
+            f"`x` must be the inputs that were explained, of shape {', '.join(map(str, expected))}. "
+            f"Received: {', '.join(map(str, given))}"
+        )
     values = np.concatenate([part.reshape(*part.shape[:n_axes], -1) for part in relevance], axis=-1)
     # the elements of an input are its players, and targets the last axis
     values = np.moveaxis(values, -1, 1)

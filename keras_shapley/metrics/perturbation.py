@@ -45,7 +45,8 @@ def perturbation_curve(
             `target` of an explanation object is the output that it explains.
         order: which elements come first, `"most_relevant"` or `"least_relevant"`.
         insert: whether elements are inserted into the baseline, rather than removed from the image.
-        baseline: values of absent elements: a number, or an array of the shape of one input, for each input.
+        baseline: values of absent elements: a number, or an array of the shape of one input, for each input. Give that
+            of the explanation, which does not keep it.
         steps: number of parts in which the elements come, as equal as possible; at most the number of elements, and by
             default that number or 50, whichever is smaller.
         output: name or index of the model's output; None for a function, or a model with one output.
@@ -99,7 +100,7 @@ def deletion(
         fn: as in `perturbation_curve`.
         x: batch of inputs.
         attributions: of `x`.
-        target: the output to look at.
+        target: the output to look at; by default that of an explanation object, and else the largest.
         **options: other arguments of `perturbation_curve`.
 
     Returns:
@@ -129,7 +130,7 @@ def insertion(
         fn: as in `perturbation_curve`.
         x: batch of inputs.
         attributions: of `x`.
-        target: the output to look at.
+        target: the output to look at; by default that of an explanation object, and else the largest.
         **options: other arguments of `perturbation_curve`.
 
     Returns:
@@ -166,7 +167,7 @@ def pixel_flipping(
         fn: as in `perturbation_curve`.
         x: batch of inputs.
         attributions: of `x`.
-        target: the output to look at.
+        target: the output to look at; by default that of an explanation object, and else the largest.
         first: number of steps, all by default.
         **options: other arguments of `perturbation_curve`.
 
@@ -212,7 +213,7 @@ def infidelity(
         fn: as in `perturbation_curve`.
         x: batch of inputs, shape `(batch, ...)`.
         attributions: of `x`, an array in its shape or without the channels, or an explanation object.
-        target: the output to look at, as in `perturbation_curve`.
+        target: the output to look at; by default that of an explanation object, and else the largest.
         baseline: values of absent elements: a number, or an array of the shape of one input, for each input.
         n: number of random sets, the same for all images.
         seed: of the sets.

@@ -50,8 +50,8 @@ def plot_heatmaps(
             an explanation never share a scale.
         percentile: percentile of `|relevance|` at which the colour scale ends. 100 is the maximum.
         patch_size: height and width in pixels of patches. The sum of the relevance in each patch is then drawn beside
-            that of the pixels, but for groups of pixels. Relevance of single pixels is grainy; sums over patches are
-            nearer to Shapley values.
+            that of the pixels, unless the players are groups of pixels. Relevance of single pixels is grainy; sums over
+            patches are nearer to Shapley values.
         overlay: whether heatmaps are drawn over the image in light grey, the more transparent the weaker the relevance.
 
     Returns:

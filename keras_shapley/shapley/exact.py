@@ -32,7 +32,7 @@ def exact_shapley_values(
 
     Args:
         fn: a Keras model, or a function of a NumPy batch. Outputs have the shape `(batch, ...)`.
-        x: inputs, shape `(batch, ...)`; several as a list or dict of arrays, in which a function is given them too.
+        x: inputs, shape `(batch, ...)`; several as a list or dict of arrays, and a function receives them like that.
             Integers, such as tokens, need a baseline of integers, such as the id of padding.
         target: `"all"` explains every output. None explains the largest output of each image. An int, or ints of shape
             `(batch,)` or `(batch, 1)`, are output indices; `(batch, k)` or `(1, k)` are k targets. Bools or floats of

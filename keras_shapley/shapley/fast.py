@@ -1,4 +1,4 @@
-"""Approximate Shapley values of a whole network for the cost of a few gradients."""
+"""Approximate Shapley values of a whole network, by gradients."""
 
 import dataclasses
 import math
@@ -50,13 +50,13 @@ def fast_shapley_values(
     batch_size: int | None = None,
     progress: bool = True,
 ) -> ShapleyValues:
-    """Approximate Shapley values of a network's inputs, for the cost of a few gradients per image.
+    """Approximate Shapley values of a network's inputs, for the cost of tens to hundreds of gradients per image.
 
     The values are an integral of gradients of the network's multilinear extension (Owen 1972).
 
     `method="moments"` carries mean and variance of every value through the network, layer by layer, and takes a
     gradient at each of `n` Gauss-Legendre nodes in t, the probability that a player is present. With 4 nodes and 16
-    samples it makes the passes of about thirty gradients of the model, and takes two to six times as long.
+    samples it makes the passes of about thirty gradients of the model, and takes two to five times as long.
 
     `method="masks"` is a weighted mean of `(x - baseline) * gradient` over `n` random masks, for any differentiable
     model. A quarter of the masks have t spread evenly over [0, 1]; the rest go where the gradients of these are large.
@@ -75,9 +75,9 @@ def fast_shapley_values(
             `ravel`.
         method: `"moments"` or `"masks"`.
         n: number of nodes or of masks; by default 4 for `"moments"` and 64 for `"masks"`.
-        n_samples: for `"moments"`, the number of random coalitions at each node. Their variance in the network corrects
-            that of independent neighbours, by a factor for each channel. 2 or more, or 0 for none. No gradient passes
-            through them.
+        n_samples: for `"moments"`, the number of random coalitions at each node, 2 or more, or 0 for none. Neighbouring
+            values are not independent: the variance measured on these coalitions rescales the computed one, channel by
+            channel. No gradient passes through them.
         baseline: values of absent elements, as in `exact_shapley_values`. Each input of a background costs as much as
             one.
         players: elements, or groups of them, as in `exact_shapley_values`. For `"moments"`, each group passes once

@@ -55,7 +55,7 @@ def neuron_shapley_values(
             shapes that do not fit, NaN or infinity, or more than 16 inputs for `"exact"`.
 
     Examples:
-        Table 1 of the paper, and two approximations that sum to the exact total, or nearly.
+        Table 1 of the paper, and three approximations. `efficient` sums to the exact total, `quadrature` nearly.
 
         >>> x, kernel, bias = np.array([[-1.0, 2, -1]]), np.array([[1.0], [2], [3]]), np.array([-1.0])
         >>> for method in ("exact", "gaussian", "efficient", "quadrature"):

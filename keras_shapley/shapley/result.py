@@ -29,8 +29,8 @@ class ShapleyValues:
         stderr: standard errors of the values, same shape. They are zero where all coalitions were enumerated, or all
             that were seen fit a sum over the players, and NaN for a single sample. None where the method has none, as
             `"moments"`. For `"masks"` they do not include the error of the method itself.
-        baseline_value: the outputs without any player, in the shape of one output; the targets, of shape `(batch,)` or
-            `(batch, k)`.
+        baseline_value: the value with no player present: in the shape of one output for all outputs, and else
+            `(batch,)` or `(batch, k)`.
         total: what is explained of each image less `baseline_value`, shape `(batch,)`, `(batch, k)` or
             `(batch, *output)`.
         residual: `total` less the sum of the values, same shape. It is rounding where the method is efficient.

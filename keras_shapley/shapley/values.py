@@ -68,7 +68,7 @@ def shapley_values(
       place by place where a pooling or a Flatten shows the places, and lets the network's own last layers make outputs
       of them. The values of this surrogate cost no evaluations; what it misses is estimated by regression.
     - `"regression"`, for any function: Bayesian least squares (Lundberg and Lee 2017; Musco and Witter 2025), by
-      default around values that are all the same.
+      default around a prior mean that is equal for all players.
     - `"auto"`: a surrogate for Keras models whose last layers are known, and else a regression; all coalitions where
       that takes no more evaluations, or for up to 10 players.
     - `"exact"`, `"orders"`, `"moments"` and `"masks"` call `exact_shapley_values`, `sampled_shapley_values` and

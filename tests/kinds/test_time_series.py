@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 from keras import layers
-from reference.kinds import check_relevance, check_values, trained
+from reference.kinds import check_gates, check_relevance, check_values, trained
 
 import keras_shapley as ks
 
@@ -48,7 +48,7 @@ def test_shapley_values(model, data, steps):
 
 def test_gate_monitor(model, data):
     x, y = data
-    assert model.fit(x, y, verbose=0, callbacks=[ks.GateMonitor(x[:64], y[:64])]).history["loss"]
+    check_gates(model, x, y, kernels=1, gates=0, monitor=ks.GateMonitor(x[:64], y[:64]))
 
 
 def test_heatmaps(model, data, tmp_path):
@@ -59,4 +59,10 @@ def test_heatmaps(model, data, tmp_path):
 
 
 def test_plot(model, data):
-    assert ks.plot_series(ks.LRP(model).explain(data[0][:2], 0), data[0][:2]).axes
+    x, explanation = data[0][:2], ks.LRP(model).explain(data[0][:2], 0)
+    panels = [axes for axes in ks.plot_series(explanation, x).axes if axes.images]
+    # two features of two samples
+    for axes, i, feature in zip(panels, [0, 0, 1, 1], [0, 1, 0, 1], strict=True):
+        values = explanation.input[i]
+        np.testing.assert_array_equal(axes.lines[0].get_ydata(), x[i, :, feature])
+        np.testing.assert_allclose(axes.images[0].get_array()[0], values[:, feature] / np.abs(values).max(), rtol=1e-5)

@@ -75,7 +75,7 @@ def check_relevance(model, x, numbers, target, *, output=None, baseline=0.0, lea
 
 
 def check_values(model, x, numbers, target, *, output=None, baseline=0.0, players=None):
-    """The front door has the Shapley values; with an even budget for all subsets exactly, with a small one nearly."""
+    """The front door, asked for all subsets, has the Shapley values."""
     truth = by_subsets(model, x, numbers, target, output, baseline)
     result = ks.shapley_values(
         model,
@@ -88,3 +88,25 @@ def check_values(model, x, numbers, target, *, output=None, baseline=0.0, player
     )
     np.testing.assert_allclose(result.values, truth, rtol=1e-3, atol=1e-4)
     return result
+
+
+def check_gates(model, x, y, *, kernels, gates, monitor=None):
+    """GateMonitor logs the gradients of so many kernels, which training changes, and the gates of so many layers."""
+    logs = model.fit(x, y, verbose=0, callbacks=[monitor or ks.GateMonitor(x, y)]).history
+    norms = [value for key, (value,) in logs.items() if key.endswith("/gradient_norm")]
+    assert len(norms) == kernels and all(0 < norm < np.inf for norm in norms)
+    closed = [(value, logs[key.replace("closed", "open")][0]) for key, (value,) in logs.items() if "/closed" in key]
+    assert len(closed) == gates
+    assert all(0 <= min(pair) and 0 < sum(pair) <= 1.000001 for pair in closed)
+
+
+def check_heatmaps(relevance, images):
+    """Each sample is drawn beside its relevance, which is summed over the channels."""
+    figure = ks.plot_heatmaps(relevance, images, percentile=100)
+    drawn = [axes.images[0].get_array() for axes in figure.axes if axes.images]
+    maps = [np.asarray(values) for values in (relevance.values() if isinstance(relevance, dict) else [relevance])]
+    assert len(drawn) == len(images) * (1 + len(maps))
+    for i in range(len(images)):
+        for heat, values in zip(drawn[i * (1 + len(maps)) + 1 :], maps):
+            summed = values[i].sum(axis=-1)
+            np.testing.assert_allclose(heat, summed / np.abs(summed).max(), atol=1e-6)
