@@ -2,6 +2,7 @@
 
 import doctest
 import inspect
+import re
 
 import keras
 import numpy as np
@@ -46,7 +47,8 @@ def test_arguments_are_typed_and_described(name):
     thing = public()[name]
     if inspect.isclass(thing) and "__init__" not in vars(thing):
         pytest.skip("made by its parent")
-    undescribed = [p.name for p in parameters(thing) if f"{p.name}" not in inspect.getdoc(thing)]
+    doc = inspect.getdoc(thing)
+    undescribed = [p.name for p in parameters(thing) if not re.search(rf"^ +{p.name}:", doc, flags=re.MULTILINE)]
     untyped = [p.name for p in parameters(thing) if p.annotation is inspect.Parameter.empty]
     assert not undescribed
     assert not untyped

@@ -171,6 +171,7 @@ def test_callback(head, tmp_path, monkeypatch):
     callback.set_model(case.model)
     callback.on_train_begin()
     callback.on_epoch_end(0)
+    assert len(titles) == len(IMAGES)
     for i, title in enumerate(titles):
         assert title.splitlines()[0] == expected_label(case, i)
         assert case.link or "%" not in title and "class" not in title

@@ -33,8 +33,11 @@ def vjp(fn: Callable[..., Any], *primals: Any) -> tuple[Any, Callable[[Any], tup
 
     def pullback(cotangent: Any) -> tuple[Any, ...]:
         unconnected = tf.UnconnectedGradients.ZERO
+        # a constant in float64 makes the output float64
+        outputs, cotangents = tf.nest.flatten(output), tf.nest.flatten(cotangent)
+        cotangents = [tf.cast(dy, y.dtype) for y, dy in zip(outputs, cotangents)]
         return tuple(
-            tape.gradient(output, primals, output_gradients=cotangent, unconnected_gradients=unconnected)  # pyright: ignore
+            tape.gradient(outputs, primals, output_gradients=cotangents, unconnected_gradients=unconnected)  # pyright: ignore
         )
 
     return output, pullback

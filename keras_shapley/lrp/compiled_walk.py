@@ -11,7 +11,7 @@ from keras_shapley.lrp.propagation.walk import Propagation
 from keras_shapley.lrp.rule_table import is_own_rule
 from keras_shapley.lrp.walk import Walk
 from keras_shapley.models.evaluation import FewSizes
-from keras_shapley.models.kept import are_same, kept, parts_of
+from keras_shapley.models.kept import kept
 
 
 class CompiledWalk:
@@ -38,18 +38,16 @@ class CompiledWalk:
 def compiled_walk(model: keras.Model, walk: Walk, options: Any, parts: list[Any], owner: Any) -> CompiledWalk:
     """The `CompiledWalk` of the first explainer with these options; of the owner, if others cannot have the same.
 
-    Others have another walk once the model has changed since the owner was made.
-
     Args:
         model: the model.
         walk: the walk of an explainer.
         options: on which the walk depends.
-        parts: of the model when the walk was made, as `parts_of` returns them.
+        parts: of the model, as `parts_of` returns them.
         owner: the explainer.
     """
-    key, present = _key(options), parts_of(model)
-    owner = owner if key is None or not are_same(parts, present) else None
-    return kept(model, ("walk", key), lambda: CompiledWalk(walk, model.variables), owner, present)
+    key = _key(options)
+    owner = owner if key is None else None
+    return kept(model, ("walk", key), lambda: CompiledWalk(walk, model.variables), owner, parts)
 
 
 def _key(option: Any) -> Hashable | None:

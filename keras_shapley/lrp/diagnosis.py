@@ -13,6 +13,10 @@ from keras_shapley.models.outputs import percent
 # times that relevance may grow, and the share of it that has to arrive: half, but for rounding
 MAX_AMPLIFIED = 100.0
 MIN_ARRIVED = 0.499
+# what Shapley propagation, which conserves relevance, may lose or create by rounding
+MAX_GAP = 0.1
+# a larger share is not written out
+_LARGEST_SHARE = 10.0
 
 
 class Remedies(NamedTuple):
@@ -45,7 +49,7 @@ def fault(amplified: np.ndarray, arrived: np.ndarray, preset: str | None) -> str
         return "finite"
     if preset != "auto" and np.any(amplified > MAX_AMPLIFIED):
         return "amplified"
-    return "arrived" if np.any(arrived < MIN_ARRIVED) else None
+    return "arrived" if np.any(_are_off(arrived, preset)) else None
 
 
 def diagnosis(
@@ -61,8 +65,8 @@ def diagnosis(
 
     Returns:
         `"finite"`: the model's output or the relevance is not finite. `"amplified"`: the relevance grew more than 100
-        times. `"arrived"`: less than half of it arrived at the input. An earlier one explains a later one, which is
-        then left out.
+        times. `"arrived"`: less than half of it arrived at the input, or by Shapley propagation another part than
+        nearly all. An earlier one explains a later one, which is then left out.
     """
     if not np.all(np.isfinite(explanation.output)):
         bad = layers_with_bad_weights(model)
@@ -85,13 +89,19 @@ def diagnosis(
         grew = f"The relevance grew {_times(explanation.amplified.max())} on its way to the input"
         return {"amplified": f"{grew}{_of(large)}, most at {_largest(explanation.amplification, large)}. {remedy}"}
     if kind == "arrived":
-        small = explanation.arrived < MIN_ARRIVED
-        low, high = _percent(explanation.arrived[small].min()), _percent(explanation.arrived[small].max())
+        off = _are_off(explanation.arrived, preset)
+        low, high = _percent(explanation.arrived[off].min()), _percent(explanation.arrived[off].max())
         share = low if low == high else f"{low} to {high}"
         gaps = explanation.conservation_gap.absolute
-        lost = f"{share} arrives at the input{_of(small)}; most of the rest is lost at"
-        return {"arrived": f"Of the relevance {lost} {_largest(gaps, small, with_value=False)}. {remedy}"}
+        where = "the largest part is created" if explanation.arrived[off].min() > 1 else "most of the rest is lost"
+        lost = f"{share} arrives at the input{_of(off)}; {where} at"
+        return {"arrived": f"Of the relevance {lost} {_largest(gaps, off, with_value=False)}. {remedy}"}
     return {}
+
+
+def _are_off(arrived: np.ndarray, preset: str | None) -> np.ndarray:
+    """Where another share of the relevance arrives than the rules promise."""
+    return np.abs(arrived - 1) > MAX_GAP if preset == "auto" else arrived < MIN_ARRIVED
 
 
 def _of(mask: np.ndarray) -> str:
@@ -112,5 +122,7 @@ def _times(factor: float) -> str:
 
 
 def _percent(share: float) -> str:
+    if abs(share) > _LARGEST_SHARE:
+        return f"{'more than ' if share > 0 else 'less than -'}{percent(_LARGEST_SHARE)}"
     # without the sign of a zero
     return percent(round(float(share), 2) + 0.0)

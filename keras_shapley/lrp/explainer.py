@@ -35,7 +35,7 @@ from keras_shapley.lrp.requests import (
 from keras_shapley.lrp.rule_table import RuleTable
 from keras_shapley.lrp.rules.base import Rule
 from keras_shapley.models.given_inputs import columns_of, inputs_and_labels, inputs_of, is_frame
-from keras_shapley.models.kept import parts_of
+from keras_shapley.models.kept import are_same, parts_of
 from keras_shapley.models.outputs import ModelOutput, model_output
 from keras_shapley.models.tokens import behind_text, tokens_of
 from keras_shapley.models.tracing import trace
@@ -198,14 +198,8 @@ class LRP:
         self._input_structure = graph.structure
         # what the walk depends on
         self._parts = parts_of(model)
-        self._options = [
-            rules if isinstance(rules, str) else table.entries,
-            is_measured,
-            described.index,
-            head,
-            options,
-            merge_batch_norm,
-        ]
+        entries = rules if isinstance(rules, str) else table.entries
+        self._options = [entries, is_measured, described.index, head, options, merge_batch_norm]
         # the kinds of faults that were warned of
         self._warned: set[str] = set()
 
@@ -282,9 +276,9 @@ class LRP:
         Warns:
             RuntimeWarning: if the output is not finite; if relevance left the range of its dtype; if it grew more than
                 100 times on its way to the input (`Explanation.amplified`); if less than half of it arrives
-                (`Explanation.arrived`). An explainer warns of each of these once. The message names the call that has
-                the largest part in it, or the weights that are not finite, and what helps. Errors of the head's
-                sampling or quadrature are no cause.
+                (`Explanation.arrived`), or with `rules="auto"` less than 90 % or more than 110 %. An explainer warns of
+                each of these once. The message names the call that has the largest part in it, or the weights that are
+                not finite, and what helps. Errors of the head's sampling or quadrature are no cause.
         """
         x = self._inputs(x)
         tensors = input_tensors(self.model, x)
@@ -342,7 +336,12 @@ class LRP:
             raise ValueError("`data` has no batch.")
 
     def _inputs(self, x: Any) -> Structure:
-        """Inputs as the model takes them, of whatever holds them; of texts their tokens."""
+        """Inputs as the model takes them, of whatever holds them; of texts their tokens.
+
+        An explainer of a model that has other layers or settings by now is made anew first.
+        """
+        if not are_same(self._parts, parts_of(self.model)):
+            LRP.__init__(self, **self._arguments)
         if is_frame(x) and self._columns is not None and list(x.columns) != self._columns:
             raise ValueError(
                 f"`x` must have the columns of `baseline` in their order, {self._columns}. Received: {list(x.columns)}"

@@ -58,7 +58,7 @@ def baseline_tensors(model: keras.Model, baseline: Structure, tensors: list[Tens
         ValueError: if a baseline has another shape or dtype than the input, is not finite, or baselines of several
             inputs differ in number.
     """
-    parts = [baseline] * len(tensors) if np.isscalar(baseline) else in_order(model, baseline)
+    parts = [baseline] * len(tensors) if np.isscalar(baseline) else in_order(model, baseline, "baseline")
     if len(parts) != len(tensors):
         expected = count(len(tensors), "array")
         raise ValueError(f"`baseline` must have {expected}, one for each input. Received: {len(parts)}")

@@ -238,7 +238,7 @@ _TYPES_WITH_RULES = tuple({cls for key, _ in presets.paper() for cls in _types(k
 def _check_type(rule: Rule, call: Call) -> None:
     """Raises a `ValueError` if a rule is not for the type of a call."""
     name = type(rule).__name__
-    if isinstance(rule, rules.LinearRule) and not isinstance(call.op, LINEAR_TYPES):
+    if isinstance(rule, rules.LinearRule) and not call.is_a(LINEAR_TYPES):
         raise ValueError(
             f"Rule {name} is for layers with a linear map, as Dense and Conv2D are, and {call.description} has none. "
             "Remove the entry: the layer then follows the rule of its type."

@@ -105,9 +105,10 @@ class Call:
             return getattr(own, method, None) is getattr(cls, method, None)
 
         def computes_as(cls: type) -> bool:
-            return (
-                own is cls or issubclass(own, ShapleyLayer) or inherits(cls, "call") and inherits(cls, "convolution_op")
-            )
+            if issubclass(own, ShapleyLayer):
+                # a user's subclass of such a layer computes as it, or not
+                cls = next(parent for parent in own.__mro__ if parent.__module__.startswith("keras_shapley."))
+            return own is cls or inherits(cls, "call") and inherits(cls, "convolution_op")
 
         return any(isinstance(self.op, cls) and computes_as(cls) for cls in types)
 

@@ -229,5 +229,7 @@ def activation_name(op: Operation) -> str:
         return {None: "relu", 6: "relu6"}.get(getattr(op, "max_value", None), "another relu")
     if isinstance(op, (layers.Activation, *LINEAR_TYPES)):
         function = activation_of(op)
-        return getattr(function, "__name__", str(function))
+        name = getattr(function, "__name__", str(function))
+        # a user's function may have the name of one of Keras's
+        return name if getattr(keras.activations, name, function) is function else f"another {name}"
     return ""

@@ -11,7 +11,6 @@ import numpy as np
 from keras import layers, ops
 
 from keras_shapley.backend import vjp
-from keras_shapley.layers.activations import TINY
 from keras_shapley.layers.base import ShapleyLayer
 from keras_shapley.layers.normal import normal_cdf
 from keras_shapley.models.keras_internals import LEAKY_RELU_OPERATION
@@ -24,7 +23,8 @@ _NODES = 7
 _NARROW = 0.5
 # a difference below this share of the values is rounding
 _ROUNDING = 1e-6
-_SMALLEST = 1e-15
+# the squares of smaller numbers leave the range of float32
+_SMALLEST = 1e-18
 
 
 class NormalMoments(NamedTuple):
@@ -61,7 +61,7 @@ def mean_slope(op: Operation, function: TensorFunction, moments: NormalMoments) 
         Shape of the sum.
     """
     op = activation_layer(op)
-    mean, sigma = moments.mean, ops.sqrt(moments.variance + TINY)
+    mean, sigma = moments.mean, ops.sqrt(moments.variance + _SMALLEST**2)
     name = activation_name(op)
     if name == "relu6":
         return normal_cdf(mean / sigma) - normal_cdf((mean - 6.0) / sigma)

@@ -63,8 +63,13 @@ def output_sizes(graph: Graph, shapes: list[tuple[int, ...]], dtypes: list[str])
     return {call: max(math.prod(spec.shape) for spec in parts) for call, parts in zip(graph.calls, specs)}
 
 
-def in_order(model: keras.Model, x: Structure) -> list[Any]:
+def in_order(model: keras.Model, x: Structure, argument: str = "x") -> list[Any]:
     """The arrays of a batch in the order of `model.inputs`: by position, or by name if the batch is a dict.
+
+    Args:
+        model: the model.
+        x: the batch.
+        argument: its name in errors.
 
     Raises:
         ValueError: if the batch is nested otherwise than the model's inputs.
@@ -73,11 +78,13 @@ def in_order(model: keras.Model, x: Structure) -> list[Any]:
     if isinstance(x, dict) and not isinstance(structure, dict):
         names = [tensor.name for tensor in model.inputs]
         if sorted(names) != sorted(x):
-            raise ValueError(f"`x` must have the names of the model's inputs, {names}. Received: {list(x)}")
+            raise ValueError(f"`{argument}` must have the names of the model's inputs, {names}. Received: {list(x)}")
         return [x[name] for name in names]
     if isinstance(structure, dict) and (not isinstance(x, dict) or sorted(x) != sorted(structure)):
         received = list(x) if isinstance(x, dict) else type(x).__name__
-        raise ValueError(f"`x` must be a dict of the model's inputs, {sorted(structure)}. Received: {received}")
+        raise ValueError(
+            f"`{argument}` must be a dict of the model's inputs, {sorted(structure)}. Received: {received}"
+        )
     return tree.flatten(x) if isinstance(structure, (dict, list, tuple)) else [x]
 
 

@@ -93,7 +93,7 @@ def fewer_epochs(results: pathlib.Path) -> Claim:
     groups = {words: group for words, group in groups.items() if paired(group, "sa", "relu", rows.validation)}
     if not groups:
         return Claim(paper, "", ABSENT)
-    titles = ("difference, never as one epoch more", "difference, never as three times the epochs", "never")
+    titles = ("difference, if never counts as one epoch more", "if never counts as three times the epochs", "never")
     statements, numbers = {}, tables.head("network", "epochs", "accuracy", *titles)
     for words, group in groups.items():
         couples = rows.pairs(group, "sa", "relu")
@@ -104,7 +104,7 @@ def fewer_epochs(results: pathlib.Path) -> Claim:
         for quantity, name in figure5.QUANTITIES.items():
             delays = [statistics.over_seeds(couples, functools.partial(_delay, quantity, never)) for never in nevers]
             fewer = {better(delay._replace(mean=-delay.mean)) for delay in delays}
-            statements[f"in {name} of the {words}"] = fewer.pop() if len(fewer) == 1 else None
+            statements[f"fewer epochs in {name} of the {words}"] = fewer.pop() if len(fewer) == 1 else None
             missed = sum(np.isinf(rows.first_epoch_at(row, relu, quantity)) for row, relu in couples)
             cells = [words + schedule, str(epochs), name, *map(tables.difference, delays)]
             numbers.append(tables.line([*cells, f"{missed} of {len(couples)} runs"]))

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from lab import rows, tables
+from lab import pictures, rows, tables
 from lab.analysis import figure1 as fig1
 from lab.analysis import figure2 as fig2
 from lab.analysis import figure3 as fig3
@@ -68,15 +68,18 @@ def figure3(results: pathlib.Path) -> Figure:
             if gain is None:
                 return absent("Fig. 3", "figure3_mnist_mlp.py", paper)
             if setting[1] not in BETWEEN:
-                statement = f"{activation} {'alike' if small else 'faster'} with {name}"
+                speed = "as fast as" if small else "faster than"
+                statement = f"{pictures.ACTIVATIONS[activation][0]} {speed} ReLU with {name}"
                 statements[statement] = (alike if small else better)(gain)
             cells.append(tables.difference(gain))
         numbers.append(tables.line(cells))
     members = rows.with_setting(group, ADAM)
     ends = {name: mean(members, name, rows.validation) for name in ("relu", "shaplu", "sa")}
     for name in ("shaplu", "sa"):
-        statements[f"{name} alike in the end with Adam"] = alike(paired(members, name, "relu", rows.validation))
-    statements[f"an end at {fig3.PAPER_FINAL}"] = all(abs(end - fig3.PAPER_FINAL) < 0.01 for end in ends.values())
+        statements[f"{pictures.ACTIVATIONS[name][0]} level with ReLU in the end with Adam"] = alike(
+            paired(members, name, "relu", rows.validation)
+        )
+    statements[f"all end at {fig3.PAPER_FINAL}"] = all(abs(end - fig3.PAPER_FINAL) < 0.01 for end in ends.values())
     listed = ", ".join(f"{name} {end:.3f}" for name, end in ends.items())
     ours = f"With Adam, validation ends at {listed}. The speed of learning is in the table."
     time = seconds(row for row in group if row["run"]["activation"] in ends)
@@ -96,7 +99,7 @@ def figure4(results: pathlib.Path) -> Figure:
     ours += f"{tables.spread(relu)}; difference {tables.difference(gain)}."
     if gain.n < 2:
         return Figure("Fig. 4", "as Table 2", None, paper, ours, FIRST_LOOK)
-    statements = {"better": better(gain), "a smaller deviation": smaller_deviation(sa, relu)}
+    statements = {"SA is better": better(gain), "its deviation is smaller": smaller_deviation(sa, relu)}
     return Figure("Fig. 4", "as Table 2", None, paper, ours, verdict(statements))
 
 
@@ -122,7 +125,7 @@ def table2(results: pathlib.Path) -> Figure:
     ours += f", a difference of {tables.difference(gain)}."
     # Signs alone count only if the mean is above as well. Fewer than 11 may be chance until two are shown to be below.
     many = True if above >= 11 and better(gain) else None if shown.count(False) < 2 else False
-    statements = {"in 11 of 12 settings": many, "better on the whole": better(gain)}
+    statements = {"SA is better in 11 of 12 settings": many, "SA is better on the whole": better(gain)}
     time = seconds(row for row in group if row["run"]["activation"] in tab2.ACTIVATIONS)
     command = python(f"table2_cifar10_mlp.py --seeds {gain.n} --epochs {epochs}", group[0]["backend"])
     whole = gain.n > 1 and len(gains) == len(tab2.PAPER)
@@ -149,7 +152,7 @@ def figure5(results: pathlib.Path) -> Figure:
     if fig5.is_short(group[0]):
         ours += f" The schedule is ours, and not the paper's: {fig5.described(group)}."
         options, schedule = " --schedule short", "With our short schedule: "
-    statements = {"better in training": better(training), "alike in validation": alike(validation)}
+    statements = {"SA is better in training": better(training), "SA is level in validation": alike(validation)}
     result = schedule + verdict(statements) if whole else FIRST_LOOK
     command = python(f"cifar10_resnet20.py{options} --seeds {n} --epochs {epochs}", group[0]["backend"])
     # from the epochs, because the time of a run that was killed is that of its last part
@@ -180,7 +183,9 @@ def figures6and7(results: pathlib.Path) -> Figure:
         "The table has the correlation between the map of a digit and the digit's mean image minus that of the others."
     )
     statements = {
-        f"by the {players}, nearer than the gradient{where}, for every digit": np.greater(near[name], near[other]).all()
+        f"relevance shared by the {players} is nearer to every digit than the gradient{where}": np.greater(
+            near[name], near[other]
+        ).all()
         for other, where in (("sensitivity", ""), ("ink", " where an image is not black"))
         for name, players in (("features", "inputs of the last layer"), ("logits", "logits"))
     }

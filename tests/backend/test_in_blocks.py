@@ -32,6 +32,33 @@ def test_results_are_those_of_the_whole_batch(size, is_compiled, rng, numpy):
         assert calls == ([1] * 5 if is_compiled and size > 2**17 else [5])
 
 
+class Masked(layers.Layer):
+    """Acts on each element alone, with the mask of the whole batch."""
+
+    supports_masking = True
+
+    def call(self, x, mask=None):
+        return ops.tanh(x) if mask is None else ops.tanh(x) * ops.cast(mask, x.dtype)[..., None]
+
+
+@pytest.mark.skipif(not IS_TORCH, reason="the other backends compute a batch at once")
+@pytest.mark.filterwarnings("ignore:.*masks the token 0", "ignore:Layer .flatten")
+def test_a_mask_is_that_of_the_whole_batch(rng):
+    model = keras.Sequential(
+        [
+            keras.Input((64,), dtype="int32"),
+            layers.Embedding(9, 8, mask_zero=True),
+            layers.Dense(64),
+            Masked(name="masked"),
+            layers.Flatten(),
+            layers.Dense(2),
+        ]
+    )
+    tokens = rng.integers(9, size=(80, 64))
+    explanation = ks.LRP(model, rules=[("masked", ks.rules.Elementwise())]).explain(tokens, 0)
+    np.testing.assert_allclose(explanation.input.sum(axis=1), explanation.head_total, rtol=1e-3, atol=1e-5)
+
+
 @pytest.mark.skipif(not IS_TORCH, reason="the other backends compute a batch at once")
 @pytest.mark.parametrize("gates", [0, 8])
 @pytest.mark.parametrize("activation", ["relu", "gelu", "prelu"])

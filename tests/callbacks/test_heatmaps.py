@@ -110,6 +110,7 @@ def test_what_is_explained(y, target, expected, data, tmp_path):
     recorder = Recorder(model)
     heatmaps = ks.LRPHeatmaps(x[:2], y, target=target, directory=tmp_path, explainer=recorder)
     model.fit(x, labels, verbose=0, callbacks=[heatmaps])
+    assert recorder.targets
     for received in recorder.targets:
         np.testing.assert_array_equal(received, expected)
 

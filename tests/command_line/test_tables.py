@@ -107,6 +107,21 @@ def test_a_broken_table_is_one_line(text, message, table, tmp_path, capsys):
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize("content", [b"\xff\xfe1,2,3\n", b"1,2," + 200_000 * b"3"])
+def test_what_is_no_table_is_one_line(content, table, tmp_path, capsys):
+    (tmp_path / "broken.csv").write_bytes(content)
+    assert main(["explain", table[0], str(tmp_path / "broken.csv"), "--out", str(tmp_path / "out")]) == 2
+    printed = capsys.readouterr().err
+    assert printed.count("\n") == 1 and "broken.csv cannot be read as a table: " in printed
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_table_is_the_only_input(table, tmp_path, capsys):
+    assert main(["explain", table[0], table[1], table[1], "--out", str(tmp_path / "out")]) == 2
+    assert "a .csv file must be the only input, and there are 2" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize("option", ["--overlay", "--method shapley --players 2", "--size 8 8", "--skip-broken"])
 def test_options_of_images_are_not_for_tables(option, table, capsys):
     assert main(["explain", table[0], table[1], *option.split()]) == 2

@@ -1,5 +1,7 @@
 """Warnings: relevance that grew, was lost or is not finite, and models whose every path to the input is cut."""
 
+import dataclasses
+
 import keras
 import numpy as np
 import pytest
@@ -7,6 +9,7 @@ from keras import layers, ops
 from reference.calls import BIAS
 
 import keras_shapley as ks
+from keras_shapley.lrp.diagnosis import diagnosis
 
 # also of other rules than the default, whose warnings setup.cfg lets pass: here silence is tested
 pytestmark = pytest.mark.filterwarnings("error::RuntimeWarning")
@@ -42,6 +45,20 @@ def test_growth_and_arrival_are_the_sums_of_their_definition():
         explanation = ks.LRP(absorbing(), rules="epsilon").explain(np.ones((1, 2)), [[0, 0]])
     np.testing.assert_allclose(explanation.arrived, [[0.1, 0.1]], rtol=1e-3)
     np.testing.assert_allclose(explanation.amplified, [[0.1, 0.1]], rtol=1e-3)
+
+
+@pytest.mark.parametrize(
+    "arrived, words", [([1.3, 1.0], "130 % arrives at the input for 1 of 2"), ([0.85, 0.95], "85 %")]
+)
+def test_shapley_propagation_promises_that_all_arrives(arrived, words):
+    """By other rules 85 % is no fault. What is created is said to be so, and no share is written out as 1e12 %."""
+    model = dense_model(([[1], [1]], [0]), ([[1]], [0]))
+    explanation = dataclasses.replace(ks.LRP(model).explain(np.ones((2, 2))), arrived=np.array(arrived))
+    message = diagnosis(explanation, model, "auto")["arrived"]
+    assert words in message and ("is created at" in message) == (arrived[0] > 1)
+    assert not diagnosis(explanation, model, "epsilon")
+    far = dataclasses.replace(explanation, arrived=np.array([-1e12, 1e12]))
+    assert "less than -1000 % to more than 1000 % arrives" in diagnosis(far, model, "auto")["arrived"]
 
 
 @pytest.mark.parametrize("made, rules, words", [(cancelling, "paper", "at 'a' .201"), (absorbing, "epsilon", "at 'a'")])

@@ -132,6 +132,28 @@ def test_lora_enabled_after_the_first_call_is_seen(rng):
     assert np.abs(after - before).max() > 1e-3
 
 
+def test_a_model_that_was_changed_is_explained_as_it_is_now(rng):
+    """An end that is no softmax any more, another layer, an activation without a rule, kernels of integers."""
+    model = keras.Sequential([keras.Input((4,)), layers.Dense(5, "relu"), layers.Dense(3, "softmax")])
+    x, explainer = rng.normal(size=(2, 4)), ks.LRP(model)
+    assert explainer.explain(x, 0).probability is not None
+    model.layers[-1].activation = keras.activations.linear
+    changed, new = explainer.explain(x, 0), ks.LRP(model).explain(x, 0)
+    assert changed.probability is None
+    np.testing.assert_allclose(changed.head_total, new.head_total)
+    np.testing.assert_allclose(ops.convert_to_numpy(explainer(x, 0)), new.input, atol=1e-6)
+    model.add(layers.Dense(2))
+    assert explainer.explain(x, 0).output.shape == (2, 2) and len(explainer.rules) == 3
+    model.layers[0].activation = lambda z: ops.cumsum(z, axis=-1)
+    with pytest.raises(ValueError, match="not known to act on each element alone"):
+        explainer.explain(x, 0)
+    model.layers[0].activation = keras.activations.relu
+    explainer.explain(x, 0)
+    model.layers[0].quantize("int8")
+    with pytest.raises(ValueError, match="is quantized"):
+        explainer(x, 0)
+
+
 @pytest.mark.parametrize(
     "options, word",
     [

@@ -84,6 +84,39 @@ def test_relevance_sums_to_the_difference_from_the_baseline(name, rng):
         assert np.abs(gap).max() < 1e-4 * np.abs(difference).max(), call
 
 
+# each with inputs of its own: without a baseline they do not conserve, or have another rule
+FROM_A_BASELINE = {
+    "rows of a constant table": lambda x: head(ops.take(constant(9, 3), ops.cast(ops.abs(3 * x), "int32"), axis=0)),
+    "cast to integers": lambda x: head(ops.cast(ops.cast(3 * x, "int32"), "float32")),
+    "max with an initial value": lambda x: head(ops.max(x, axis=2, initial=0.5)),
+    "min with an initial value": lambda x: head(ops.min(x, axis=(1, 2), keepdims=True, initial=-0.5)),
+    "product with float64": lambda x: head(ops.multiply(x, np.linspace(0.5, 2, 4))),
+    "LayerNormalization by the deviation": lambda x: head(layers.LayerNormalization(rms_scaling=True)(x)),
+    "UnitNormalization of small vectors": lambda x: head(layers.UnitNormalization()(1e-7 * x)),
+    "a small signal": lambda x: layers.Rescaling(1e15)(layers.Dense(2)(dense(5, "relu")(layers.Flatten()(1e-15 * x)))),
+}
+
+
+@pytest.mark.filterwarnings("ignore:You passed `rms_scaling=True`")
+@pytest.mark.parametrize("name", FROM_A_BASELINE)
+def test_operations_that_are_measured_from_a_baseline(name, rng):
+    model = functional(STEPS, FROM_A_BASELINE[name])
+    if name == "a small signal":
+        # biases would hide it
+        model.layers[-3].bias.assign(np.zeros(5))
+    x, baseline = rng.normal(size=(3, *STEPS)), rng.normal(size=STEPS)
+    explanation = ks.LRP(model, baseline=baseline).explain(x, 1)
+    difference = model.predict(x, verbose=0)[:, 1] - model.predict(baseline[None], verbose=0)[0, 1]
+    np.testing.assert_allclose(total(explanation.input), difference, atol=2e-4 * np.abs(difference).max())
+
+
+@pytest.mark.parametrize("rules", WALKS)
+def test_columns_of_a_constant_table_are_refused(rules):
+    model = functional((4,), lambda x: head(ops.sum(ops.take(constant(3, 9), x, axis=1), axis=0)), "int32")
+    with pytest.raises(ValueError, match="rows that are taken from a constant table.*axis=1. Transpose"):
+        ks.LRP(model, rules=rules)
+
+
 @pytest.mark.parametrize("name", OPERATIONS)
 def test_relevance_without_a_baseline_sums_to_the_output(name, rng):
     if any(part in name for part in DO_NOT_CONSERVE):
@@ -228,6 +261,11 @@ REFUSED = {
     ),
     "scores": ((6, 4), lambda x: layers.Attention()([x, x], return_attention_scores=True)[0], "scores.*2 outputs"),
     "a gate": ((6, 4), lambda x: gated_attention(layers.GroupQueryAttention, 2, 2, 1)(x, x), "without a gate"),
+    "weighted counts": (
+        (3,),
+        lambda x: dense(2)(layers.CategoryEncoding(5, output_mode="count")(ops.cast(x, "int32"), count_weights=x)),
+        "with count_weights. Use sparse=False, or multiply",
+    ),
 }
 
 
@@ -238,3 +276,11 @@ def test_what_has_no_rule_is_refused_when_the_explainer_is_made(name, rules):
     model = functional(shape, function)
     with pytest.raises(ValueError, match=message):
         ks.LRP(model, rules=rules)
+
+
+@pytest.mark.parametrize("rules", WALKS)
+def test_a_nested_model_of_a_constant_is_refused(rules):
+    a, b, x = keras.Input((3,)), keras.Input((3,)), keras.Input((3,))
+    inner = keras.Model([a, b], layers.Add()([a, b]), name="inner")
+    with pytest.raises(ValueError, match="'inner' .* is called on a constant inside another model"):
+        ks.LRP(keras.Model(x, inner([x, ops.ones((1, 3))])), rules=rules)

@@ -56,7 +56,7 @@ def test_a_layer_without_a_rule_is_named_with_the_remedy():
 )
 def test_relevance_never_passes_silently_through_what_mixes_elements(layer):
     model = keras.Sequential([keras.Input((5,)), layer, layers.Dense(2)])
-    with pytest.raises(ValueError, match="'mix'"):
+    with pytest.raises(ValueError, match="'mix'.*not known to act on each element alone"):
         ks.LRP(model, rules="paper")
 
 
@@ -76,6 +76,77 @@ def test_a_subclass_with_a_call_of_its_own_does_not_inherit_the_rule(layer):
     with pytest.raises(ValueError, match="'mix'.*no LRP rule"):
         ks.LRP(model, rules="paper")
     ks.LRP(model, rules=[(type(layer), lambda call, inputs, relevance: [relevance])])
+
+
+class Doubled(layers.Dense):
+    def call(self, inputs):
+        return 2 * super().call(inputs)
+
+
+class Sorted(layers.Dense):
+    def call(self, inputs):
+        return ops.sort(super().call(inputs), axis=-1)
+
+
+def test_a_subclass_with_a_rule_of_the_users_computes_its_own_outputs(rng):
+    model = keras.Sequential([keras.Input((6,)), Doubled(6, bias_initializer="normal"), layers.Dense(2)])
+    x = rng.normal(size=(3, 6))
+    explanation = ks.LRP(model, rules=[(Doubled, lambda call, inputs, r: [r])], baseline=0.0).explain(x, 1)
+    outputs, (at_zero,) = model.predict(x, verbose=0), model.predict(0 * x[:1], verbose=0)
+    np.testing.assert_allclose(explanation.output, outputs, rtol=1e-5)
+    np.testing.assert_allclose(explanation.head_total, outputs[:, 1] - at_zero[1], rtol=1e-4)
+    with pytest.raises(
+        ValueError, match="Epsilon is for layers with a linear map.*'doubled.*has none. Remove the entry"
+    ):
+        ks.LRP(model, rules=[(Doubled, "epsilon")])
+
+
+class Incomplete(ks.rules.LinearRule):
+    """Says nothing of its parts."""
+
+
+def test_a_rule_without_its_parts_says_which_are_missing(rng):
+    model = keras.Sequential([keras.Input((3,)), layers.Dense(2)])
+    with pytest.raises(TypeError, match="Incomplete does not define `parts`"):
+        ks.LRP(model, rules=[(layers.Dense, Incomplete())]).explain(rng.normal(size=(2, 3)))
+
+
+def test_nobody_can_vouch_for_a_layer_that_mixes_elements():
+    model = keras.Sequential([keras.Input((6,)), Sorted(6), layers.Dense(2)])
+    with pytest.raises(ValueError, match="Sorted.*outputs depend on other elements"):
+        ks.LRP(model, rules=[(Sorted, ks.rules.Elementwise())])
+
+
+class Tripled(ks.SADense):
+    def call(self, inputs):
+        return 3 * super().call(inputs)
+
+
+class Renamed(ks.SADense):
+    """Computes as its parent does."""
+
+
+def test_a_subclass_of_a_layer_of_this_package_does_not_inherit_the_rule_either(rng):
+    with pytest.raises(ValueError, match="Tripled.*no LRP rule"):
+        ks.LRP(keras.Sequential([keras.Input((5,)), Tripled(4), layers.Dense(2)]))
+    model = keras.Sequential([keras.Input((5,)), Renamed(4), layers.Dense(2)])
+    explanation = ks.LRP(model).explain(rng.normal(size=(3, 5)), 1)
+    np.testing.assert_allclose(explanation.input.sum(axis=1), explanation.head_total, rtol=1e-4)
+
+
+def test_a_function_of_the_users_with_the_name_of_an_activation_is_its_own(rng):
+    def clip(x):
+        return ops.clip(x, -1.0, 1.0)
+
+    def relu(x):
+        return ops.clip(x, -1.0, 1.0)
+
+    x, explained = rng.normal(size=(3, 6)), []
+    for function in (clip, relu):
+        keras.utils.set_random_seed(0)
+        model = keras.Sequential([keras.Input((6,)), layers.Dense(5, function, name="own"), layers.Dense(2)])
+        explained.append(ks.LRP(model, rules=[("own", ks.rules.Elementwise())]).explain(x, 1).input)
+    np.testing.assert_array_equal(*explained)
 
 
 class Standardised(layers.Conv2D):

@@ -225,6 +225,20 @@ def test_an_output_may_be_compared_with_weights(rng):
     np.testing.assert_allclose(column.input[:, 1], expected, atol=1e-5 * np.abs(expected).max())
 
 
+def test_several_targets_are_compared_pair_by_pair(rng):
+    model = hidden(dense(3, "softmax"))
+    x = rng.normal(size=(5, 6)).astype("float32")
+    explainer = ks.LRP(model)
+    pairs = explainer.explain(x, [[0, 2]], versus=[[1, 0]])
+    assert pairs.input.shape == (5, 2, 6)
+    for k, (target, other) in enumerate([(0, 1), (2, 0)]):
+        alone = explainer.explain(x, target, versus=other)
+        np.testing.assert_allclose(pairs.input[:, k], alone.input, atol=1e-6)
+        np.testing.assert_allclose(pairs.head_total[:, k], alone.head_total, atol=1e-6)
+    with pytest.raises(ValueError, match="`target` and `versus` must be as many a sample. Received: 2 and 3"):
+        explainer.explain(x, [[0, 1]], versus=[[1, 2, 0]])
+
+
 def test_a_column_of_labels_is_one_target_for_each_sample(rng):
     model = hidden(dense(3, "softmax"))
     x, y = rng.normal(size=(5, 6)).astype("float32"), np.array([0, 2, 1, 1, 2])

@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+import scipy.stats
 from keras import layers
 from reference.marks import MASKS_OF_FEW_PLAYERS, MAY_MISS_THE_TOTAL
 
@@ -46,6 +47,24 @@ def test_randomization_shuffles_from_the_output_down_and_restores_the_weights(rn
         np.testing.assert_array_equal(a, b)
     assert all(values.shape == (4,) for values in correlations.values())
     np.testing.assert_allclose(metrics.randomization(model, lambda x: x, x)[list(correlations)[0]], 1)
+
+
+def test_randomization_is_the_rank_correlation_with_the_attributions_before(rng):
+    model = keras.Sequential([keras.Input((8,)), layers.Dense(6, "relu", name="low"), layers.Dense(3, name="high")])
+    x, seen = rng.normal(size=(4, 8)), []
+
+    def explain(x):
+        low, high = model.layers[0].get_weights()[0], model.layers[1].get_weights()[0]
+        seen.append(x * (low @ high[:, 0]))
+        return seen[-1]
+
+    correlations = metrics.randomization(model, explain, x, seed=1)
+    for found, values in zip(correlations.values(), seen[1:], strict=True):
+        expected = [scipy.stats.spearmanr(*pair).statistic for pair in zip(values, seen[0])]
+        np.testing.assert_allclose(found, expected, atol=1e-6)
+        assert np.abs(found).max() < 1
+    other = metrics.randomization(model, explain, x, seed=2)
+    assert any(np.abs(other[path] - correlations[path]).max() > 0.01 for path in other)
 
 
 def test_warnings_of_shuffled_networks_are_not_shown(rng):

@@ -141,6 +141,14 @@ def test_einsum_dense_with_a_bias_of_two_axes_takes_in_a_normalisation(rng):
         assert "'bn' (BatchNormalization) cannot be merged into it" in report.left.values()
 
 
+def test_a_normalisation_of_an_axis_that_no_kernel_has_cannot_be_merged(rng):
+    layer = layers.EinsumDense("abc,bd->adc", (5, 4))
+    model = keras.Sequential([keras.Input((6, 4)), layer, layers.BatchNormalization(), layers.ReLU(), layers.Flatten()])
+    explainer = ks.LRP(model, rules="paper", merge_batch_norm=True)
+    with pytest.raises(ValueError, match=f"cannot be merged into layer {layer.name!r}.*Use merge_batch_norm=False"):
+        explainer(rng.normal(size=(2, 6, 4)))
+
+
 @pytest.mark.once
 @pytest.mark.parametrize(
     "name, changed, options",

@@ -175,12 +175,20 @@ def test_relevance_of_an_input_for_each_column(columns_of_model):
 
 def test_infidelity_of_an_input_for_each_column(columns_of_model):
     model, x, order, arrays = columns_of_model
-    attributions = columns(np.arange(21.0).reshape(7, 3))
-    given = attributions if isinstance(arrays, dict) else list(attributions.values())
-    expected = ks.metrics.infidelity(model, arrays, given, 1)
+    values = ks.exact_shapley_values(model, arrays, 1).values
+
+    def infidelity(x, values):
+        attributions = columns(values)
+        return ks.metrics.infidelity(
+            model, x, attributions if isinstance(arrays, dict) else list(attributions.values()), 1
+        )
+
+    expected = infidelity(arrays, values)
     # other sets are drawn for other orders of columns
     rtol = 1e-5 if order == list(NAMES) else 0.3
-    np.testing.assert_allclose(ks.metrics.infidelity(model, x, given, 1), expected, rtol=rtol)
+    np.testing.assert_allclose(infidelity(x, values), expected, rtol=rtol)
+    # those of other columns are far worse
+    assert infidelity(arrays, values[:, [1, 2, 0]]).mean() > 2 * expected.mean()
 
 
 def test_one_input_of_a_column_needs_no_axis(table):

@@ -189,6 +189,23 @@ def test_bad_arguments_are_named(function, options, message, x):
         function(network, x, **options)
 
 
+class TwoOutputs(keras.Model):
+    def build(self, shape):
+        self.built = True
+
+    def call(self, x):
+        return [x, 2 * x]
+
+
+def test_a_model_of_code_with_several_outputs_asks_for_one():
+    model = TwoOutputs(name="both")
+    model(np.ones((1, 5)))
+    with pytest.raises(ValueError, match="'both' has 2 outputs: give a function that returns one of them"):
+        ks.exact_shapley_values(model, np.ones((2, 5)))
+    values = ks.exact_shapley_values(lambda x: model(x)[1], np.ones((2, 5), "float32"), 3).values
+    np.testing.assert_allclose(values, np.tile([0, 0, 0, 2, 0], (2, 1)), atol=1e-12)
+
+
 @pytest.mark.parametrize(
     "arguments, message",
     [

@@ -132,6 +132,22 @@ def test_relevance_of_a_linear_model_is_its_values(shap, x, target):
         draw_tables(shap, relevance)
 
 
+def test_names_of_columns_and_both_ways_of_an_image(shap, rng):
+    pandas = pytest.importorskip("pandas")
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
+    frame = pandas.DataFrame(rng.normal(size=(4, 3)).astype("float32"), columns=["age", "height", "weight"])
+    assert ks.LRP(model).explain(frame, 0).to_shap(frame).feature_names == ["age", "height", "weight"]
+    values = ks.exact_shapley_values(model, frame, 0)
+    np.testing.assert_array_equal(values.to_shap("elements").values, values.values)
+    images = rng.uniform(size=(2, 4, 4, 3)).astype("float32")
+    network = keras.Sequential([keras.Input((4, 4, 3)), keras.layers.Flatten(), keras.layers.Dense(1)])
+    explanation = ks.LRP(network).explain(images)
+    assert explanation.to_shap(images).values.shape == (2, 4, 4, 3)
+    np.testing.assert_allclose(explanation.to_shap(images, by="players").values, explanation.input.reshape(2, 48))
+    with pytest.raises(ValueError, match="`by` must be one of"):
+        explanation.to_shap(images, by="pixels")
+
+
 def test_relevance_of_several_inputs_and_of_images(shap, rng):
     one, two = keras.Input((2,), name="one"), keras.Input((4, 4, 3), name="two")
     joined = keras.layers.Concatenate()([one, keras.layers.Flatten()(two)])
@@ -141,7 +157,7 @@ def test_relevance_of_several_inputs_and_of_images(shap, rng):
     drawn = explanation.to_shap(x)
     assert drawn.values.shape == (2, 50)
     np.testing.assert_allclose(drawn.values[:, 48:], explanation.input["one"], atol=1e-6)
-    with pytest.raises(ValueError, match="inputs that were explained"):
+    with pytest.raises(ValueError, match=r"inputs that were explained, of shape .*\(2, 4, 4, 3\).*Received: \(2, 2\)"):
         explanation.to_shap(x["one"])
     images = keras.Sequential([keras.Input((4, 4, 3)), keras.layers.Flatten(), keras.layers.Dense(1)])
     shap.image_plot(ks.LRP(images).explain(x["two"]).to_shap(x["two"]), show=False)

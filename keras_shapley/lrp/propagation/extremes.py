@@ -98,9 +98,15 @@ class Extreme(OnePlayer):
             return ops.reshape(x, (math.prod(x.shape[: len(axes)]), *x.shape[len(axes) :]))
 
         value, pullback = vjp(candidates, x.value)
-        sign = _sign(call)
-        m = ops.reshape(m, value.shape[1:])
-        return list(pullback(tournament(sign * value, sign * candidates(x.baseline), m)))
+        n, sign = value.shape[0], _sign(call)
+        value, baseline = sign * value, sign * candidates(x.baseline)
+        initial = getattr(call.op, "initial", None)
+        if initial is not None:
+            # one more candidate, which is a constant
+            value, baseline = (
+                ops.concatenate([part, ops.full_like(part[:1], sign * initial)], axis=0) for part in (value, baseline)
+            )
+        return list(pullback(tournament(value, baseline, ops.reshape(m, value.shape[1:]))[:n]))
 
 
 def _sign(call: DifferenceRecord) -> float:
@@ -125,12 +131,14 @@ def tournament(value: Tensor, baseline: Tensor, m: Tensor) -> Tensor:
     half = n // 2
     first, second, rest = value[:half], value[half : 2 * half], value[2 * half :]
     first0, second0, rest0 = baseline[:half], baseline[half : 2 * half], baseline[2 * half :]
-    winners = ops.concatenate([maximum(first, second), rest], axis=0)
-    winners0 = ops.concatenate([maximum(first0, second0), rest0], axis=0)
+    # who has met nobody goes first in the next round, so that nobody has two rounds without a meeting
+    winners = ops.concatenate([rest, maximum(first, second)], axis=0)
+    winners0 = ops.concatenate([rest0, maximum(first0, second0)], axis=0)
     m_winners = tournament(winners, winners0, m)
-    pair = m_winners[:half]
+    n_rest = n - 2 * half
+    pair = m_winners[n_rest:]
     share, other = _pair_slopes(first, second, first0, second0)
-    return ops.concatenate([pair * share, pair * other, m_winners[half:]], axis=0)
+    return ops.concatenate([pair * share, pair * other, m_winners[:n_rest]], axis=0)
 
 
 def _pair_slopes(a: Tensor, b: Tensor, a0: Tensor, b0: Tensor) -> tuple[Tensor, Tensor]:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from keras import layers, ops
 
-from keras_shapley.backend import vjp
+from keras_shapley.backend import maximum, vjp
 from keras_shapley.lrp.propagation.rule import DifferenceRecord, OnePlayer
 from keras_shapley.lrp.propagation.variation import Variation
 from keras_shapley.lrp.rules.normalization import check_spread, deviations, kept_shape, layout, mean
@@ -14,8 +14,8 @@ from keras_shapley.models.keras_internals import VARIANCE_OPERATION
 from keras_shapley.models.layer_types import UNCENTRED
 from keras_shapley.utils.typing import Tensor
 
-# what UnitNormalization adds to the sum of squares
-_UNIT_EPSILON = 1e-12
+# the least sum of squares of UnitNormalization
+_LEAST_SQUARES = 1e-24
 
 
 class Normalization(OnePlayer):
@@ -24,7 +24,7 @@ class Normalization(OnePlayer):
     With `c` the centred input and `v` its mean square plus epsilon, the output is `gamma c s + beta`,
     `s = 1/sqrt(v)`. The difference of `c s` is `dc h + ds (c s + c' s')/(s + s')` with the harmonic mean `h` of `s` and
     `s'`, which stays small where the input is constant at the baseline. `ds = -dv (s s')**2/(s + s')`, and
-    `d(c**2) = (c + c') dc`.
+    `d(c**2) = (c + c') dc`. A LayerNormalization with `rms_scaling` divides the input itself by `sqrt(v)`.
     """
 
     def of_inputs(
@@ -33,25 +33,37 @@ class Normalization(OnePlayer):
         (x,) = inputs
         layer = call.op
         shape, axes, gamma_axes = layout(layer, x.value)
-        is_centred = not getattr(layer, "rms_scaling", isinstance(layer, UNCENTRED))
+        is_centred = not isinstance(layer, UNCENTRED)
         is_unit = isinstance(layer, layers.UnitNormalization)
 
+        def grouped(x: Tensor) -> Tensor:
+            return ops.reshape(x, (x.shape[0], *shape[1:]))
+
         def centred(x: Tensor) -> Tensor:
-            grouped = ops.reshape(x, (x.shape[0], *shape[1:]))
-            return grouped - mean(grouped, axes) if is_centred else grouped
+            c = grouped(x)
+            return c - mean(c, axes) if is_centred else c
+
+        def scale(c: Tensor) -> Tensor:
+            if is_unit:
+                # divides by the root of the sum of squares, the others by that of their mean
+                return ops.rsqrt(maximum(ops.sum(ops.square(c), axis=axes, keepdims=True), _LEAST_SQUARES))
+            return ops.rsqrt(mean(ops.square(c), axes) + layer.epsilon)
 
         c, pullback = vjp(centred, x.value)
         c0 = centred(x.baseline)
-        # UnitNormalization divides by the root of the sum of squares, the others by that of their mean
-        n = math.prod(c.shape[axis] for axis in axes)
-        factor = float(n) if is_unit else 1.0
-        epsilon = _UNIT_EPSILON if is_unit else layer.epsilon
-        s, s0 = (ops.rsqrt(factor * mean(ops.square(part), axes) + epsilon) for part in (c, c0))
+        s, s0 = scale(c), scale(c0)
+        divides_input = getattr(layer, "rms_scaling", False)
+        divided, divided0 = (grouped(x.value), grouped(x.baseline)) if divides_input else (c, c0)
 
         m = ops.reshape(m * _gamma(layer, x.value, gamma_axes), c.shape)
-        m_s = ops.sum(m * (c * s + c0 * s0), axis=axes, keepdims=True) / (s + s0)
+        m_s = ops.sum(m * (divided * s + divided0 * s0), axis=axes, keepdims=True) / (s + s0)
         m_v = -m_s * ops.square(s * s0) / (s + s0)
-        return list(pullback(m * 2 * s * s0 / (s + s0) + m_v * (c + c0) * factor / n))
+        m_divided = m * 2 * s * s0 / (s + s0)
+        m_c = m_v * (c + c0) / (1 if is_unit else math.prod(c.shape[axis] for axis in axes))
+        if divides_input:
+            (of_c,) = pullback(m_c)
+            return [of_c + ops.reshape(m_divided, x.value.shape)]
+        return list(pullback(m_divided + m_c))
 
 
 class Spread(OnePlayer):

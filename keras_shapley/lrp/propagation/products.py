@@ -5,6 +5,7 @@ The difference of a product is `da (b + b')/2 + db (a + a')/2`, the Shapley valu
 conserved exactly.
 """
 
+import operator
 from collections.abc import Sequence
 
 from keras import layers, ops
@@ -43,11 +44,10 @@ def softmax_multiplier(z: Variation, y: Variation, m: Tensor, axis: int) -> Tens
     # one shift for both, so that it cancels
     top = ops.max(maximum(value, baseline), axis=axis, keepdims=True)
     e, e0 = ops.exp(value - top), ops.exp(baseline - top)
-    total, total0 = (ops.sum(part, axis=axis, keepdims=True) for part in (e, e0))
-    # a difference in logits of 80 leaves nothing of the smaller sum in float32
-    total, total0 = maximum(total, 1e-30), maximum(total0, 1e-30)
-    m_total = -ops.sum(m * (e / total + e0 / total0), axis=axis, keepdims=True)
-    multiplier = (2 * m + m_total) / (total + total0) * _exponential_slope(value - baseline, e, e0)
+    # of both sums one is 1 or more; of the other float32 leaves nothing where logits differ by 90
+    total = ops.sum(e + e0, axis=axis, keepdims=True)
+    m_total = -ops.sum(m * (y.value + y.baseline), axis=axis, keepdims=True)
+    multiplier = (2 * m + m_total) / total * _exponential_slope(value - baseline, e, e0)
     changes = ops.any(ops.not_equal(y.value, y.baseline), axis=axis, keepdims=True)
     return ops.where(ops.logical_or(changes, _are_shifted(value - baseline, is_open, axis)), multiplier, 0)
 
@@ -69,9 +69,11 @@ def log_softmax_multiplier(z: Variation, m: Tensor, axis: int) -> Tensor:
     """
     top = ops.max(maximum(z.value, z.baseline), axis=axis, keepdims=True)
     e, e0 = ops.exp(z.value - top), ops.exp(z.baseline - top)
-    total, total0 = (maximum(ops.sum(part, axis=axis, keepdims=True), 1e-30) for part in (e, e0))
-    sums = Variation(total, total0)
-    m_total = -ops.sum(m, axis=axis, keepdims=True) * slope(ops.log, sums, ops.log(total) - ops.log(total0))
+    sums = Variation(*(ops.sum(part, axis=axis, keepdims=True) for part in (e, e0)))
+    # each with a shift of its own, as a sum that is far smaller than the other is 0 in float32
+    logarithms = (ops.logsumexp(part, axis=axis, keepdims=True) for part in (z.value, z.baseline))
+    change = operator.sub(*logarithms)
+    m_total = -ops.sum(m, axis=axis, keepdims=True) * slope(ops.log, sums, change)
     return m + m_total * _exponential_slope(z.difference, e, e0)
 
 

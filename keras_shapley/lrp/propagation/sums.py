@@ -10,9 +10,10 @@ from keras_shapley.lrp.propagation.rule import DifferenceRecord, DifferenceRule,
 from keras_shapley.lrp.propagation.variation import Multiplier, Variation, per_unit
 from keras_shapley.lrp.rules.attention import check_product
 from keras_shapley.lrp.rules.base import transposed, unbroadcast
-from keras_shapley.lrp.rules.moving import check_encoding, class_axis, columns_of, is_one_hot
+from keras_shapley.lrp.rules.moving import check_encoding, check_rows, class_axis, columns_of, is_one_hot
 from keras_shapley.models.graph import Call, Value
 from keras_shapley.models.keras_internals import SCALED_ADDITION, SUBTRACT_OPERATION
+from keras_shapley.models.layer_types import LOOKUP
 from keras_shapley.utils.typing import Tensor
 
 
@@ -206,8 +207,22 @@ class Encoding(OnePlayer):
         return [per_unit(relevance, token.difference)]
 
 
+class Rounded(OnePlayer):
+    """A cast to whole numbers, which has no slope: what an element adds to its rounded value is its own."""
+
+    def of_inputs(
+        self, call: DifferenceRecord, inputs: Sequence[Variation], output: Variation, m: Tensor
+    ) -> list[Tensor]:
+        (x,) = inputs
+        return [m * per_unit(output.difference, x.difference)]
+
+
 class Lookup(OnePlayer):
-    """Embedding: a token receives the relevance of its vector."""
+    """Embedding, and rows of a constant table: a token receives the relevance of its vector."""
+
+    def check(self, call: Call) -> None:
+        if call.is_a(LOOKUP):
+            check_rows(call)
 
     def of_inputs(
         self, call: DifferenceRecord, inputs: Sequence[Variation], output: Variation, m: Tensor

@@ -15,10 +15,21 @@ from keras_shapley.lrp.propagation.products import Bilinear, LogSoftmax, Product
 from keras_shapley.lrp.propagation.recurrent import Recurrent
 from keras_shapley.lrp.propagation.rule import DifferenceRule
 from keras_shapley.lrp.propagation.steps import AlongPath, EachStep
-from keras_shapley.lrp.propagation.sums import Addition, Affine, ConstantFactor, Encoding, Lookup, Move, Transpose
+from keras_shapley.lrp.propagation.sums import (
+    Addition,
+    Affine,
+    ConstantFactor,
+    Encoding,
+    Lookup,
+    Move,
+    Rounded,
+    Transpose,
+)
+from keras_shapley.lrp.rules.moving import is_from_data
 from keras_shapley.models.graph import Call
 from keras_shapley.models.keras_internals import (
     AFFINE_OPERATIONS,
+    CAST_OPERATION,
     DIVISION_OPERATIONS,
     EXTREME_OPERATIONS,
     STOP_GRADIENT_OPERATIONS,
@@ -102,11 +113,13 @@ def difference_rule(call: Call, kind: str, *, at_head: bool = False) -> Differen
     if call.is_a(STOP_GRADIENT_OPERATIONS):
         return Addition()
     if len(call.data_inputs) == 1:
+        if call.is_a((CAST_OPERATION,)) and not keras.backend.is_float_dtype(call.op.dtype):
+            return Rounded()
         if _is_affine(call):
             return Affine()
         if call.is_a(BILINEAR) and not getattr(call.op, "normalize", False):
             return ConstantFactor()
-        if call.is_a(LOOKUP) and call.inputs[0] not in call.data_inputs:
+        if call.is_a(LOOKUP) and not is_from_data(call):
             return Lookup()
         if call.is_a((*ELEMENTWISE, *ONE_OPERAND)):
             return Activation(kind)

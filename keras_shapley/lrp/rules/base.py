@@ -55,7 +55,7 @@ class CallRecord(Call):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.linear_map is None and isinstance(self.op, LINEAR_TYPES):
+        if self.linear_map is None and self.is_a(LINEAR_TYPES):
             self.linear_map = linear_map(self.op)
 
     def fill(self, tensors: Iterable[Any]) -> Arguments:

@@ -62,7 +62,7 @@ class Elementwise(Pass):
 
     def check(self, call: Call) -> None:
         """Raises a `ValueError` for a call that this rule is not for."""
-        is_linear = isinstance(call.op, LINEAR_TYPES)
+        is_linear = call.is_a(LINEAR_TYPES)
         if not is_linear and (len(call.data_inputs) != 1 or len(call.outputs) > 1):
             raise ValueError(
                 f"Rule Elementwise is for one tensor and one output. Received: {call.description} of "

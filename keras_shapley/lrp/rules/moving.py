@@ -142,15 +142,31 @@ class Gather(Move):
 
     fits = (*LOOKUP, *MOVING)
 
+    def check(self, call: Call) -> None:
+        """Raises a `ValueError` for a call that this rule is not for."""
+        if not is_from_data(call):
+            check_rows(call)
+
     def __call__(self, call: CallRecord, inputs: list[Tensor], relevance: Tensor) -> list[Tensor]:
-        if isinstance(call.named(call.inputs)["x"], Value):
+        if is_from_data(call):
             return super().__call__(call, inputs, relevance)
         rank = len(inputs[0].shape)
-        if tuple(relevance.shape[:rank]) != tuple(inputs[0].shape):
-            raise ValueError(
-                f"Rule Gather is for rows of a constant table. Received: {call.description} on another axis."
-            )
         return [ops.sum(relevance, axis=tuple(range(rank, len(relevance.shape))))]
+
+
+def is_from_data(call: Call) -> bool:
+    """Whether `take` takes from a tensor of the model, and not from a constant table."""
+    table = call.named(call.inputs)["x"]
+    return isinstance(table, Value) and not table.constant
+
+
+def check_rows(call: Call) -> None:
+    """Raises a `ValueError` if what is taken from a constant table are not its rows."""
+    if call.op.axis not in (0, None):
+        raise ValueError(
+            f"Relevance passes rows that are taken from a constant table. Received: {call.description} with "
+            f"axis={call.op.axis}. Transpose the table, and take with axis=0."
+        )
 
 
 class EachStep:

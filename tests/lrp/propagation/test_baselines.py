@@ -125,7 +125,7 @@ def test_a_baseline_that_is_none_is_refused_by_name(model, x, baseline, message)
 @pytest.mark.parametrize("baseline", [[np.zeros(3)], [np.zeros((2, 3)), np.zeros((3, 2))], {"a": np.zeros(3)}])
 def test_baselines_that_do_not_match_the_inputs_are_refused(two_inputs, baseline):
     model, x = two_inputs
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match="`baseline` must (be|have) "):
         ks.LRP(model, rules="auto", baseline=baseline).explain(x, 1)
 
 

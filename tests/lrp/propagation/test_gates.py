@@ -44,8 +44,20 @@ def test_patches_of_an_image_are_masked_together():
     masks = MaskedPasses(4, None, 0).masks((14, 21, 3))
     blocks = masks.reshape(4, 7, 2, 7, 3, 3)
     assert (blocks == blocks[:, :, :1, :, :1, :1]).all()
-    groups = np.arange(3)
-    assert (MaskedPasses(4, groups, 0).masks((3,)).shape) == (4, 3)
+
+
+def test_players_are_masked_together_and_the_seed_draws_them(model, x):
+    masks = MaskedPasses(16, np.array([0, 0, 1]), 0).masks((3,))
+    assert (masks[:, 0] == masks[:, 1]).all() and (masks[:, 0] != masks[:, 2]).any()
+    assert (MaskedPasses(16, np.array([0, 0, 1]), 1).masks((3,)) != masks).any()
+    columns = np.broadcast_to(np.arange(6)[:, None], (6, 6, 2))
+    explained = [
+        ks.LRP(model, gates=8, **options).explain(x, 1).input
+        for options in ({}, {"players": columns}, {"players": columns, "seed": 1})
+    ]
+    size = np.abs(explained[0]).max()
+    assert np.abs(explained[1] - explained[0]).max() > 1e-3 * size
+    assert np.abs(explained[2] - explained[1]).max() > 1e-3 * size
 
 
 def test_many_passes_give_the_moments_of_eq_1_in_a_first_layer(rng, monkeypatch):
@@ -82,6 +94,7 @@ def test_the_gates_of_an_image_do_not_depend_on_the_others(model, x):
         (dict(gates=0), "gates"),
         (dict(gates="measured"), "'normal'"),
         (dict(gates=4, rules="paper"), "baseline"),
+        (dict(players=np.zeros((6, 6, 2), int)), "`players` are what is masked to measure gates.*gates=8"),
     ],
 )
 def test_bad_gates(model, options, words):

@@ -47,6 +47,12 @@ def test_a_quotient_conserves_and_stays_small_where_its_denominator_is_small_at_
     x = rng.uniform(0.5, 2.0, size=(12, 2))
     near = explained(model, x, np.array([0.4, 0.9], "float32"))
     np.testing.assert_allclose(near.sum(axis=1), x[:, 0] / x[:, 1] - 0.4 / 0.9, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(near[:, 0], (x[:, 0] - 0.4) * 2 / (x[:, 1] + 0.9), rtol=1e-5)
+    # where the denominator changes by a few percent, these are nearly Shapley values
+    close = np.stack([x[:, 0], np.linspace(0.85, 0.95, 12)], axis=1).astype("float32")
+    baseline = np.array([0.4, 0.9], "float32")
+    exact = ks.exact_shapley_values(model, close, 0, baseline=baseline, progress=False).values
+    np.testing.assert_allclose(explained(model, close, baseline), exact, atol=2e-3 * np.abs(exact).max())
     # the quotient of both is 1 there, and its factors are 1e6 times as large as those of x
     far = explained(model, x, np.array([1e-6, 1e-6], "float32"))
     np.testing.assert_allclose(far.sum(axis=1), x[:, 0] / x[:, 1] - 1, rtol=1e-4, atol=1e-5)
@@ -109,11 +115,22 @@ def test_the_maximum_of_a_window_conserves_with_multipliers_of_at_most_1(size, r
     assert multipliers.min() > -1e-5 and multipliers.max() < 1 + 1e-5
 
 
-@pytest.mark.parametrize("size", [2, 4, 8])  # of other sizes the last has a larger share
+@pytest.mark.parametrize("size", [2, 3, 4, 5, 6, 7, 8, 9, 13])
 def test_a_tie_is_shared(size):
+    """Equally where the size is a power of two; else nobody gets twice his share, or less than half of it."""
     model = keras.Sequential([keras.Input((size, 1)), layers.GlobalMaxPooling1D()])
     relevance = explained(model, np.full((1, size, 1), 3.0), 1.0)
-    np.testing.assert_allclose(relevance, 2.0 / size, atol=1e-6)
+    if size in (2, 4, 8):
+        np.testing.assert_allclose(relevance, 2.0 / size, atol=1e-6)
+    np.testing.assert_allclose(relevance.sum(), 2.0, atol=1e-6)
+    assert 0.5 < relevance.min() * size / 2 and relevance.max() * size / 2 < 2
+
+
+def test_no_place_of_a_window_is_preferred(rng):
+    """Windows of 3 x 3, as behind the first convolution of ResNet50: the mean over many of them is even."""
+    model = keras.Sequential([keras.Input((3, 3, 1)), layers.MaxPooling2D(3), layers.Flatten()])
+    mean = explained(model, rng.uniform(size=(4000, 3, 3, 1)), 0.0).mean(axis=0)
+    np.testing.assert_allclose(mean, mean.mean(), rtol=0.35)
 
 
 def test_places_that_padding_adds_never_win(rng):
@@ -123,6 +140,28 @@ def test_places_that_padding_adds_never_win(rng):
     expected = np.zeros((2, 3, 3, 1))
     expected[:, 2, 2] = x[:, 2, 2] + 4.0
     np.testing.assert_allclose(relevance, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("size", [60, 75, 90, 200, 1e4])
+@pytest.mark.parametrize("function", [ops.softmax, ops.log_softmax])
+def test_a_softmax_conserves_wherever_its_logits_are(function, size):
+    """Far from the baseline float32 leaves nothing of the smaller sum of exponentials."""
+    x = keras.Input((3,))
+    last = layers.Dense(1, use_bias=False)
+    model = keras.Model(x, last(function(x)))
+    last.kernel.assign([[1.0], [2.0], [4.0]])
+    data = np.array([[0.0, size, 0.0], [size, -size, 0.0], [0.3 * size, 0.0, size]], "float32")
+    difference = model.predict(data, verbose=0)[:, 0] - model.predict(0 * data[:1], verbose=0)[0, 0]
+    np.testing.assert_allclose(explained(model, data, 0.0).sum(axis=1), difference, rtol=1e-4)
+
+
+def test_attention_to_large_values_conserves(rng):
+    x = keras.Input((6, 16))
+    model = keras.Model(x, layers.Dense(2)(layers.Flatten()(layers.MultiHeadAttention(2, 8)(x, x))))
+    data = 20 * rng.normal(size=(8, 6, 16))
+    explanation = ks.LRP(model).explain(data, 0)
+    gap = explanation.input.sum(axis=(1, 2)) - explanation.head_total
+    assert np.abs(gap / explanation.head_total).max() < 1e-3
 
 
 def test_logits_that_cancel_have_opposite_relevance():

@@ -63,13 +63,52 @@ def test_large_windows_follow_the_same_game(m, rng):
     ],
 )
 @pytest.mark.parametrize("rule", [rules.Airport(), rules.WinnerTakesAll()])
-def test_max_pooling_conserves_in_every_geometry(layer, shape, rule, rng):
+def test_max_pooling_divides_each_window_in_every_geometry(layer, shape, rule, rng):
     call = call_of(layer, shape)
     x = rng.normal(size=(3, *shape))
     relevance = rng.normal(size=layer.compute_output_shape((3, *shape)))
     (r_in,) = propagate(rule, call, [x], relevance)
-    assert r_in.shape == x.shape
-    np.testing.assert_allclose(r_in.sum(axis=tuple(range(1, x.ndim))), relevance.reshape(3, -1).sum(axis=1), atol=1e-5)
+    share = winner if isinstance(rule, rules.WinnerTakesAll) else airport
+    np.testing.assert_allclose(r_in, by_windows(layer, x, relevance, share), rtol=1e-4, atol=1e-5)
+
+
+def winner(values):
+    return np.eye(len(values))[values.argmax()]
+
+
+def airport(values):
+    """Shares of the game, by its closed form over the sorted values."""
+    heights = np.maximum(values, 0)
+    if not heights.any():
+        return np.full(len(values), 1 / len(values))
+    order = np.argsort(heights)
+    steps = np.diff(heights[order], prepend=0) / np.arange(len(values), 0, -1)
+    shares = np.empty(len(values))
+    shares[order] = np.cumsum(steps)
+    return shares / heights.max()
+
+
+def by_windows(layer, x, relevance, share):
+    """The relevance of each window, divided by `share(values)` among the elements in it."""
+    shape = x.shape[1:-1]
+    is_global = not hasattr(layer, "pool_size")
+    sizes = shape if is_global else layer.pool_size
+    strides = shape if is_global else layer.strides
+    pads = [0] * len(shape)
+    if not is_global and layer.padding == "same":
+        pads = [max((-(-n // s) - 1) * s + k - n, 0) // 2 for n, k, s in zip(shape, sizes, strides)]
+    relevance = relevance.reshape(len(x), *([1] * len(shape) if is_global else relevance.shape[1:-1]), x.shape[-1])
+    shares = np.zeros_like(x)
+    for place in np.ndindex(relevance.shape[1:-1]):
+        ranges = [
+            range(max(i * s - p, 0), min(i * s - p + k, n)) for i, s, p, k, n in zip(place, strides, pads, sizes, shape)
+        ]
+        inside = list(itertools.product(*ranges))
+        for image, channel in np.ndindex(len(x), x.shape[-1]):
+            parts = share(np.array([x[(image, *spot, channel)] for spot in inside]))
+            for spot, part in zip(inside, parts):
+                shares[(image, *spot, channel)] += part * relevance[(image, *place, channel)]
+    return shares
 
 
 def test_padding_of_max_pooling_receives_nothing():

@@ -75,12 +75,12 @@ def test_table_2_and_figure_4_by_their_numbers(tmp_path):
     assert row.seconds == 72 * 30 and row.command.endswith("table2_cifar10_mlp.py --seeds 3 --epochs 8")
     row = figures.figure4(tmp_path)
     # of three seeds, a deviation of a half says nothing
-    assert row.verdict == "Partly reproduced. Not shown: a smaller deviation."
+    assert row.verdict == "Partly reproduced. Not shown: its deviation is smaller."
     assert "SA 0.5550 ± 0.0050 (3), ReLU 0.5100 ± 0.0100 (3); difference +0.0450" in row.ours
 
     row = figures.table2(written(tmp_path, rows(-0.05)))
     assert row.verdict == "Not reproduced." and "in 0 of 12" in row.ours
-    assert figures.figure4(tmp_path).verdict == "Not reproduced: better. Not shown: a smaller deviation."
+    assert figures.figure4(tmp_path).verdict == "Not reproduced: SA is better. Not shown: its deviation is smaller."
 
 
 def test_of_one_seed_or_a_few_settings_table_2_and_figure_4_are_a_first_look(tmp_path):
@@ -105,7 +105,7 @@ def test_few_settings_above_may_be_chance(tmp_path):
             row["result"] = {key: [value] * 8 for key in row["result"]}
     row = figures.table2(written(tmp_path, found))
     assert "above ReLU in 0 of 12" in row.ours and "below ReLU by more than the interval in 0" in row.ours
-    assert row.verdict == "Not shown: in 11 of 12 settings, better on the whole."
+    assert row.verdict == "Not shown: SA is better in 11 of 12 settings, SA is better on the whole."
 
 
 def test_signs_alone_show_nothing(tmp_path):
@@ -116,7 +116,9 @@ def test_signs_alone_show_nothing(tmp_path):
             value = 0.5 + (0.1, -0.02, 0.01)[row["run"]["seed"]]
             row["result"] = {key: [value] * 8 for key in row["result"]}
     row = figures.table2(written(tmp_path, found))
-    assert "above ReLU in 12 of 12" in row.ours and row.verdict.startswith("Not shown: in 11 of 12 settings")
+    assert "above ReLU in 12 of 12" in row.ours and row.verdict.startswith(
+        "Not shown: SA is better in 11 of 12 settings"
+    )
 
 
 def test_epochs_are_compared_with_those_that_relu_itself_took(tmp_path):
@@ -133,7 +135,7 @@ def test_epochs_are_compared_with_those_that_relu_itself_took(tmp_path):
         f"| MLP of Table 2 | 4 | training | {sooner} | {sooner} | 0 of 36 runs |",
         f"| MLP of Table 2 | 4 | validation | {later} | 36 of 36 runs |",
     ]
-    assert verdict == "Partly reproduced. Not reproduced: in validation of the MLP of Table 2."
+    assert verdict == "Partly reproduced. Not reproduced: fewer epochs in validation of the MLP of Table 2."
     # a third of the settings never gets there: whether the others make up for it hangs on how never is counted
     for row in found:
         if row["run"]["activation"] == "sa":
@@ -141,8 +143,8 @@ def test_epochs_are_compared_with_those_that_relu_itself_took(tmp_path):
             row["result"] = dict.fromkeys(row["result"], [0.6 if sooner else 0.1] * 4)
     _, _, verdict, numbers = claims.fewer_epochs(written(tmp_path, found))
     assert all(line.endswith("| 12 of 36 runs |") for line in numbers[2:])
-    of_the_mlp = "{} of the MLP of Table 2".format
-    assert verdict == f"Not reproduced: {of_the_mlp('in validation')}. Not shown: {of_the_mlp('in training')}."
+    of_the_mlp = "fewer epochs in {} of the MLP of Table 2".format
+    assert verdict == f"Not reproduced: {of_the_mlp('validation')}. Not shown: {of_the_mlp('training')}."
 
 
 def test_time_of_training_by_the_intervals_of_all_measurements(tmp_path):
@@ -238,12 +240,13 @@ def test_figure_5_has_its_verdict_by_whole_runs_and_says_whose_schedule_they_had
     assert figure.seconds == 6 * 8 * 60
     assert any(line.startswith("| resnet20 | gelu |") for line in figure.numbers)
     assert of(short, figure5_rows(-0.1, epochs=200, schedule=None)).verdict == (
-        "Partly reproduced. Not reproduced: better in training."
+        "Partly reproduced. Not reproduced: SA is better in training."
     )
 
     of(look, short)
     _, _, verdict, numbers = claims.fewer_epochs(tmp_path)
-    assert verdict == "Not shown: in training of the ResNet-20 of Fig. 5, in validation of the ResNet-20 of Fig. 5."
+    in_both = (f"fewer epochs in {name} of the ResNet-20 of Fig. 5" for name in ("training", "validation"))
+    assert verdict == f"Not shown: {', '.join(in_both)}."
     assert numbers[2].startswith("| ResNet-20 of Fig. 5, short schedule | 8 | training | +0.0000 (")
 
 
