@@ -10,6 +10,7 @@ from keras import ops, tree
 from keras_shapley.lrp.start import TargetPair
 from keras_shapley.models.evaluation import repeated_to
 from keras_shapley.models.graph import Graph
+from keras_shapley.models.layer_types import EMBEDDING
 from keras_shapley.models.outputs import ModelOutput
 from keras_shapley.models.tracing import in_order
 from keras_shapley.utils.data import Batch
@@ -73,9 +74,19 @@ def masked_at_baseline(graph: Graph, baseline: Any) -> str | None:
     """A warning if an Embedding that reads an input masks the baseline, a number; None for other models and baselines.
 
     A walk keeps the mask of the input, so that relevance is then measured from a vector that the model never uses.
+
+    Raises:
+        ValueError: if the baseline is no token that the Embedding knows.
     """
     for call in graph.calls if np.isscalar(baseline) else ():
-        if getattr(call.op, "mask_zero", False) and call.inputs[0] in graph.inputs and not baseline:
+        if not call.is_a(EMBEDDING) or not any(value in graph.inputs for value in call.inputs):
+            continue
+        if not 0 <= baseline < call.op.input_dim:
+            raise ValueError(
+                f"`baseline` must be a token from 0 to {call.op.input_dim - 1}, which {call.description} knows. "
+                f"Received: baseline={baseline!r}"
+            )
+        if call.op.mask_zero and not baseline:
             return (
                 f"{call.description} masks the token 0, and relevance is measured from its vector, which the model "
                 "never uses. Give the id of another token, such as that of an unknown word: LRP(model, baseline=1); or "

@@ -242,13 +242,15 @@ def sampled(game: ProbabilityGame, orders: Tensor, *, tolerance: float = 0.0) ->
     block = _block_length(pairs, games * players * classes)
     blocks = ops.reshape(orders, (pairs // block, block, players))
     all_present = b + ops.sum(a, axis=1)
+    # the ends of each path, which sums of large logits miss by rounding
+    full, empty = (ops.broadcast_to(game.value(end)[:, None, None], (games, block, 1)) for end in (all_present, b))
 
     def step(i: Tensor, mean: Tensor, squares: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         order = ops.take(blocks, i, axis=0)
         sums = cumsum(ops.take(a, order, axis=1), axis=2)
-        sums = ops.concatenate([ops.zeros_like(sums[:, :, :1]), sums], axis=2)
-        forward = game.value(b[:, None, None] + sums)
-        backward = game.value(all_present[:, None, None] - sums)
+        sums = ops.concatenate([ops.zeros_like(sums[:, :, :1]), sums[:, :, :-1]], axis=2)
+        forward = ops.concatenate([game.value(b[:, None, None] + sums), full], axis=2)
+        backward = ops.concatenate([game.value(all_present[:, None, None] - sums), empty], axis=2)
         contributions = (forward[..., 1:] - forward[..., :-1] + backward[..., :-1] - backward[..., 1:]) / 2
         places = ops.broadcast_to(ops.argsort(order, axis=1)[None], contributions.shape)
         contributions = ops.take_along_axis(contributions, places, axis=2)

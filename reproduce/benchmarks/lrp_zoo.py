@@ -1,20 +1,21 @@
-"""Relevance propagation through every family of keras.applications: does eq. (2) stay finite, and what tames it?
+"""Relevance propagation through every family of keras.applications: does relevance stay finite, and how large is it?
 
 Each network has random weights: kernels as Keras draws them; biases, gamma and beta random. The moving means and
 variances are those of a batch of noise, so that activations keep their size as in a trained network, with some noise
-added. The Shapley values of the softmax are carried back to the input of a few random images, in four ways:
+added. The Shapley values of the softmax are carried back to the input of a few random images, in five ways:
 
+    default                Shapley propagation from a baseline of zeros
     eq. (2)                the paper's rule; BatchNormalization passes relevance
     eq. (2), merged        the same, with each BatchNormalization merged into the linear layer beside it
     epsilon_plus           z+ on convolutions, epsilon on dense layers
     epsilon_plus, merged
 
-The table shows for each way: the absolute relevance at the input over the relevance of the head (median over the
-images; 1 if nothing cancels); the call that amplified most; the call that lost or created most, relative to what it
-received; or the call at which relevance left the range of float32.
+The table shows for each way: the absolute relevance at the input over that of the head (median over the images); the
+call that amplified most; the call that lost or created most, relative to what it received; or the call at which
+relevance left the range of float32.
 
-Takes an hour; --family VGG16 takes a minute. NASNet needs KERAS_BACKEND=tensorflow. The file --out gets a row for each
-family, and keeps the rows of other families that it holds.
+Takes half an hour; --family VGG16 takes a minute. NASNet needs KERAS_BACKEND=tensorflow. The file --out gets a row for
+each family, and keeps the rows of other families that it holds.
 """
 
 import collections
@@ -54,6 +55,7 @@ FAMILIES = {
     "ConvNeXtTiny": 32,
 }
 WAYS = {
+    "default": {"rules": "auto", "head_method": "auto"},
     "eq. (2)": {},
     "eq. (2), merged": {"merge_batch_norm": True},
     "epsilon_plus": {"rules": "epsilon_plus"},
@@ -124,7 +126,7 @@ def figures(explanation: ks.Explanation) -> dict[str, Any]:
     signed_gaps = sum(explanation.conservation_gap.signed.values())
     return {
         "finite": bool(np.isfinite(explanation.input).all()),
-        "held": float(np.median(held / np.abs(explanation.head_total))),
+        "held": float(np.median(explanation.amplified)),
         "most_amplified": max(amplified.items(), key=lambda item: item[1]),
         "worst_gap": max(gaps.items(), key=lambda item: item[1]),
         # the part of the missing relevance that the signed gaps do not explain, relative to the relevance held

@@ -170,6 +170,9 @@ def test_a_masked_token_as_the_baseline_is_warned_of():
         ks.LRP(model)
     ks.LRP(model, baseline=1)
     ks.LRP(model, rules="paper")
+    for unknown in (-1, 9):
+        with pytest.raises(ValueError, match=f"`baseline` must be a token from 0 to 8, .*Received: baseline={unknown}"):
+            ks.LRP(model, baseline=unknown)
 
 
 def test_bfloat16_is_taken_wherever_numbers_are(rng):

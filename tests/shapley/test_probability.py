@@ -106,6 +106,13 @@ def test_a_single_pair_of_paths_is_efficient(rng):
     assert np.isnan(stderr).all()  # a single pair has no standard error
 
 
+@pytest.mark.parametrize("link", LINKS)
+def test_paths_end_where_all_players_are_present_however_large_the_logits(link, rng):
+    a, b, weights = some_games(rng, players=40)
+    values, _, _, _, total = walk((1e6 * a, b, weights), random_orders(40, 3, seed=0), link)
+    np.testing.assert_allclose(values.sum(axis=1), total, atol=1e-5)
+
+
 def test_standard_errors_are_those_of_pair_means(rng):
     games = some_games(rng, players=6)
     chosen = random_orders(6, 12, seed=1)

@@ -27,7 +27,7 @@ def zoo(request):
 
 @pytest.fixture
 def sparing(monkeypatch):
-    kept = ("eq. (2), merged", "epsilon_plus")
+    kept = ("default", "eq. (2), merged", "epsilon_plus")
     monkeypatch.setattr(lrp_zoo, "WAYS", {way: lrp_zoo.WAYS[way] for way in kept})
 
 
@@ -38,6 +38,8 @@ def test_relevance_is_finite_and_accounted_for(zoo, sparing):
         assert figures["unaccounted"] < 1e-3, way
     # eq. (2) distributes everything at every call, whatever it amplifies
     assert row["ways"]["eq. (2), merged"]["worst_gap"][1] < 0.05
+    default = row["ways"]["default"]
+    assert default["worst_gap"][1] < 1e-3 and default["held"] < 10
 
 
 def test_pass_is_for_operations_on_each_element_alone(zoo):
