@@ -1,6 +1,7 @@
 """What a user asks `LRP` for: a batch of inputs, and what is explained of its outputs."""
 
 import dataclasses
+import numbers
 from typing import Any
 
 import keras
@@ -78,10 +79,10 @@ def masked_at_baseline(graph: Graph, baseline: Any) -> str | None:
     Raises:
         ValueError: if the baseline is no token that the Embedding knows.
     """
-    for call in graph.calls if np.isscalar(baseline) else ():
+    for call in graph.calls if isinstance(baseline, numbers.Real) else ():
         if not call.is_a(EMBEDDING) or not any(value in graph.inputs for value in call.inputs):
             continue
-        if not 0 <= baseline < call.op.input_dim:
+        if not 0 <= float(baseline) < call.op.input_dim:
             raise ValueError(
                 f"`baseline` must be a token from 0 to {call.op.input_dim - 1}, which {call.description} knows. "
                 f"Received: baseline={baseline!r}"

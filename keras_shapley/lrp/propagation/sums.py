@@ -30,25 +30,27 @@ class Affine(OneOutput):
         if x.is_player or not x.has_shape_of(y):
             return outputs
 
-        def q() -> Tensor:
-            _, pullback = vjp(call.at_full_precision, x.value)
-            (factor,) = pullback(ops.ones_like(y.value))
-            return ops.square(factor) * x.q
-
-        return [Variation(y.value, y.baseline, q)]
+        return [Variation(y.value, y.baseline, lambda: ops.square(_factor(call, x)) * x.q)]
 
     def of_output(
         self, call: DifferenceRecord, inputs: Sequence[Variation], output: Variation, multiplier: Multiplier
     ) -> list[Multiplier]:
         (x,) = inputs
-        _, pullback = vjp(call.at_full_precision, x.value)
         if not x.has_shape_of(output):
+            _, pullback = vjp(call.at_full_precision, x.value)
             return [Multiplier(*pullback(multiplier.of_player(output.difference)))]
-        (u,) = pullback(multiplier.u)
-        if multiplier.q is None:
-            return [Multiplier(u)]
-        # twice, for the square of the factor
-        return [Multiplier(u, pullback(pullback(multiplier.q)[0])[0])]
+        factor = _factor(call, x)
+        return [Multiplier(factor * multiplier.u, None if multiplier.q is None else ops.square(factor) * multiplier.q)]
+
+
+def _factor(call: DifferenceRecord, x: Variation) -> Tensor:
+    """The factor of each element, of a batch of one where all samples have the same."""
+    are_alike = not any(map(ops.is_tensor, tree.flatten(call.arguments)))
+    y, pullback = vjp(call.at_full_precision, x.value[:1] if are_alike else x.value)
+    if are_alike and y.shape[0] != 1:
+        # a constant with a row for each sample
+        y, pullback = vjp(call.at_full_precision, x.value)
+    return pullback(ops.ones_like(y))[0]
 
 
 class Addition(OneOutput):
