@@ -251,12 +251,10 @@ def test_subclass_of_a_layer_has_its_map():
 
 
 @pytest.mark.parametrize("layer", [layers.LSTM(2, name="memory"), layers.MaxPooling2D(2, name="pool")])
-def test_layer_without_a_map_is_named_and_the_types_that_have_one_are_listed(layer):
-    with pytest.raises(ValueError) as raised:
+def test_layer_without_a_map_is_named(layer):
+    message = rf"'{layer.name}' \({type(layer).__name__}\) has no linear map, as Dense and convolutions have"
+    with pytest.raises(ValueError, match=message):
         linear_map(layer)
-    message = str(raised.value)
-    assert layer.name in message and type(layer).__name__ in message
-    assert all(cls.__name__ in message for cls in LINEAR_TYPES)
 
 
 def test_types_with_a_map_are_keras_layers():
