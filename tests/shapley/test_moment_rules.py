@@ -357,7 +357,9 @@ def test_moments_are_carried_at_full_precision(policy, images, in_front, rng):
 
 def test_a_layer_without_moments_is_named():
     model = keras.Sequential([keras.Input((4,)), layers.LayerNormalization(name="odd"), layers.Dense(2)])
-    with pytest.raises(ValueError, match=r"'odd' \(LayerNormalization\) has no moments.*sampled_shapley.*LRP"):
+    with pytest.raises(
+        ValueError, match=r"'odd' \(LayerNormalization\) has no moments. Use sampled_shapley_values.*LRP.*layer\.$"
+    ):
         ks.fast_shapley_values(model, np.ones((1, 4)))
     model = keras.Sequential([keras.Input((4,)), layers.Dense(3, "log_softmax", name="head")])
     with pytest.raises(ValueError, match="'head' .*activation 'log_softmax', which has no moments.*sampled_shapley"):

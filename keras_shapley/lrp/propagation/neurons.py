@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
-from keras import ops, tree
+from keras import ops
 
 from keras_shapley.backend import in_blocks
 from keras_shapley.layers.base import ShapleyLayer
@@ -86,9 +86,7 @@ class Activation(OneOutput):
             return [m * g, m * h]
 
         tensors = z.value, z.baseline, z.q, y.value, y.baseline, multiplier.u, multiplier.q, *moments
-        # a mask is of the whole batch
-        has_masks = any(map(ops.is_tensor, tree.flatten(call.arguments)))
-        return Multiplier(*(gated(*tensors) if has_masks else in_blocks(gated, *tensors)))
+        return Multiplier(*(gated(*tensors) if call.holds_tensors else in_blocks(gated, *tensors)))
 
 
 def _spread(z: Variation, y: Variation) -> Variation:

@@ -5,7 +5,6 @@ The difference of a product is `da (b + b')/2 + db (a + a')/2`, the Shapley valu
 conserved exactly.
 """
 
-import operator
 from collections.abc import Sequence
 
 from keras import layers, ops
@@ -71,8 +70,7 @@ def log_softmax_multiplier(z: Variation, m: Tensor, axis: int) -> Tensor:
     e, e0 = ops.exp(z.value - top), ops.exp(z.baseline - top)
     sums = Variation(*(ops.sum(part, axis=axis, keepdims=True) for part in (e, e0)))
     # each with a shift of its own, as a sum that is far smaller than the other is 0 in float32
-    logarithms = (ops.logsumexp(part, axis=axis, keepdims=True) for part in (z.value, z.baseline))
-    change = operator.sub(*logarithms)
+    change = ops.logsumexp(z.value, axis=axis, keepdims=True) - ops.logsumexp(z.baseline, axis=axis, keepdims=True)
     m_total = -ops.sum(m, axis=axis, keepdims=True) * slope(ops.log, sums, change)
     return m + m_total * _exponential_slope(z.difference, e, e0)
 

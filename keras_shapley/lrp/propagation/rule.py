@@ -4,7 +4,7 @@ import dataclasses
 import functools
 from collections.abc import Callable, Sequence
 
-from keras import ops
+from keras import ops, tree
 
 from keras_shapley.backend import vjp
 from keras_shapley.layers.linear_maps import LinearMap
@@ -30,6 +30,11 @@ class DifferenceRecord(CallRecord):
     measured: Measured | None = None
     baseline_preactivation: Tensor | None = None
     squares: "Squares | None" = None
+
+    @property
+    def holds_tensors(self) -> bool:
+        """Whether tensors, such as masks, are among the arguments: they may have a row for each sample."""
+        return any(map(ops.is_tensor, tree.flatten(self.arguments)))
 
     def save(self, inputs: Sequence[Variation]) -> None:
         """Saves what the rule of a layer with a linear map uses again."""

@@ -45,9 +45,8 @@ class Affine(OneOutput):
 
 def _factor(call: DifferenceRecord, x: Variation) -> Tensor:
     """The factor of each element, of a batch of one where all samples have the same."""
-    are_alike = not any(map(ops.is_tensor, tree.flatten(call.arguments)))
-    y, pullback = vjp(call.at_full_precision, x.value[:1] if are_alike else x.value)
-    if are_alike and y.shape[0] != 1:
+    y, pullback = vjp(call.at_full_precision, x.value if call.holds_tensors else x.value[:1])
+    if not call.holds_tensors and y.shape[0] != 1:
         # a constant with a row for each sample
         y, pullback = vjp(call.at_full_precision, x.value)
     return pullback(ops.ones_like(y))[0]

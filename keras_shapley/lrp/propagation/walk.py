@@ -70,7 +70,7 @@ class DifferencePassage(Passage):
             sums = record.preactivation
             outputs = self._outputs(call, None if sums is None else sums.value, inputs)
             given = [baselines[value] for value in record.inputs]
-            if record.masks or any(map(ops.is_tensor, tree.flatten(record.arguments))):
+            if record.masks or record.holds_tensors:
                 # a mask is that of every input of the batch
                 given = [ops.broadcast_to(x, tensors[value].shape) for x, value in zip(given, record.inputs)]
             at_baseline = None if rule is None else rule.at_baseline(record, of_inputs)
