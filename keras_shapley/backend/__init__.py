@@ -10,7 +10,7 @@ a module does not define is that of `common`. Nothing else in the package names 
 - `vjp(fn, *primals)`: the value of `fn` and its vector-Jacobian product.
 - `with_derivative(function, pushforward, pullback)`: a function with a derivative of its own.
 - `compiled(fn, variables, any_batch=False)`: a compiled function that reads the present values of variables.
-- `each(fn, arguments)`: what `fn` returns for each of several tuples of arguments, in a loop where that compiles.
+- `each(fn, arguments)`: what `fn` returns for each of several tuples of arguments, partly in a compiled loop.
 - `erfc_is_best(exportable)`: whether `erfc` is better than a polynomial, whose operations would not be fused.
 - `is_compiling()`: whether `torch.compile` traces this, which reads no context variables.
 - `is_traced(x)`: whether a tensor has no values yet, as inside of `jax.jit` or `tf.function`.

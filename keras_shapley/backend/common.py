@@ -27,7 +27,7 @@ def without_side_effects(fn: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def each(fn: Callable[..., Any], arguments: Sequence[tuple[Any, ...]]) -> list[Any]:
-    """What `fn` returns for each of several tuples of arguments, one after the other; compiled, in a loop.
+    """What `fn` returns for each of several tuples of arguments, one after the other or in a compiled loop.
 
     Args:
         fn: function of tensors, or None, that returns a structure of tensors, or None.

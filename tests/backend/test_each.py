@@ -1,4 +1,4 @@
-"""A function of several tuples of arguments, in a loop where that is compiled."""
+"""A function of several tuples of arguments, few and many: many are compiled as a loop."""
 
 import keras
 import numpy as np
@@ -8,7 +8,7 @@ from keras import ops
 from keras_shapley.backend import compiled, each
 
 
-@pytest.mark.parametrize("n", [1, 2, 5])
+@pytest.mark.parametrize("n", [1, 2, 5, 13])
 @pytest.mark.parametrize("wrap", [lambda fn: fn, lambda fn: compiled(fn, [])], ids=["plain", "compiled"])
 def test_results_are_those_of_one_after_the_other(wrap, n, rng, numpy):
     """Of structures with None among their tensors, and with a tensor from around the function."""
