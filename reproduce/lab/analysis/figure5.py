@@ -28,10 +28,10 @@ and the paper's does not. Runs of the paper's schedule are therefore compared af
 runs of the short one only with others of the same length.
 
 Where ReLU and SA have two seeds or more, a second table compares their speed. *First epoch*: its accuracy in training,
-over ReLU's. *Epochs to ReLU's end*: for each seed, the first epoch after which the accuracy is at least ReLU's after the
-last. With the short schedule accuracy still rises in the last epoch, so that a lead of less than an epoch does not show
-there. *Time*: the fastest epoch over ReLU's fastest. It is a rough ratio, because the machine did other work meanwhile.
-For the time of a step see [The cost of a training step](training_cost.md).
+over ReLU's. *Epochs to ReLU's end*: for each seed, the first epoch after which the accuracy is at least that of ReLU
+after the last. With the short schedule accuracy still rises in the last epoch, so that a lead of less than an epoch
+does not show there. *Time*: the fastest epoch over ReLU's fastest. It is a rough ratio, because the machine did other
+work meanwhile. For the time of a step see [The cost of a training step](training_cost.md).
 """
 
 
