@@ -20,6 +20,7 @@ a module does not define is that of `common`. Nothing else in the package names 
 - `product(x, *factors)`, `square_of_product(x, scale)`: on PyTorch with one tensor of memory.
 - `in_blocks(fn, *tensors)`: what `fn` returns; on PyTorch for few samples at once, so that they stay in the cache.
 - `erfc`: the complementary error function, which Keras has from 3.15 on.
+- `exp`: as in `keras.ops`. On PyTorch, numbers that are no normal ones are 0, because they take long.
 - `clip(x, low, high)`: as in `keras.ops`, between two numbers. On PyTorch, Keras's has no ONNX.
 - `cumsum`, `matmul`, `maximum`, `minimum`: as in `keras.ops`, in the dtype of their operands. On PyTorch those of
   Keras make float32 of float64.
@@ -48,6 +49,7 @@ __all__ = [
     "each",
     "erfc",
     "erfc_is_best",
+    "exp",
     "in_blocks",
     "is_compiling",
     "is_traced",

@@ -59,6 +59,7 @@ def is_compiling() -> bool:
 
 # on PyTorch these, and the two above, have functions of their own
 cumsum = keras.ops.cumsum
+exp = keras.ops.exp
 matmul = keras.ops.matmul
 maximum = keras.ops.maximum
 minimum = keras.ops.minimum

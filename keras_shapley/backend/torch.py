@@ -15,7 +15,18 @@ RETURNS_INITIAL_STATE = False
 # elements of a tensor that a processor's cache holds several of
 _BLOCK = 2**17
 
-erfc = torch.special.erfc
+
+def erfc(x: Any) -> Any:
+    """As on JAX."""
+    # float32 has 0 beyond, for which PyTorch needs six times as long as for other values
+    return torch.special.erfc(torch.clamp_max(x, 10.05) if x.dtype == torch.float32 else x)
+
+
+def exp(x: Any) -> Any:
+    """As `keras.ops.exp`, but 0 where float32 has no normal number: PyTorch needs ten times as long for others."""
+    if x.dtype != torch.float32 or _is_exporting():
+        return torch.exp(x)
+    return torch.threshold(torch.exp(torch.clamp_min(x, -87.3)), 1.3e-38, 0.0)
 
 
 def vjp(fn: Callable[..., Any], *primals: Any) -> tuple[Any, Callable[[Any], tuple[Any, ...]]]:

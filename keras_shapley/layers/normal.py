@@ -4,7 +4,7 @@ import math
 
 from keras import backend, ops
 
-from keras_shapley.backend import erfc, erfc_is_best
+from keras_shapley.backend import erfc, erfc_is_best, exp
 from keras_shapley.backend.derivatives import elementwise
 from keras_shapley.utils.typing import Tensor
 
@@ -27,7 +27,7 @@ _MILLS = (
 
 def normal_pdf(z: Tensor) -> Tensor:
     """Density of the standard normal distribution, elementwise, same shape as `z`."""
-    return ops.exp(-0.5 * ops.square(z)) / math.sqrt(2 * math.pi)
+    return exp(-0.5 * ops.square(z)) / math.sqrt(2 * math.pi)
 
 
 def normal_cdf(z: Tensor) -> Tensor:

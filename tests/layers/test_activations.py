@@ -12,7 +12,7 @@ from keras import ops
 from reference import paper
 
 from keras_shapley.layers import activations
-from keras_shapley.layers.normal import normal_cdf
+from keras_shapley.layers.normal import normal_cdf, normal_pdf
 
 N = 6
 
@@ -70,6 +70,16 @@ def test_normal_cdf_at_the_ends_of_the_range_is_0_and_1_with_finite_slope(numpy,
     np.testing.assert_array_equal(numpy(normal_cdf(ops.convert_to_tensor(z))), [0, 0, 1, 1])
     (slope,) = gradients(lambda z: ops.sum(normal_cdf(z)), z[1:3])
     np.testing.assert_array_equal(slope, 0)
+
+
+def test_distribution_leaves_float32_without_a_step(numpy):
+    z = np.linspace(-38, -11, 5401).astype("float32")
+    normal = float(np.finfo("float32").tiny)  # the smallest number that every backend keeps
+    for function, true in ((normal_cdf, scipy.special.ndtr), (normal_pdf, scipy.stats.norm.pdf)):
+        value = numpy(function(ops.convert_to_tensor(z)))
+        np.testing.assert_allclose(value, true(z.astype("float64")), rtol=5e-5, atol=1.1 * normal)
+        assert np.all(np.diff(value) >= -1e-4 * value[1:])
+        np.testing.assert_array_equal(value[z < -15], 0)
 
 
 def test_gate_and_activation_are_eqs_1_and_5(cells, numpy):
