@@ -162,15 +162,21 @@ def measured(name: str, batch_size: int, settings: dict[str, Any]) -> dict[str, 
     rng = np.random.default_rng(settings["seed"])
     x = rng.standard_normal((batch_size, 32, 32, 3)).astype("float32")
     y = rng.integers(10, size=batch_size).astype("int32")
+    # as `fit` hands batches on: torch.compile does not trace arrays of NumPy
+    tensors = ops.convert_to_tensor(x), ops.convert_to_tensor(y)
+    if environment.BACKEND == "torch" and settings["jit_compile"]:
+        import torch._dynamo
+
+        # the models share Keras's code, of which torch.compile by default keeps eight versions
+        torch._dynamo.config.recompile_limit = 8 * len(rows)
     models = {row.name: network(name, row, settings["jit_compile"]) for row in rows}
-    steps = {key: functools.partial(model.train_on_batch, x, y) for key, model in models.items()}
+    steps = {key: functools.partial(model.train_on_batch, *tensors) for key, model in models.items()}
     for key, step in steps.items():
         print(f"{MODELS[name]}, batches of {batch_size}: {key}", file=sys.stderr, flush=True)
         for _ in range(WARM_UP):
             step()
 
     seconds = measuring.in_turns(steps, settings["repeats"], rng)
-    tensors = ops.convert_to_tensor(x), ops.convert_to_tensor(y)
     costs = {key: step_costs.count(model, *tensors) for key, model in models.items()}
     memory = {key: step_costs.memory(model, *tensors, steps[key], MEMORY_SAMPLES) for key, model in models.items()}
     return {
