@@ -161,23 +161,36 @@ def large_biases(results: pathlib.Path) -> Claim:
 
 def six_relus(results: pathlib.Path) -> Claim:
     paper = "It does not say what becomes of the six ReLUs of ResNet-20 behind an addition."
-    sa = [row for row in rows.read(results / "figure5.jsonl") if not figure5.is_short(row)]
-    sa = rows.with_activation(sa, "sa")
-    longest: dict[str, int] = {}
-    for row in sa:
-        model, epochs = row["run"]["model"], row["run"]["epochs"]
-        longest[model] = max(epochs, longest.get(model, 0))
-    if len(longest) < 2:
+    groups = rows.comparable(rows.with_activation(rows.read(results / "figure5.jsonl"), "sa"))
+    words, group = max(groups.items(), key=lambda item: len(_with_base(item[1])), default=("", []))
+    couples = _with_base(group)
+    if not couples:
         return Claim(paper, "", ABSENT)
-    epochs = min(longest.values())
-    cut = figure5.until(sa, epochs)
-    numbers = tables.head("network", "seeds", *figure5.QUANTITIES.values())
-    for model in longest:
-        members = [row for row in cut if row["run"]["model"] == model]
-        means = (np.mean([last(row) for row in members]) for last in (rows.final("accuracy"), rows.validation))
-        numbers.append(tables.line([model, str(len(members)), *(f"{mean:.4f}" for mean in means)]))
-    ours = f"The table has SA's accuracy after {epochs} epochs. [Fig. 5](results/figure5.md) describes the networks."
-    return Claim(paper, ours, FIRST_LOOK if len(cut) < 2 * len(longest) else "", numbers)
+    quantities = figure5.QUANTITIES.values()
+    numbers = tables.head("network", *(title for name in quantities for title in (name, f"over {figure5.NETWORK}")))
+    compared = []
+    for model in dict.fromkeys(row["run"]["model"] for row in group):
+        of_model = [couple for couple in couples if couple[0]["run"]["model"] == model]
+        cells = [model]
+        for last in map(rows.final, figure5.QUANTITIES):
+            gain = statistics.over_seeds(of_model, lambda row, base: last(row) - last(base))
+            cells += [tables.spread([last(row) for row in group if row["run"]["model"] == model])]
+            cells += [tables.difference(gain)]
+        numbers.append(tables.line(cells))
+        # of the last quantity, validation
+        compared += [gain] if gain else []
+    ours = f"The table has SA's accuracy ({words}). [Fig. 5](results/figure5.md) describes the networks."
+    if min(gain.n for gain in compared) < 2:
+        return Claim(paper, ours, FIRST_LOOK, numbers)
+    differs = any(better(gain) is not None for gain in compared)
+    return Claim(paper, ours, f"{'A' if differs else 'No'} difference in validation is shown.", numbers)
+
+
+def _with_base(group: list[Row]) -> list[tuple[Row, Row]]:
+    """Rows of the other layouts, each with that of the paper's layout and the same seed."""
+    bases = {row["run"]["seed"]: row for row in group if row["run"]["model"] == figure5.NETWORK}
+    others = (row for row in group if row["run"]["model"] != figure5.NETWORK)
+    return [(row, bases[row["run"]["seed"]]) for row in others if row["run"]["seed"] in bases]
 
 
 # by their titles

@@ -181,33 +181,29 @@ def test_what_was_not_run_has_no_verdict(tmp_path):
         assert (figure.ours, figure.verdict) == ("", "Not run.")
 
 
-def test_layouts_are_compared_after_as_many_epochs(tmp_path):
-    def of(model, accuracies, seed=0):
+def test_layouts_are_compared_by_seeds_that_they_share(tmp_path):
+    def of(model, accuracy, seed=0, epochs=2):
         settings = {"model": model, "activation": "sa", "optimizer": "Adam", "learning_rate": 0.001, "seed": seed}
-        result = {"accuracy": accuracies, "val_accuracy": [value / 2 for value in accuracies]}
-        return {
-            "run": settings | {"epochs": len(accuracies)},
-            "data": "somewhere",
-            "backend": "torch",
-            "result": result,
-        }
+        result = {"accuracy": [0.1, accuracy], "val_accuracy": [0.1, accuracy / 2]}
+        where = {"data": "somewhere", "backend": "torch"}
+        return {"run": settings | {"epochs": epochs}, "result": result, **where}
 
-    def write(found):
+    def claim(found):
         files.write(tmp_path / "figure5.jsonl", "".join(f"{json.dumps(row)}\n" for row in found))
+        return claims.six_relus(tmp_path)
 
-    found = [of("resnet20", [0.1, 0.2, 0.9]), of("resnet20", [0.1, 0.4, 0.9], seed=1)]
-    write(found)
-    assert claims.six_relus(tmp_path)[1:3] == ("", "Not run.")
-    found.append(of("resnet20_units", [0.1, 0.5]))
-    write(found)
-    _, ours, verdict, numbers = claims.six_relus(tmp_path)
-    assert "after 2 epochs" in ours and verdict == "Open: a first look."
-    layouts = ["| resnet20 | 2 | 0.3000 | 0.1500 |", "| resnet20_units | 1 | 0.5000 | 0.2500 |"]
-    assert numbers[2:] == layouts
-    # by the paper's schedule alone
-    short = of("resnet20", [0.8] * 2, seed=2)
-    write([*found, short | {"run": short["run"] | {"schedule": "short"}}])
-    assert claims.six_relus(tmp_path).numbers[2:] == layouts
+    paper = [of("resnet20", 0.5), of("resnet20", 0.6, seed=1)]
+    # another length, and a seed that the paper's layout lacks, are no comparison
+    others = [of("resnet20_units", 0.9, epochs=3), of("resnet20_units", 0.9, seed=2)]
+    assert claim([*paper, *others])[1:3] == ("", "Not run.")
+    first = [*paper, of("resnet20_units", 0.6)]
+    _, ours, verdict, numbers = claim(first)
+    assert "(2 epochs" in ours and verdict == "Open: a first look."
+    assert numbers[2].startswith("| resnet20 | 0.5500 ± 0.0707 (2) |  |")
+    assert numbers[3] == "| resnet20_units | 0.6000 | +0.1000 (1 seed) | 0.3000 | +0.0500 (1 seed) |"
+    second = claim([*first, of("resnet20_units", 0.702, seed=1)])
+    assert second.verdict == "A difference in validation is shown." and "+0.0505 (+0.0441 to +0.0569)" in second.numbers[3]
+    assert claim([*first, of("resnet20_units", 0.5, seed=1)]).verdict == "No difference in validation is shown."
 
 
 def figure5_rows(gain, epochs=8, seeds=2, schedule="short"):
