@@ -2,6 +2,7 @@
 
 import functools
 import pathlib
+from collections.abc import Callable
 
 import numpy as np
 
@@ -173,7 +174,7 @@ def six_relus(results: pathlib.Path) -> Claim:
         of_model = [couple for couple in couples if couple[0]["run"]["model"] == model]
         cells = [model]
         for last in map(rows.final, figure5.QUANTITIES):
-            gain = statistics.over_seeds(of_model, lambda row, base: last(row) - last(base))
+            gain = statistics.over_seeds(of_model, functools.partial(_over, last))
             cells += [tables.spread([last(row) for row in group if row["run"]["model"] == model])]
             cells += [tables.difference(gain)]
         numbers.append(tables.line(cells))
@@ -191,6 +192,10 @@ def _with_base(group: list[Row]) -> list[tuple[Row, Row]]:
     bases = {row["run"]["seed"]: row for row in group if row["run"]["model"] == figure5.NETWORK}
     others = (row for row in group if row["run"]["model"] != figure5.NETWORK)
     return [(row, bases[row["run"]["seed"]]) for row in others if row["run"]["seed"] in bases]
+
+
+def _over(last: Callable[[Row], float], row: Row, base: Row) -> float:
+    return last(row) - last(base)
 
 
 # by their titles

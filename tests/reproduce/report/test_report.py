@@ -202,7 +202,8 @@ def test_layouts_are_compared_by_seeds_that_they_share(tmp_path):
     assert numbers[2].startswith("| resnet20 | 0.5500 ± 0.0707 (2) |  |")
     assert numbers[3] == "| resnet20_units | 0.6000 | +0.1000 (1 seed) | 0.3000 | +0.0500 (1 seed) |"
     second = claim([*first, of("resnet20_units", 0.702, seed=1)])
-    assert second.verdict == "A difference in validation is shown." and "+0.0505 (+0.0441 to +0.0569)" in second.numbers[3]
+    assert second.verdict == "A difference in validation is shown."
+    assert "+0.0505 (+0.0441 to +0.0569)" in second.numbers[3]
     assert claim([*first, of("resnet20_units", 0.5, seed=1)]).verdict == "No difference in validation is shown."
 
 
