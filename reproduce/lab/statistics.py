@@ -46,7 +46,12 @@ def paired(rows: list[Row], a: str, b: str, value: Callable[[Row], float]) -> In
     Returns:
         See `over_seeds`.
     """
-    return over_seeds(pairs(rows, a, b), lambda row, other: value(row) - value(other))
+    return mean_difference(pairs(rows, a, b), value)
+
+
+def mean_difference(couples: Iterable[tuple[Row, Row]], value: Callable[[Row], float]) -> Interval | None:
+    """Mean difference of a function of two rows; see `over_seeds`."""
+    return over_seeds(couples, lambda row, other: value(row) - value(other))
 
 
 def over_seeds(couples: Iterable[tuple[Row, Row]], compare: Callable[[Row, Row], float]) -> Interval | None:

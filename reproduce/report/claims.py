@@ -2,7 +2,6 @@
 
 import functools
 import pathlib
-from collections.abc import Callable
 
 import numpy as np
 
@@ -162,28 +161,27 @@ def large_biases(results: pathlib.Path) -> Claim:
 
 def six_relus(results: pathlib.Path) -> Claim:
     paper = "It does not say what becomes of the six ReLUs of ResNet-20 behind an addition."
-    groups = rows.comparable(rows.with_activation(rows.read(results / "figure5.jsonl"), "sa"))
+    groups = figure5.by_epochs(rows.with_activation(rows.read(results / "figure5.jsonl"), "sa"))
     words, group = max(groups.items(), key=lambda item: len(_with_base(item[1])), default=("", []))
     couples = _with_base(group)
     if not couples:
         return Claim(paper, "", ABSENT)
     quantities = figure5.QUANTITIES.values()
     numbers = tables.head("network", *(title for name in quantities for title in (name, f"over {figure5.NETWORK}")))
-    compared = []
+    in_validation = []
     for model in dict.fromkeys(row["run"]["model"] for row in group):
-        of_model = [couple for couple in couples if couple[0]["run"]["model"] == model]
+        members = [row for row in group if row["run"]["model"] == model]
+        own = [couple for couple in couples if couple[0] in members]
         cells = [model]
         for last in map(rows.final, figure5.QUANTITIES):
-            gain = statistics.over_seeds(of_model, functools.partial(_over, last))
-            cells += [tables.spread([last(row) for row in group if row["run"]["model"] == model])]
-            cells += [tables.difference(gain)]
+            difference = tables.difference(statistics.mean_difference(own, last))
+            cells += [tables.spread([last(row) for row in members]), difference]
         numbers.append(tables.line(cells))
-        # of the last quantity, validation
-        compared += [gain] if gain else []
+        in_validation += [statistics.mean_difference(own, rows.validation)] if own else []
     ours = f"The table has SA's accuracy ({words}). [Fig. 5](results/figure5.md) describes the networks."
-    if min(gain.n for gain in compared) < 2:
+    if min(gain.n for gain in in_validation) < 2:
         return Claim(paper, ours, FIRST_LOOK, numbers)
-    differs = any(better(gain) is not None for gain in compared)
+    differs = any(better(gain) is not None for gain in in_validation)
     return Claim(paper, ours, f"{'A' if differs else 'No'} difference in validation is shown.", numbers)
 
 
@@ -192,10 +190,6 @@ def _with_base(group: list[Row]) -> list[tuple[Row, Row]]:
     bases = {row["run"]["seed"]: row for row in group if row["run"]["model"] == figure5.NETWORK}
     others = (row for row in group if row["run"]["model"] != figure5.NETWORK)
     return [(row, bases[row["run"]["seed"]]) for row in others if row["run"]["seed"] in bases]
-
-
-def _over(last: Callable[[Row], float], row: Row, base: Row) -> float:
-    return last(row) - last(base)
 
 
 # by their titles

@@ -55,6 +55,14 @@ def until(results: list[Row], epochs: int) -> list[Row]:
     return list(cut.values())
 
 
+def by_epochs(results: list[Row]) -> dict[str, list[Row]]:
+    """Groups of comparable rows, by words for them: for each number of epochs after which a run ended."""
+    groups: dict[str, list[Row]] = {}
+    for epochs in sorted({row["run"]["epochs"] for row in results}):
+        groups |= rows.comparable(until(results, epochs))
+    return groups
+
+
 def longest(results: list[Row]) -> list[Row]:
     """Rows of the paper's network and schedule, cut to the number of epochs of the longest pair of ReLU and SA."""
     results = [row for row in results if row["run"]["model"] == NETWORK and not is_short(row)]
@@ -88,10 +96,7 @@ def write(results: list[Row], out: pathlib.Path) -> str:
 def table(results: list[Row]) -> str:
     """Markdown of the runs, with sections for each number of epochs after which a run ended."""
     lines = [INTRODUCTION]
-    groups: dict[str, list[Row]] = {}
-    for epochs in sorted({row["run"]["epochs"] for row in results}):
-        groups |= rows.comparable(until(results, epochs))
-    for title, group in groups.items():
+    for title, group in by_epochs(results).items():
         lines += [f"## {title}", ""]
         lines += [f"Our schedule: {described(group)}.", ""] if is_short(group[0]) else []
         lines += [*numbers(group), ""]

@@ -182,9 +182,10 @@ def test_what_was_not_run_has_no_verdict(tmp_path):
 
 
 def test_layouts_are_compared_by_seeds_that_they_share(tmp_path):
-    def of(model, accuracy, seed=0, epochs=2):
-        settings = {"model": model, "activation": "sa", "optimizer": "Adam", "learning_rate": 0.001, "seed": seed}
-        result = {"accuracy": [0.1, accuracy], "val_accuracy": [0.1, accuracy / 2]}
+    def of(model, accuracy, seed=0, epochs=2, **settings):
+        settings |= {"model": model, "activation": "sa", "optimizer": "Adam", "learning_rate": 0.001, "seed": seed}
+        accuracies = [0.1, accuracy, 0.9][:epochs]
+        result = {"accuracy": accuracies, "val_accuracy": [value / 2 for value in accuracies]}
         where = {"data": "somewhere", "backend": "torch"}
         return {"run": settings | {"epochs": epochs}, "result": result, **where}
 
@@ -193,10 +194,11 @@ def test_layouts_are_compared_by_seeds_that_they_share(tmp_path):
         return claims.six_relus(tmp_path)
 
     paper = [of("resnet20", 0.5), of("resnet20", 0.6, seed=1)]
-    # another length, and a seed that the paper's layout lacks, are no comparison
-    others = [of("resnet20_units", 0.9, epochs=3), of("resnet20_units", 0.9, seed=2)]
+    # another schedule, and a seed that the paper's layout lacks, are no comparison
+    others = [of("resnet20_units", 0.9, schedule="short"), of("resnet20_units", 0.9, seed=2)]
     assert claim([*paper, *others])[1:3] == ("", "Not run.")
-    first = [*paper, of("resnet20_units", 0.6)]
+    # a longer run of the paper's schedule is cut
+    first = [*paper, of("resnet20_units", 0.6, epochs=3)]
     _, ours, verdict, numbers = claim(first)
     assert "(2 epochs" in ours and verdict == "Open: a first look."
     assert numbers[2].startswith("| resnet20 | 0.5500 ± 0.0707 (2) |  |")
