@@ -88,9 +88,9 @@ def fullest(rows: Iterable[Row]) -> list[Row]:
     return max(comparable(rows).values(), key=size, default=[])
 
 
-def counterpart(rows: Iterable[Row], row: Row, activation: str) -> Row | None:
-    """The row that differs from `row` in its activation alone."""
-    wanted = key({**row["run"], "activation": activation}, row)
+def counterpart(rows: Iterable[Row], row: Row, **settings: Any) -> Row | None:
+    """The row that has these settings, as `activation="relu"`, and all others of `row`."""
+    wanted = key(row["run"] | settings, row)
     return next((other for other in rows if key(other["run"], other) == wanted), None)
 
 
@@ -98,7 +98,7 @@ def pairs(rows: Iterable[Row], a: str, b: str) -> list[tuple[Row, Row]]:
     """Rows of activation `a`, each with the row of activation `b` that shares all other settings."""
     rows = list(rows)
     others = with_activation(rows, b)
-    both = ((row, counterpart(others, row, b)) for row in with_activation(rows, a))
+    both = ((row, counterpart(others, row, activation=b)) for row in with_activation(rows, a))
     return [(row, other) for row, other in both if other]
 
 

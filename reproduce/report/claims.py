@@ -171,7 +171,7 @@ def six_relus(results: pathlib.Path) -> Claim:
     in_validation = []
     for model in dict.fromkeys(row["run"]["model"] for row in group):
         members = [row for row in group if row["run"]["model"] == model]
-        own = [couple for couple in couples if couple[0] in members]
+        own = [(row, base) for row, base in couples if row["run"]["model"] == model]
         cells = [model]
         for last in map(rows.final, figure5.QUANTITIES):
             difference = tables.difference(statistics.mean_difference(own, last))
@@ -186,10 +186,10 @@ def six_relus(results: pathlib.Path) -> Claim:
 
 
 def _with_base(group: list[Row]) -> list[tuple[Row, Row]]:
-    """Rows of the other layouts, each with that of the paper's layout and the same seed."""
-    bases = {row["run"]["seed"]: row for row in group if row["run"]["model"] == figure5.NETWORK}
+    """Rows of the other layouts, each with the row of the paper's layout that shares all other settings."""
     others = (row for row in group if row["run"]["model"] != figure5.NETWORK)
-    return [(row, bases[row["run"]["seed"]]) for row in others if row["run"]["seed"] in bases]
+    both = ((row, rows.counterpart(group, row, model=figure5.NETWORK)) for row in others)
+    return [(row, base) for row, base in both if base]
 
 
 # by their titles

@@ -23,7 +23,7 @@ def lines(results: pathlib.Path) -> list[str]:
     """Lines of the section."""
     mnist = rows.with_setting(rows.fullest(rows.read(results / "figure3.jsonl")), ("Adam", 0.001))
     cifar10 = rows.fullest(rows.read(results / "table2.jsonl"))
-    cifar10 = [row for row in cifar10 if rows.counterpart(cifar10, row, CONTROL)]
+    cifar10 = [row for row in cifar10 if rows.counterpart(cifar10, row, activation=CONTROL)]
     columns = {
         "Fig. 3, first epoch": (mnist, figure3.first_epoch),
         "Fig. 3, validation": (mnist, rows.validation),

@@ -183,19 +183,21 @@ def test_what_was_not_run_has_no_verdict(tmp_path):
 
 def test_layouts_are_compared_by_seeds_that_they_share(tmp_path):
     def of(model, accuracy, seed=0, epochs=2, **settings):
-        settings |= {"model": model, "activation": "sa", "optimizer": "Adam", "learning_rate": 0.001, "seed": seed}
+        run = {"model": model, "activation": "sa", "optimizer": "Adam", "learning_rate": 0.001, "seed": seed}
+        run |= settings | {"epochs": epochs}
         accuracies = [0.1, accuracy, 0.9][:epochs]
         result = {"accuracy": accuracies, "val_accuracy": [value / 2 for value in accuracies]}
         where = {"data": "somewhere", "backend": "torch"}
-        return {"run": settings | {"epochs": epochs}, "result": result, **where}
+        return {"run": run, "result": result, **where}
 
     def claim(found):
         files.write(tmp_path / "figure5.jsonl", "".join(f"{json.dumps(row)}\n" for row in found))
         return claims.six_relus(tmp_path)
 
     paper = [of("resnet20", 0.5), of("resnet20", 0.6, seed=1)]
-    # another schedule, and a seed that the paper's layout lacks, are no comparison
-    others = [of("resnet20_units", 0.9, schedule="short"), of("resnet20_units", 0.9, seed=2)]
+    # another schedule, another rate, and a seed that the paper's layout lacks are no comparison
+    differences: list[dict] = [{"schedule": "short"}, {"learning_rate": 0.1}, {"seed": 2}]
+    others = [of("resnet20_units", 0.9, **difference) for difference in differences]
     assert claim([*paper, *others])[1:3] == ("", "Not run.")
     # a longer run of the paper's schedule is cut
     first = [*paper, of("resnet20_units", 0.6, epochs=3)]
